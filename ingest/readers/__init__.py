@@ -1,0 +1,1 @@
+"""One file for each agent: where its sessions lie and what their records mean."""

@@ -1,0 +1,1 @@
+"""The house: vocabulary, store, recall, memory model, server."""

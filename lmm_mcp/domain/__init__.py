@@ -1,0 +1,1 @@
+"""The nouns that cross a door. Standard library only, frozen, no input or output."""

@@ -1,0 +1,75 @@
+"""What a caller asks and what it gets: `Brief` or `NothingFound`, nothing in between."""
+
+from dataclasses import dataclass
+
+from lmm_mcp.domain.chunk import ChunkId
+
+DEFAULT_BUDGET_tokens = 1000
+MIN_BUDGET_tokens = 50
+MAX_BUDGET_tokens = 20_000
+CHARS_PER_TOKEN = 4
+"""A token is counted as four characters, rounded up, so that no tokenizer is needed and everybody counts alike."""
+
+
+def num_tokens(text: str) -> int:
+    """Tokens of `text` as budgets count them.
+
+    >>> num_tokens("12345")
+    2
+    """
+    return -(-len(text) // CHARS_PER_TOKEN)
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """One recall request, already checked."""
+
+    text: str
+    project: str | None = None
+    """Project key to stay within; None asks all projects."""
+    since_ms: int | None = None
+    until_ms: int | None = None
+    """Nothing later than this (inclusive) may be used."""
+    agent: str | None = None
+    budget_tokens: int = DEFAULT_BUDGET_tokens
+
+
+@dataclass(frozen=True, slots=True)
+class Citation:
+    """Where one mark of a brief, such as `[c1]`, comes from."""
+
+    mark: str
+    """`c1`, `c2`, ... in order of first appearance in the text."""
+    chunk_id: ChunkId
+    session_id: str
+    agent: str
+    project: str
+    at_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Brief:
+    """Evidence for the asker, fenced as reference data, within the budget."""
+
+    text: str
+    citations: tuple[Citation, ...]
+    notes: tuple[str, ...] = ()
+    """What the caller should know about how this came to be (lexical only, import still running, ...)."""
+
+    @property
+    def sessions(self) -> tuple[str, ...]:
+        """Session ids in the order of their first citation, each once."""
+        return tuple(dict.fromkeys(citation.session_id for citation in self.citations))
+
+
+@dataclass(frozen=True, slots=True)
+class NothingFound:
+    """Nothing relevant is known; one line says so."""
+
+    text: str
+    num_searched: int
+    """Chunks that were within scope."""
+    notes: tuple[str, ...] = ()
+
+
+Recall = Brief | NothingFound

@@ -1,0 +1,1 @@
+"""Rulers: question suites run through the same code path as the tools."""

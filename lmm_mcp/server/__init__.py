@@ -1,0 +1,1 @@
+"""The MCP server: tools over recall, on standard input and output."""

@@ -1,0 +1,1 @@
+"""Prompt texts as data: `*.md` files, read by `lmm_mcp.prompting` alone."""
