@@ -1,0 +1,153 @@
+"""Settings: defaults < the user's `config.toml` < environment < flags. Frozen, checked once, read at entry points only."""
+
+import dataclasses
+import os
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, get_args, get_origin
+
+from lmm_mcp.domain.recall import DEFAULT_BUDGET_tokens, MAX_BUDGET_tokens, MIN_BUDGET_tokens
+from lmm_mcp.errors import ConfigError
+
+PROJECT_FILE = ".lmm.toml"
+ALLOWED_IN_PROJECT = frozenset({"recall.budget_tokens"})
+"""A repository may set harmless things only: opening it must not redirect a model or a path."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sessions:
+    """Which session folders are read."""
+
+    claude_code: tuple[str, ...] = ()
+    """Further Claude Code configuration folders (each holding `projects/`), beside `CLAUDE_CONFIG_DIR` or `~/.claude`."""
+    codex: tuple[str, ...] = ()
+    """Further Codex homes (each holding `sessions/`), beside `CODEX_HOME` or `~/.codex`."""
+    exclude_paths: tuple[str, ...] = ()
+    """Working directories never to be remembered, with everything below them; `~` and `*` allowed."""
+    exclude_remotes: tuple[str, ...] = ()
+    """Git remotes never to be remembered, such as `github.com/acme/*`."""
+    exclude_agents: tuple[str, ...] = ()
+    """Agents never to be read: `claude-code`, `codex`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Embedder:
+    """Which model turns text into vectors."""
+
+    name: str = "sentence-transformers/all-MiniLM-L6-v2"
+    """Any sentence-transformers model that was fetched, or `none` for a purely lexical memory."""
+    num_threads: int = 0
+    """Threads for bulk embedding; 0 = one for each core."""
+
+
+@dataclass(frozen=True, slots=True)
+class RecallSettings:
+    """How briefs are made."""
+
+    budget_tokens: int = DEFAULT_BUDGET_tokens
+    """Budget of a brief where the call names none; a token is four characters."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The whole tree."""
+
+    sessions: Sessions = field(default_factory=Sessions)
+    embedder: Embedder = field(default_factory=Embedder)
+    recall: RecallSettings = field(default_factory=RecallSettings)
+
+    def __post_init__(self) -> None:
+        if not MIN_BUDGET_tokens <= self.recall.budget_tokens <= MAX_BUDGET_tokens:
+            raise ConfigError(f"recall.budget_tokens is {self.recall.budget_tokens}; it must lie between {MIN_BUDGET_tokens} and {MAX_BUDGET_tokens}.")
+        if self.embedder.num_threads < 0:
+            raise ConfigError(f"embedder.num_threads is {self.embedder.num_threads}; it must be 0 (all cores) or more.")
+        if not self.embedder.name.strip():
+            raise ConfigError("embedder.name is empty; name a model, or `none` for a purely lexical memory.")
+
+
+def load(config_file: Path, env: Mapping[str, str], *, project_dir: Path | None = None) -> Settings:
+    """Read the settings that hold. Raises ConfigError that names the file or variable and the next step."""
+    tree: dict[str, dict[str, Any]] = {}
+    if project_dir is not None:
+        _merge(tree, _read(project_dir / PROJECT_FILE), project_dir / PROJECT_FILE, allowed=ALLOWED_IN_PROJECT)
+    _merge(tree, _read(config_file), config_file)
+    for section in dataclasses.fields(Settings):
+        for setting in dataclasses.fields(_section(section.name)):
+            variable = f"LMM_{section.name}_{setting.name}".upper()
+            if variable in env:
+                tree.setdefault(section.name, {})[setting.name] = _from_text(env[variable], setting.type, variable)
+    return Settings(**{name: _section(name)(**values) for name, values in tree.items()})
+
+
+def names() -> dict[str, str]:
+    """Every setting's dotted name and type, in order."""
+    return {
+        f"{section.name}.{setting.name}": str(getattr(setting.type, "__name__", setting.type)) if get_origin(setting.type) is None else "list of text"
+        for section in dataclasses.fields(Settings)
+        for setting in dataclasses.fields(_section(section.name))
+    }
+
+
+def parse(name: str, text: str) -> Any:
+    """Turn what a user typed for setting `name` into its value. Raises ConfigError for an unknown name or a bad value."""
+    section, _, setting = name.partition(".")
+    for known in dataclasses.fields(_section(section)) if section in _sections() else ():
+        if known.name == setting:
+            return _from_text(text, known.type, name)
+    raise ConfigError(f"there is no setting {name!r}; `lmm config` lists them all.")
+
+
+def _sections() -> dict[str, Any]:
+    return {"sessions": Sessions, "embedder": Embedder, "recall": RecallSettings}
+
+
+def _section(name: str) -> Any:
+    return _sections()[name]
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except tomllib.TOMLDecodeError as problem:
+        raise ConfigError(f"{path} is not valid TOML: {problem}. Mend that line or move the file away.") from problem
+    except (OSError, UnicodeDecodeError) as problem:
+        raise ConfigError(f"{path} cannot be read: {problem}.") from problem
+
+
+def _merge(tree: dict[str, dict[str, Any]], found: dict[str, Any], source: Path, *, allowed: frozenset[str] | None = None) -> None:
+    for section, values in found.items():
+        if section not in _sections() or not isinstance(values, dict):
+            raise ConfigError(f"{source}: there is no section [{section}]; `lmm config` lists what there is.")
+        known = {f.name: f.type for f in dataclasses.fields(_section(section))}
+        for name, value in values.items():
+            dotted = f"{section}.{name}"
+            if name not in known:
+                raise ConfigError(f"{source}: there is no setting {dotted}; `lmm config` lists what there is.")
+            if allowed is not None and dotted not in allowed:
+                raise ConfigError(f"{source}: a project's own file may not set {dotted}, only {', '.join(sorted(allowed))}. Set it in your own config.toml.")
+            tree.setdefault(section, {})[name] = _checked(value, known[name], f"{source}: {dotted}")
+
+
+def _checked(value: Any, kind: Any, where: str) -> Any:
+    if get_origin(kind) is tuple:
+        if isinstance(value, list) and all(isinstance(item, get_args(kind)[0]) for item in value):
+            return tuple(value)
+        raise ConfigError(f"{where} must be a list of text, such as [\"~/work\"].")
+    if isinstance(value, kind) and not (kind is int and isinstance(value, bool)):
+        return value
+    raise ConfigError(f"{where} is {value!r}; it must be {'a whole number' if kind is int else 'text'}.")
+
+
+def _from_text(text: str, kind: Any, where: str) -> Any:
+    if get_origin(kind) is tuple:
+        return tuple(part for part in text.split(os.pathsep) if part)
+    if kind is int:
+        try:
+            return int(text)
+        except ValueError:
+            raise ConfigError(f"{where} is {text!r}; it must be a whole number.") from None
+    return text

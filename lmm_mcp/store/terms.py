@@ -1,0 +1,129 @@
+"""Text to search terms: the one analysis that index and question share. It understands code.
+
+`getUserName`, `get_user_name`, `src/store/ledger.py:142`, `--log-failed` and `tokio::spawn` each yield themselves as a
+whole and their parts; words are stemmed lightly; Chinese, Japanese and Korean text, which has no spaces, yields pairs of
+neighbouring characters. The terms are joined by blanks and indexed with a tokenizer that only splits at blanks, so that
+the index cannot disagree with this file. Raise TERMS_VERSION when anything here changes: the store is re-indexed.
+"""
+
+import re
+import unicodedata
+from functools import lru_cache
+
+TERMS_VERSION = 1
+MAX_TERM_chars = 64
+"""Longer runs (hashes, base64, minified code) are cut: nobody types them whole."""
+
+# A run that may be one name: letters, digits and the joints that code puts between them.
+_RUN = re.compile(r"[^\W_](?:[\w]|[.:/\\@+#~-](?=[\w/.:\\@-]))*|--?[A-Za-z][\w-]*|_+\w+|[./~@$][\w.][\w./:@+~-]*", re.UNICODE)
+_CJK = re.compile(r"[぀-ヿ㐀-䶿一-鿿가-힯豈-﫿]+")
+_JOINTS = re.compile(r"[^A-Za-z0-9\u0080-\uffff]+")
+_HUMPS = re.compile(r"[A-Z]+(?=[A-Z][a-z])|[A-Z]?[a-z\u00df-\u024f]+|[A-Z]+|\d+|[^\x00-\x7f]+")
+
+STOP_WORDS = frozenset(
+    """a about after again all also am an and any are as at be because been before being but by can could did do does doing done
+    each for from had has have having he her here him his how i if in into is it its itself just let ll me more most my
+    no nor not now of off on once only or other our out over own re s same she should so some such t than that the their them then
+    there these they this those through to too under until up us very was we were what when where which while who whom why will
+    with would you your""".split()
+)
+"""Words that carry no topic. They are kept out of the index, in every position of a sentence."""
+
+
+def terms(text: str) -> list[str]:
+    """Analyse `text` into terms, in order, repeated as they occur.
+
+    >>> terms("getUserName failed")
+    ['getusername', 'get', 'user', 'name', 'fail']
+    >>> terms("get_user_name")
+    ['get_user_name', 'get', 'user', 'name']
+    >>> terms("tokio::spawn --log-failed")
+    ['tokio::spawn', 'tokio', 'spawn', '--log-failed', 'log', 'fail']
+    >>> terms("src/store/ledger.py:142")
+    ['src/store/ledger.py:142', 'src/store/ledger.py', 'ledger.py', 'src', 'stor', 'ledger', 'py', '142']
+    >>> terms("数据库端口")
+    ['数据', '据库', '库端', '端口']
+    """
+    found: list[str] = []
+    for match in _RUN.finditer(unicodedata.normalize("NFKC", text)):
+        found.extend(_terms_of_run(match.group()))
+    return found
+
+
+@lru_cache(maxsize=200_000)
+def _terms_of_run(run: str) -> tuple[str, ...]:
+    run = run.rstrip(".:/\\@+~-#")
+    if not run:
+        return ()
+    found: list[str] = []
+    if _CJK.search(run):
+        for piece in re.split(f"({_CJK.pattern})", run):
+            if _CJK.fullmatch(piece):
+                found.extend(piece[i : i + 2] for i in range(max(1, len(piece) - 1)))
+            else:
+                found.extend(term for match in _RUN.finditer(piece) for term in _terms_of_run(match.group()))
+        return tuple(found)
+    parts = [hump for piece in _JOINTS.split(run) if piece for hump in _HUMPS.findall(piece)]
+    if len(parts) <= 1 and not run.startswith("-"):
+        return _word(run)
+    whole = _fold(run)
+    found.append(whole[:MAX_TERM_chars])
+    if "/" in run or "\\" in run:
+        path = re.sub(r"(:\d+)+$", "", whole)
+        if path != whole:
+            found.append(path[:MAX_TERM_chars])
+        name = re.split(r"[/\\]", path)[-1]
+        if name and name != path and len(_JOINTS.split(name)) > 1:
+            found.append(name[:MAX_TERM_chars])
+    for piece in _JOINTS.split(run):
+        humps = _HUMPS.findall(piece)
+        if len(humps) > 1 and len(piece) < len(run):
+            found.append(_fold(piece)[:MAX_TERM_chars])
+        for hump in humps:
+            found.extend(_word(hump))
+    return tuple(dict.fromkeys(found))
+
+
+def _word(word: str) -> tuple[str, ...]:
+    folded = _fold(word)
+    if folded in STOP_WORDS or len(folded) > MAX_TERM_chars:
+        return ()
+    return (stem(folded),)
+
+
+def _fold(text: str) -> str:
+    lowered = text.lower()
+    if lowered.isascii():
+        return lowered
+    return "".join(ch for ch in unicodedata.normalize("NFKD", lowered) if not unicodedata.combining(ch))
+
+
+@lru_cache(maxsize=100_000)
+def stem(word: str) -> str:
+    """Cut English endings so that `failed`, `fails` and `failing` meet: a small subset of Porter's steps 1 and 2 (1980).
+
+    >>> [stem(w) for w in ("fails", "failed", "failing", "caches", "cached", "caching", "queries", "class", "database")]
+    ['fail', 'fail', 'fail', 'cach', 'cach', 'cach', 'queri', 'class', 'databas']
+    """
+    if len(word) < 4 or not word.isascii() or not word.isalpha():
+        return word
+    if word.endswith("ies"):
+        word = word[:-2]
+    elif word.endswith("sses"):
+        word = word[:-2]
+    elif word.endswith("s") and not word.endswith(("ss", "us", "is")):
+        word = word[:-1]
+    for ending in ("ingly", "edly", "ing", "ed", "ly"):
+        base = word[: -len(ending)]
+        if word.endswith(ending) and len(base) >= 3 and re.search(r"[aeiouy]", base):
+            word = base[:-1] if len(base) > 3 and base[-1] == base[-2] and base[-1] not in "lsz" else base
+            break
+    for ending, other in (("ization", "iz"), ("ational", "at"), ("ation", "at"), ("ation", "at"), ("ator", "at"), ("ness", ""), ("ment", ""), ("ion", "")):
+        if word.endswith(ending) and len(word) - len(ending) >= 4:
+            word = word[: -len(ending)] + other
+            break
+    if word.endswith("e") and len(word) > 4:
+        word = word[:-1]
+    if word.endswith("y") and len(word) > 3:
+        word = word[:-1] + "i"
+    return word
