@@ -1,0 +1,169 @@
+"""JSON-lines files, tailed: a cursor goes in, decoded objects come out, and at the end where to read on.
+
+Agents append to these files while we read them, die in the middle of a line, and now and then glue two records together.
+So only lines that end in a newline are taken, nothing here raises for bad content, and what cannot be decoded is said
+(`Unreadable`) with its line number, never with its text. Lines are split on bytes: a UTF-8 character never holds 0x0A.
+"""
+
+import hashlib
+import json
+import math
+import re
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, Protocol
+
+import orjson
+
+from ingest.session import Cursor, ReadTo, Unreadable
+
+MAX_LINE_bytes = 256 * 1024 * 1024
+"""Longer lines are skipped. Real ones reach tens of MB (embedded images); this keeps a broken file from eating the memory."""
+
+_BLOCK_bytes = 1024 * 1024
+_PADDING = b"\0 \t\r"
+"""NULs are what a crashed machine leaves in place of data that never reached the disk, sometimes before a good record."""
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_ONE_ms = timedelta(milliseconds=1)
+_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
+_DECODER = json.JSONDecoder()
+
+
+class Bytes(Protocol):
+    """What lines are read from: a file, a decompressing stream."""
+
+    def read(self, num_bytes: int, /) -> bytes | None:
+        """Return at most `num_bytes`, nothing at the end."""
+        ...
+
+
+Decoded = tuple[int, dict[str, Any]] | Unreadable | ReadTo
+"""(1-based line number, JSON object), a line that could not be read, or, last of all, where the next reading starts."""
+
+
+def json_lines(
+    path: Path, cursor: Cursor, *, final: bool = False, max_line_bytes: int = MAX_LINE_bytes
+) -> Iterator[Decoded]:
+    """Decode the complete lines of `path` behind `cursor`. The last item is a ReadTo with the context of `cursor`.
+
+    `final`: the file will never grow, so a last line without a newline is read too. Raises OSError (a directory, missing
+    rights, no such file); a file that shrinks meanwhile ends early.
+    """
+    # Our own blocks are larger than Python's buffer would be, so a buffer would only copy.
+    with path.open("rb", buffering=0) as stream:
+        if cursor.offset:
+            stream.seek(cursor.offset)
+        yield from json_lines_of(stream, path, cursor, final=final, max_line_bytes=max_line_bytes)
+
+
+def json_lines_of(
+    stream: Bytes, path: Path, cursor: Cursor, *, final: bool = False, max_line_bytes: int = MAX_LINE_bytes
+) -> Iterator[Decoded]:
+    """Decode the complete lines of `stream`, which already stands at `cursor.offset`.
+
+    `path` only names the place in Unreadable. Otherwise as `json_lines`.
+    """
+    offset, line_number = cursor.offset, cursor.line
+    for line, num_bytes, ended in _lines(stream, max_line_bytes):
+        if not (ended or final):
+            break  # torn: still being written, its newline will come
+        offset += num_bytes
+        line_number += 1
+        if line is None:
+            yield Unreadable(str(path), line_number, f"line of {num_bytes:,} bytes is longer than {max_line_bytes:,}")
+            continue
+        line = line.strip(_PADDING)
+        if not line:
+            continue
+        try:
+            found = orjson.loads(line)
+        except orjson.JSONDecodeError:
+            for item in _decode_patiently(line):
+                yield Unreadable(str(path), line_number, item) if isinstance(item, str) else (line_number, item)
+            continue
+        if isinstance(found, dict):
+            yield line_number, found
+        else:
+            yield Unreadable(str(path), line_number, f"not a JSON object but a {type(found).__name__}")
+    yield ReadTo(Cursor(offset=offset, line=line_number, context=cursor.context))
+
+
+def prefix_hash(path: Path, num_bytes: int = 4096) -> str:
+    """Hash the first `num_bytes` (fewer if the file is shorter), to notice a file that was rewritten. Raises OSError."""
+    with path.open("rb") as stream:
+        return hashlib.blake2b(stream.read(num_bytes), digest_size=16).hexdigest()
+
+
+def parse_time_ms(value: object) -> int:
+    """Milliseconds since 1970 UTC of an ISO-8601 text (no zone = UTC) or of epoch seconds or milliseconds; 0 = unknown.
+
+    >>> parse_time_ms("2026-03-01T12:00:00.250Z")
+    1772366400250
+    >>> parse_time_ms(1772366400) == parse_time_ms(1772366400000) == parse_time_ms("2026-03-01T13:00:00+01:00")
+    True
+    >>> parse_time_ms("yesterday")
+    0
+    """
+    if isinstance(value, str):
+        try:
+            moment = datetime.fromisoformat(value)
+            if moment.tzinfo is None:
+                moment = moment.replace(tzinfo=UTC)
+            return max(0, (moment - _EPOCH) // _ONE_ms)
+        except (ValueError, OverflowError):
+            return 0
+    if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and value > 0:
+        # 1e11 as seconds is the year 5138, as milliseconds 1973.
+        return int(value) if value >= 1e11 else int(value * 1000)
+    return 0
+
+
+def _lines(stream: Bytes, max_line_bytes: int) -> Iterator[tuple[bytes | None, int, bool]]:
+    """Split into (line without newline or None where too long, bytes with newline, whether it ended in a newline)."""
+    pieces: list[bytes] = []  # of a line that began in an earlier block
+    num_held = 0
+    while block := stream.read(_BLOCK_bytes):
+        head, *rest = block.split(b"\n")
+        num_held += len(head)
+        pieces.append(head)
+        if rest:
+            yield (b"".join(pieces) if num_held <= max_line_bytes else None), num_held + 1, True
+            for line in rest[:-1]:
+                yield (line if len(line) <= max_line_bytes else None), len(line) + 1, True
+            pieces, num_held = [rest[-1]], len(rest[-1])
+        if num_held > max_line_bytes:
+            pieces.clear()  # only its length is still of interest
+    if num_held:
+        yield (b"".join(pieces) if num_held <= max_line_bytes else None), num_held, False
+
+
+def _decode_patiently(line: bytes) -> Iterator[dict[str, Any] | str]:
+    """Decode what a strict parser refuses: objects glued together, invalid UTF-8, lone surrogates. A problem is a str."""
+    text = line.decode("utf-8", "replace").lstrip("\ufeff")
+    at = 0
+    while at < len(text):
+        try:
+            found, at = _DECODER.raw_decode(text, at)
+        except (ValueError, RecursionError) as problem:
+            reason = problem.msg if isinstance(problem, json.JSONDecodeError) else type(problem).__name__
+            yield f"not JSON from character {at + 1:,} of {len(text):,}: {reason}"
+            return
+        if isinstance(found, dict):
+            yield _without_lone_surrogates(found)
+        else:
+            yield f"not a JSON object but a {type(found).__name__}"
+        while at < len(text) and text[at] in " \t\r\0":
+            at += 1
+
+
+def _without_lone_surrogates(value: Any) -> Any:
+    # Half an emoji, cut by a length limit of some tool: JSON may say it, UTF-8 cannot, so no later station could write it.
+    if isinstance(value, str):
+        return _LONE_SURROGATE.sub("\ufffd", value)
+    if isinstance(value, dict):
+        return {_without_lone_surrogates(key): _without_lone_surrogates(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_without_lone_surrogates(inner) for inner in value]
+    return value
