@@ -1,0 +1,300 @@
+"""The raw sessions, redacted and compressed: the truth from which everything else can be rebuilt.
+
+One file for each thread: `<root>/<agent>/<hash of thread_id>.jsonl.zst`, a chain of zstd frames, one for each append.
+A frame holds JSON lines: first `{"thread": {...}}`, then `{"event": {...}}`. What comes later wins: an event whose id
+occurred before replaces it in the place of its first appearance, since agents revise their messages.
+
+Surprising: a torn last frame is no damage. A writer that dies leaves a prefix of a frame; readers ignore it and the next
+append cuts it off. Anything else that cannot be read is damage and raises, so that no memory is lost without a word.
+One process writes (the holder of the write lock), any number read.
+"""
+
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass, fields, replace
+from hashlib import blake2b
+from io import FileIO
+from pathlib import Path
+from typing import Any
+
+import orjson
+import zstandard
+
+from lmm_mcp.domain.event import Event, Thread
+from lmm_mcp.errors import ArchiveError
+from lmm_mcp.store import frames
+
+LEVEL = 3
+"""zstd level: 250 MB/s on one core; level 9 would save a tenth of the bytes at a fifth of the speed."""
+_SUFFIX = ".jsonl.zst"
+_BESIDE = ".new"
+_AGENT = re.compile(r"[a-z0-9][a-z0-9_-]*")
+_SURROGATES = re.compile("[\ud800-\udfff]")
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """How much of one agent's sessions is kept."""
+
+    num_threads: int
+    num_bytes: int
+    """On disk, compressed."""
+
+
+class Archive:
+    """The folder of archived threads. Cheap to make: nothing is opened before it is asked for."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._ends: dict[Path, int] = {}  # files this object wrote, and the size after its last whole frame
+        self._unsynced: set[Path] = set()
+
+    def path(self, agent: str, thread_id: str) -> Path:
+        """Where the thread lies, whether or not it exists. Raises ArchiveError for a name that is no agent's."""
+        if not _AGENT.fullmatch(agent):
+            raise ArchiveError(f"{agent!r} is no agent name; it must consist of a-z, 0-9, - and _.")
+        name = blake2b(thread_id.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+        return self._root / agent / f"{name}{_SUFFIX}"
+
+    def append(self, thread: Thread, events: Sequence[Event], *, sync: bool = True) -> None:
+        """Add one frame; it is on the disk when this returns, or, with `sync=False`, after the next `flush`.
+
+        Raises OSError where the disk is full or not writable; what was archived before stays readable.
+        """
+        path = self.path(thread.agent, thread.thread_id)
+        frame = _frame(thread, events)
+        made = not path.exists()
+        if made:
+            _make_folder(path.parent)
+        with _open(path, os.O_APPEND) as file:
+            end = 0 if made else self._cut_torn_tail(path, file.fileno())
+            _write_whole(file.fileno(), frame)
+            if sync:
+                os.fsync(file.fileno())
+        self._ends[path] = end + len(frame)
+        if not sync:
+            self._unsynced.add(path)
+        elif made:
+            _sync_folder(path.parent)
+
+    def flush(self) -> None:
+        """Bring to the disk whatever `append(..., sync=False)` wrote. A bulk import calls this once for each batch."""
+        folders = set()
+        for path in sorted(self._unsynced):
+            with suppress(FileNotFoundError), path.open("rb") as file:
+                os.fsync(file.fileno())
+                folders.add(path.parent)
+        for folder in folders:
+            _sync_folder(folder)
+        self._unsynced.clear()
+
+    def read(self, agent: str, thread_id: str) -> tuple[Thread, list[Event]] | None:
+        """The thread as last known and its events in order; None if it is not archived. Raises ArchiveError on damage."""
+        thread: Thread | None = None
+        events: dict[str, Event] = {}
+        for record in self.records(agent, thread_id):
+            if isinstance(record, Thread):
+                thread = _merged(thread, record)
+            else:
+                events[record.id] = record
+        return None if thread is None else (thread, list(events.values()))
+
+    def records(self, agent: str, thread_id: str) -> Iterator[Thread | Event]:
+        """Everything ever appended, as it was appended: revised events come in every version. Raises ArchiveError on damage."""
+        path = self.path(agent, thread_id)
+        for text in _texts(path):
+            try:
+                for line in text.splitlines():
+                    yield _record(orjson.loads(line))
+            except (orjson.JSONDecodeError, TypeError, KeyError) as problem:
+                raise ArchiveError(f"{path} holds a record that cannot be read: {problem}. {_NEXT_STEP}") from problem
+
+    def threads(self) -> Iterator[tuple[Path, Thread]]:
+        """Every archived thread with its file. Reads only the heads of the frames. Raises ArchiveError on damage."""
+        for path in self._files():
+            thread: Thread | None = None
+            for head in _heads(path):
+                record = _record(orjson.loads(head))
+                assert isinstance(record, Thread)
+                thread = _merged(thread, record)
+            if thread is not None:
+                yield path, thread
+
+    def rewrite(
+        self, agent: str, thread_id: str, keep: Callable[[Event], bool], *, thread: Thread | None = None
+    ) -> int:
+        """Drop the events that `keep` refuses, in all their versions, and say how many; a thread left empty is removed.
+
+        The new file is written beside the old one and renamed over it. `thread` replaces what is kept about the thread.
+        """
+        found = self.read(agent, thread_id)
+        if found is None:
+            return 0
+        kept = [event for event in found[1] if keep(event)]
+        if not kept:
+            self.remove(agent, thread_id)
+            return len(found[1])
+        path = self.path(agent, thread_id)
+        beside = path.with_name(path.name + _BESIDE)
+        with _open(beside, os.O_TRUNC) as file:
+            _write_whole(file.fileno(), _frame(thread or found[0], kept))
+            os.fsync(file.fileno())
+        beside.replace(path)
+        _sync_folder(path.parent)
+        self._ends.pop(path, None)
+        return len(found[1]) - len(kept)
+
+    def remove(self, agent: str, thread_id: str) -> None:
+        """Delete the thread's file; nothing happens if there is none."""
+        path = self.path(agent, thread_id)
+        path.unlink(missing_ok=True)
+        self._ends.pop(path, None)
+        self._unsynced.discard(path)
+        if path.parent.exists():
+            _sync_folder(path.parent)
+
+    def sweep(self) -> int:
+        """Delete what an interrupted `rewrite` left beside its target, and say how many files that were."""
+        left = list(self._root.glob(f"*/*{_SUFFIX}{_BESIDE}"))
+        for path in left:
+            path.unlink(missing_ok=True)
+        return len(left)
+
+    def sizes(self) -> dict[str, Size]:
+        """What is kept of each agent."""
+        found: dict[str, Size] = {}
+        for path in self._files():
+            old = found.get(path.parent.name, Size(0, 0))
+            found[path.parent.name] = Size(old.num_threads + 1, old.num_bytes + path.stat().st_size)
+        return found
+
+    def _files(self) -> list[Path]:
+        return sorted(self._root.glob(f"*/*{_SUFFIX}"))
+
+    def _cut_torn_tail(self, path: Path, descriptor: int) -> int:
+        """The size up to which the file is whole; what stands behind it is cut off."""
+        size = os.fstat(descriptor).st_size
+        if self._ends.get(path) == size:
+            return size
+        spans, torn_at = frames.walk(path.read_bytes(), path)
+        end = spans[-1][1] if spans else 0
+        if torn_at is not None:
+            os.ftruncate(descriptor, end)
+        return end
+
+
+_NEXT_STEP = "Move the file away and run `lmm import`: what the agent still has is read again."
+
+
+def _frame(thread: Thread, events: Iterable[Event]) -> bytes:
+    lines = [_line("thread", thread)]
+    lines.extend(_line("event", event) for event in events)
+    return zstandard.ZstdCompressor(level=LEVEL, write_checksum=True, write_content_size=True).compress(
+        b"\n".join(lines)
+    )
+
+
+def _line(name: str, value: Thread | Event) -> bytes:
+    try:
+        return orjson.dumps({name: value})
+    except TypeError:
+        # Half a surrogate pair (an emoji cut in two by an agent) is no text: UTF-8 cannot hold it, nor can the client's
+        # JSON. One sign takes the place of one, so that spans stay right.
+        return orjson.dumps({name: _well_formed(asdict(value))})
+
+
+def _well_formed(value: Any) -> Any:
+    match value:
+        case str():
+            return _SURROGATES.sub("\ufffd", value)
+        case dict():
+            return {name: _well_formed(item) for name, item in value.items()}
+        case list() | tuple():
+            return [_well_formed(item) for item in value]
+        case _:
+            return value
+
+
+_EVENT_FIELDS = frozenset(field.name for field in fields(Event))
+_THREAD_FIELDS = frozenset(field.name for field in fields(Thread))
+
+
+def _record(line: dict[str, dict[str, Any]]) -> Thread | Event:
+    # A newer version may have written fields that this one does not know: they are left aside, not refused.
+    if "event" in line:
+        values = line["event"]
+        if not values.keys() <= _EVENT_FIELDS:
+            values = {name: value for name, value in values.items() if name in _EVENT_FIELDS}
+        values["paths"] = tuple(values.get("paths", ()))
+        return Event(**values)
+    return Thread(**{name: value for name, value in line["thread"].items() if name in _THREAD_FIELDS})
+
+
+def _merged(old: Thread | None, new: Thread) -> Thread:
+    """Later knowledge wins, but not knowing is no knowledge: an empty field leaves the old value."""
+    if old is None:
+        return new
+    return replace(old, **{f.name: getattr(new, f.name) for f in fields(new) if getattr(new, f.name)})
+
+
+def _texts(path: Path) -> Iterator[bytes]:
+    """The frames of a file, unpacked."""
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        return
+    unpacker = zstandard.ZstdDecompressor()
+    for start, end in frames.walk(data, path)[0]:
+        try:
+            yield unpacker.decompress(data[start:end])
+        except zstandard.ZstdError as problem:
+            raise ArchiveError(f"{path} is damaged at byte {start}: {problem}. {_NEXT_STEP}") from problem
+
+
+def _heads(path: Path) -> Iterator[bytes]:
+    """The first line of each frame."""
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        return
+    unpacker = zstandard.ZstdDecompressor()
+    for start, end in frames.walk(data, path)[0]:
+        head = b""
+        try:
+            with unpacker.stream_reader(data[start:end]) as stream:
+                while b"\n" not in head and (more := stream.read(4096)):
+                    head += more
+        except zstandard.ZstdError as problem:
+            raise ArchiveError(f"{path} is damaged at byte {start}: {problem}. {_NEXT_STEP}") from problem
+        yield head.partition(b"\n")[0]
+
+
+def _write_whole(descriptor: int, data: bytes) -> None:
+    left = memoryview(data)
+    while left:
+        left = left[os.write(descriptor, left) :]
+
+
+def _open(path: Path, how: int) -> FileIO:
+    """Open for writing, made readable by the user alone if it is new."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | getattr(os, "O_BINARY", 0) | how, 0o600)
+    return os.fdopen(descriptor, "wb", buffering=0)
+
+
+def _make_folder(folder: Path) -> None:
+    if not folder.exists():
+        folder.mkdir(parents=True, mode=0o700)
+        _sync_folder(folder.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make names durable. Only where folders can be opened; elsewhere the rename itself is all there is."""
+    if os.name != "posix":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
