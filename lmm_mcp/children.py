@@ -1,0 +1,245 @@
+"""Starts `python -m ingest` as a child and asks it to read; the house never imports that wing.
+
+There is one ingest process for each memory home: it holds `home.write_lock`, which the operating system releases
+however it ends. A second one hands its paths over and leaves. A child dies with its parent: its standard input is a
+pipe from us, and the end of that file tells it to finish what it is reading and go.
+
+Who must write the store without being the child (forgetting) borrows the lock: see `borrowed_write_lock`.
+"""
+
+import itertools
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, Literal
+
+from filelock import FileLock, Timeout
+
+from lmm_mcp.errors import HomeError, StoreLocked
+from lmm_mcp.paths import Home
+
+Phase = Literal["importing", "embedding", "watching", "done"]
+IDLE_NICENESS = 10
+"""Ours is background work; the agent and its compiler come first."""
+STOP_GRACE_s = 10.0
+"""How long a child may take to finish the file it is in before it is killed (it is resumable at any point)."""
+_count = itertools.count()
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far the ingest process is, as it last wrote it down."""
+
+    pid: int = 0
+    started_ms: int = 0
+    updated_ms: int = 0
+    phase: str = "importing"
+    """`importing`, `embedding`, `watching`, `done`."""
+    files_done: int = 0
+    files_total: int = 0
+    bytes_done: int = 0
+    bytes_total: int = 0
+    chunks: int = 0
+    """Chunks in the store."""
+    embedded: int = 0
+    to_embed: int = 0
+    """Chunks that have no vector yet."""
+    current_agent: str = ""
+    unreadable: int = 0
+    """Records that could not be understood in this run."""
+    error: str = ""
+    """What stopped it, '' while all is well."""
+
+    @property
+    def is_running(self) -> bool:
+        """Whether the process that wrote this still lives."""
+        return _is_alive(self.pid)
+
+
+def progress(home: Home) -> Progress | None:
+    """Read what the ingest process last wrote about itself; None where none ever ran, or its file cannot be understood."""
+    try:
+        found = json.loads(home.progress.read_bytes())
+    except (OSError, ValueError):  # ValueError: bad JSON or bad UTF-8
+        return None
+    if not isinstance(found, dict):
+        return None
+    kinds: dict[str, type] = {field.name: type(field.default) for field in fields(Progress)}
+    known: dict[str, Any] = {name: value for name, value in found.items() if type(value) is kinds.get(name)}
+    return Progress(**known)
+
+
+class IngestChild:
+    """A running `python -m ingest`."""
+
+    def __init__(self, process: "subprocess.Popen[bytes]") -> None:
+        self._process = process
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self._process.pid
+
+    def poll(self) -> int | None:
+        """Its exit code, None while it runs. 0 also when it handed its paths over to the one that holds the lock."""
+        return self._process.poll()
+
+    def wait(self, timeout_s: float | None = None) -> int | None:
+        """Wait for its end; None where that did not come within `timeout_s`."""
+        try:
+            return self._process.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            return None
+
+    def stop(self, grace_s: float = STOP_GRACE_s) -> int:
+        """Ask it to finish its file and leave, and end it where it does not; its exit code."""
+        if self._process.stdin is not None:
+            with suppress(OSError):
+                self._process.stdin.close()
+        for hurry in (self._process.terminate, self._process.kill):
+            try:
+                return self._process.wait(grace_s)
+            except subprocess.TimeoutExpired:
+                hurry()
+        return self._process.wait()
+
+
+def start_ingest(
+    home: Home,
+    env: Mapping[str, str],
+    *,
+    stay: bool,
+    paths: Sequence[Path] = (),
+    idle_priority: bool = True,
+    outlive_us: bool = False,
+) -> IngestChild:
+    """Start the ingest process; it reads `paths`, or where none are named all sessions it can find.
+
+    `stay`: goes on watching for notes, handed-over paths and grown files. `outlive_us`: goes on after this process has
+    ended, which only a user may ask for. Raises HomeError where it cannot be started at all.
+    """
+    # -P: the working directory of an agent is a stranger's repository, and a folder `ingest` in it must not be run.
+    command = [
+        sys.executable,
+        "-P",
+        "-m",
+        "ingest",
+        "--stay" if stay else "--once",
+        *(str(path.absolute()) for path in paths),
+    ]
+    ours = {**env, "LMM_HOME": str(home.root)}
+    never_closed: tuple[int, ...] = ()
+    stdin: int = subprocess.PIPE
+    if outlive_us and os.name == "posix":
+        # It inherits both ends of the pipe, so that the end of file that would send it home never comes.
+        never_closed = os.pipe()
+        stdin = never_closed[0]
+    try:
+        with (home.logs / "ingest-stderr.log").open("wb") as complaints:
+            process = subprocess.Popen(
+                command,
+                stdin=stdin,
+                stdout=subprocess.DEVNULL,
+                stderr=complaints,
+                env=ours,
+                cwd=home.root,
+                pass_fds=never_closed[1:],
+                start_new_session=True,  # Ctrl-C in our terminal is ours to answer: it closes the pipe
+                creationflags=getattr(subprocess, "BELOW_NORMAL_PRIORITY_CLASS", 0) if idle_priority else 0,
+            )
+    except OSError as problem:
+        raise HomeError(f"cannot start the ingest process: {problem}. `lmm doctor` looks for the reason.") from problem
+    finally:
+        for end in never_closed:
+            os.close(end)
+    if idle_priority and os.name == "posix":
+        with suppress(OSError):  # it has ended already, or this system forbids it: priority is a courtesy
+            os.setpriority(os.PRIO_PROCESS, process.pid, IDLE_NICENESS)
+    return IngestChild(process)
+
+
+def hand_over(home: Home, paths: Sequence[Path]) -> Path:
+    """Ask the ingest process that holds the lock to read `paths`; where none runs, the next one finds the request."""
+    return _write_request(home, {"paths": [str(path.absolute()) for path in paths]})
+
+
+def _write_request(home: Home, request: dict[str, Any]) -> Path:
+    name = f"{os.getpid()}-{time.time_ns()}{next(_count)}.json"
+    beside, target = home.handover / f".{name}.part", home.handover / name
+    beside.write_text(json.dumps(request), encoding="utf-8")
+    beside.replace(target)
+    return target
+
+
+@contextmanager
+def borrowed_write_lock(home: Home, *, timeout_s: float = 30.0) -> Iterator[None]:
+    """Hold the write lock for a while, also where a staying ingest process has it: a file beside it asks for it.
+
+    Raises StoreLocked where nobody lets go in time.
+    """
+    wish = _wish(home)
+    wish.write_text(str(os.getpid()), encoding="utf-8")
+    try:
+        with FileLock(home.write_lock).acquire(timeout=timeout_s, poll_interval=0.1):
+            yield
+    except Timeout as problem:
+        raise StoreLocked(
+            f"another process has been writing to {home.root} for {timeout_s:.0f} s. "
+            "Wait until `lmm status` says that the import is done, or close the agents that use this memory, and try again."
+        ) from problem
+    finally:
+        wish.unlink(missing_ok=True)
+
+
+def is_lock_wanted(home: Home) -> bool:
+    """Whether somebody waits for the write lock: a staying ingest process then lets go of it until this is over."""
+    try:
+        return _is_alive(int(_wish(home).read_text(encoding="utf-8")))
+    except (OSError, ValueError):
+        return False
+
+
+def _wish(home: Home) -> Path:
+    return home.write_lock.with_name("ingest.wanted")
+
+
+def _is_alive(pid: int) -> bool:
+    if pid <= 0:
+        return False
+    if sys.platform == "win32":
+        return _is_alive_on_windows(pid)
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # somebody else's process: it lives
+        return True
+    return not _is_zombie(pid)
+
+
+def _is_zombie(pid: int) -> bool:
+    """A child that ended and was not waited for yet: it does no more work, though signals still find it."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0] == "Z"
+    except (OSError, IndexError, UnicodeDecodeError):
+        return False
+
+
+def _is_alive_on_windows(pid: int) -> bool:  # os.kill(pid, 0) would end it there
+    if sys.platform == "win32":
+        import ctypes
+
+        kernel = ctypes.WinDLL("kernel32")
+        handle = kernel.OpenProcess(0x1000, False, pid)  # PROCESS_QUERY_LIMITED_INFORMATION
+        if handle:
+            code = ctypes.c_ulong()
+            kernel.GetExitCodeProcess(handle, ctypes.byref(code))
+            kernel.CloseHandle(handle)
+            return code.value == 259  # STILL_ACTIVE
+    return False
