@@ -15,7 +15,7 @@ MAX_TERM_chars = 64
 """Longer runs (hashes, base64, minified code) are cut: nobody types them whole."""
 
 # A run that may be one name: letters, digits and the joints that code puts between them.
-_RUN = re.compile(r"[^\W_](?:[\w]|[.:/\\@+#~-](?=[\w/.:\\@-]))*|--?[A-Za-z][\w-]*|_+\w+|[./~@$][\w.][\w./:@+~-]*", re.UNICODE)
+_RUN = re.compile(r"[^\W_]\w*(?:[.:/\\@+#~-](?=[\w/.:\\@-])\w*)*|--?[A-Za-z][\w-]*|_+\w+|[./~@$][\w.][\w./:@+~-]*", re.UNICODE)
 _CJK = re.compile(r"[぀-ヿ㐀-䶿一-鿿가-힯豈-﫿]+")
 _JOINTS = re.compile(r"[^A-Za-z0-9\u0080-\uffff]+")
 _HUMPS = re.compile(r"[A-Z]+(?=[A-Z][a-z])|[A-Z]?[a-z\u00df-\u024f]+|[A-Z]+|\d+|[^\x00-\x7f]+")
@@ -45,8 +45,8 @@ def terms(text: str) -> list[str]:
     ['数据', '据库', '库端', '端口']
     """
     found: list[str] = []
-    for match in _RUN.finditer(unicodedata.normalize("NFKC", text)):
-        found.extend(_terms_of_run(match.group()))
+    for run in _RUN.findall(text if text.isascii() else unicodedata.normalize("NFKC", text)):
+        found += _terms_of_run(run)
     return found
 
 
@@ -56,15 +56,15 @@ def _terms_of_run(run: str) -> tuple[str, ...]:
     if not run:
         return ()
     found: list[str] = []
-    if _CJK.search(run):
+    if not run.isascii() and _CJK.search(run):
         for piece in re.split(f"({_CJK.pattern})", run):
             if _CJK.fullmatch(piece):
                 found.extend(piece[i : i + 2] for i in range(max(1, len(piece) - 1)))
             else:
                 found.extend(term for match in _RUN.finditer(piece) for term in _terms_of_run(match.group()))
         return tuple(found)
-    parts = [hump for piece in _JOINTS.split(run) if piece for hump in _HUMPS.findall(piece)]
-    if len(parts) <= 1 and not run.startswith("-"):
+    pieces = [_terms_of_piece(piece) for piece in _JOINTS.split(run) if piece]
+    if not run.startswith("-") and (not pieces or (len(pieces) == 1 and pieces[0][0] <= 1)):
         return _word(run)
     whole = _fold(run)
     found.append(whole[:MAX_TERM_chars])
@@ -75,15 +75,23 @@ def _terms_of_run(run: str) -> tuple[str, ...]:
         name = re.split(r"[/\\]", path)[-1]
         if name and name != path and len(_JOINTS.split(name)) > 1:
             found.append(name[:MAX_TERM_chars])
-    for piece in _JOINTS.split(run):
-        humps = _HUMPS.findall(piece)
-        if len(humps) > 1 and len(piece) < len(run):
-            found.append(_fold(piece)[:MAX_TERM_chars])
-        for hump in humps:
-            found.extend(_word(hump))
+    for _, terms_of_piece in pieces:
+        found += terms_of_piece
     return tuple(dict.fromkeys(found))
 
 
+@lru_cache(maxsize=100_000)
+def _terms_of_piece(piece: str) -> tuple[int, tuple[str, ...]]:
+    """The number of humps, and the terms: the piece itself where it has several, and each hump."""
+    # Most pieces are one hump; asking is a tenth of the price of searching.
+    if piece.isascii() and ((piece.islower() and piece.isalpha()) or piece.isdecimal()):
+        return 1, _word(piece)
+    humps = _HUMPS.findall(piece)
+    whole = [_fold(piece)[:MAX_TERM_chars]] if len(humps) > 1 else []
+    return len(humps), (*whole, *(term for hump in humps for term in _word(hump)))
+
+
+@lru_cache(maxsize=100_000)
 def _word(word: str) -> tuple[str, ...]:
     folded = _fold(word)
     if folded in STOP_WORDS or len(folded) > MAX_TERM_chars:
