@@ -1,0 +1,186 @@
+"""The passage around a citation: chunk ids in, what was said and done there out, as the archive holds it.
+
+Ids given long ago stay good: the ledger knows which events each id ever meant, whatever the chunker does today.
+What comes back is quoted data. The caller fences it, where a model reads it.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Protocol
+
+from lmm_mcp.domain.event import Event, Thread
+from lmm_mcp.errors import BadInput
+
+DEFAULT_AROUND_events = 2
+MAX_AROUND_events = 50
+MAX_IDS = 20
+MAX_PASSAGE_chars = 40_000
+"""Of one answer to a model, ten thousand tokens; `lmm show` has no such limit."""
+_PROSE_chars = 6_000
+_OUTPUT_chars = 1_600
+_HEAD_SHARE = 0.6
+
+_WHO = {"prompt": "user", "reply": "agent", "thought": "agent, thinking", "summary": "summary"}
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """What a chunk id stands for."""
+
+    agent: str
+    thread_id: str
+    first_event_id: str
+    last_event_id: str
+
+
+class Places(Protocol):
+    """The ledger, as far as it matters here."""
+
+    def resolve_chunk(self, chunk_id: str) -> tuple[str, str, str, str] | None:
+        """Agent, thread id, first and last event id; None for an id never given."""
+        ...
+
+
+class Threads(Protocol):
+    """The archive, as far as it matters here."""
+
+    def read(self, agent: str, thread_id: str) -> tuple[Thread, list[Event]] | None:
+        """The thread and its events in order."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Passage:
+    """Consecutive events of one thread."""
+
+    thread: Thread
+    events: tuple[Event, ...]
+    chunk_ids: tuple[str, ...]
+    """The ids asked for that lie in it."""
+    num_earlier: int
+    """Events of the thread that lie before it, and after it."""
+    num_later: int
+
+
+def passages(
+    places: Places,
+    threads: Threads,
+    ids: Sequence[str],
+    *,
+    before: int = DEFAULT_AROUND_events,
+    after: int = DEFAULT_AROUND_events,
+) -> list[Passage]:
+    """Find what the ids mean, with some events before and after; neighbours and overlaps come out as one passage.
+
+    Raises BadInput for an id that was never given or whose events were forgotten.
+    """
+    found: dict[tuple[str, str], list[tuple[str, Place]]] = {}
+    for chunk_id in dict.fromkeys(ids):
+        resolved = places.resolve_chunk(chunk_id)
+        if resolved is None:
+            raise BadInput(f"unknown id {chunk_id[:60]!r}. {_what_ids_are(chunk_id)}")
+        place = Place(*resolved)
+        found.setdefault((place.agent, place.thread_id), []).append((chunk_id, place))
+    return [
+        passage
+        for (agent, thread_id), wanted in found.items()
+        for passage in _of_thread(threads.read(agent, thread_id), wanted, before, after)
+    ]
+
+
+def _what_ids_are(given: str) -> str:
+    looks_like_mark = given.strip("[]").startswith("c") and len(given) <= 5
+    mistake = "Marks such as [c1] count anew in every brief. " if looks_like_mark else ""
+    return f"{mistake}Pass the `id` of a citation as recall gave it (16 hexadecimal digits); ask recall again if you have none."
+
+
+def _of_thread(
+    kept: tuple[Thread, list[Event]] | None, wanted: list[tuple[str, Place]], before: int, after: int
+) -> Iterable[Passage]:
+    thread, events = kept if kept is not None else (None, [])
+    at = {event.id: index for index, event in enumerate(events)}
+    ranges: list[tuple[int, int, list[str]]] = []
+    for chunk_id, place in wanted:
+        ends = [at[event_id] for event_id in (place.first_event_id, place.last_event_id) if event_id in at]
+        if thread is None or not ends:
+            raise BadInput(f"what {chunk_id} stood for is no longer kept: it was forgotten. Ask recall again.")
+        ranges.append((max(0, min(ends) - before), min(len(events), max(ends) + after + 1), [chunk_id]))
+    assert thread is not None
+    merged: list[tuple[int, int, list[str]]] = []
+    for start, end, ids in sorted(ranges, key=lambda one: one[:2]):
+        if merged and start <= merged[-1][1]:
+            merged[-1] = (merged[-1][0], max(end, merged[-1][1]), merged[-1][2] + ids)
+        else:
+            merged.append((start, end, ids))
+    for start, end, ids in merged:
+        yield Passage(thread, tuple(events[start:end]), tuple(ids), start, len(events) - end)
+
+
+def rendered(found: Sequence[Passage], *, whole: bool = False) -> str:
+    """Passages as text. Long outputs are cut to head and tail unless it must be `whole`, and so is an endless answer."""
+    text = "\n\n".join(_rendered(passage, whole) for passage in found)
+    if whole or len(text) <= MAX_PASSAGE_chars:
+        return text
+    return (
+        text[:MAX_PASSAGE_chars].rstrip()
+        + f"\n\n[cut here: {len(text) - MAX_PASSAGE_chars:,} more characters. Ask for fewer ids, or for less before and after.]"
+    )
+
+
+def _rendered(passage: Passage, whole: bool) -> str:
+    thread = passage.thread
+    about = [
+        f"session {thread.session_id}",
+        thread.agent,
+        *([f"sub-agent {thread.thread_id}"] if thread.is_subagent else []),
+    ]
+    about += [part for part in (thread.cwd, thread.branch, thread.title) if part]
+    lines = ["# " + " · ".join(about), f"# {_range(passage)}"]
+    for event in passage.events:
+        lines.append("")
+        lines.append(f"[{moment(event.at_ms)}] {_speaker(event)}:")
+        lines.append(_body(event, passage.chunk_ids[0], whole))
+    return "\n".join(lines)
+
+
+def _range(passage: Passage) -> str:
+    return f"{', '.join(passage.chunk_ids)}: {len(passage.events)} events, {passage.num_earlier} earlier, {passage.num_later} later"
+
+
+def _speaker(event: Event) -> str:
+    match event.kind:
+        case "call" if event.command:
+            return "agent runs"
+        case "call":
+            return f"agent calls {event.tool or 'a tool'}" + (f" ({', '.join(event.paths[:3])})" if event.paths else "")
+        case "result" if event.exit_code is not None:
+            return f"output, exit {event.exit_code}"
+        case "result":
+            return "output, failed" if event.failed else "output"
+        case _:
+            return _WHO[event.kind]
+
+
+def _body(event: Event, chunk_id: str, whole: bool) -> str:
+    text = (event.command or event.text) if event.kind == "call" else event.text
+    limit = _OUTPUT_chars if event.kind == "result" else _PROSE_chars
+    if event.ours and event.kind == "result" and not whole:
+        return "[an answer of this memory itself, left out]"
+    if whole or len(text) <= limit:
+        return text
+    head = int(limit * _HEAD_SHARE)
+    num_cut = len(text) - limit
+    return f"{text[:head]}\n[... {num_cut:,} characters cut; `lmm show {chunk_id}` shows all ...]\n{text[head + num_cut :]}"
+
+
+def moment(at_ms: int) -> str:
+    """A time as people and models read it, UTC, to the minute.
+
+    >>> moment(0), moment(1_772_000_000_000)
+    ('time unknown', '2026-02-25 06:13')
+    """
+    try:
+        return datetime.fromtimestamp(at_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M") if at_ms > 0 else "time unknown"
+    except (ValueError, OverflowError, OSError):  # an agent's broken clock
+        return "time unknown"

@@ -1,0 +1,79 @@
+"""The structured output of the tools: stable API, held by a test. Add fields if you must; never rename or drop one."""
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+
+class CitationShape(BaseModel):
+    """Where one mark of a brief comes from."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    mark: str
+    """As in the text, without brackets: `c1`."""
+    id: str
+    """For `expand`."""
+    session: str
+    """The agent's own session id."""
+    agent: str
+    project: str
+    at: str
+    """ISO-8601, UTC; '' where unknown."""
+
+
+class RecallShape(BaseModel):
+    """What `recall` answers."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    status: Literal["found", "nothing_found"]
+    text: str
+    """The brief, the same as the text block."""
+    sessions: list[str]
+    """The agents' own session ids in order of first citation, no others."""
+    citations: list[CitationShape]
+    notes: list[str]
+    """What the caller should know about how this came to be."""
+
+
+class RememberShape(BaseModel):
+    """What `remember` answers."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    id: str
+    project: str
+    """Key of the project that the note belongs to, '' for none."""
+
+
+def compact(schema: dict[str, Any]) -> dict[str, Any]:
+    """Say the same in fewer tokens: no titles, no docstrings, no null defaults, references put in place.
+
+    The definitions of all tools stand in the prompt of every session of every agent, so each word is paid for often.
+
+    >>> compact({"title": "A", "type": "object", "properties": {"title": {"title": "Title", "type": "string"}}})
+    {'type': 'object', 'properties': {'title': {'type': 'string'}}}
+    """
+    return dict(_compact(schema, schema.get("$defs", {})))
+
+
+def _compact(node: Any, defs: dict[str, Any]) -> Any:
+    if isinstance(node, list):
+        return [_compact(item, defs) for item in node]
+    if not isinstance(node, dict):
+        return node
+    if isinstance(reference := node.get("$ref"), str):
+        # A model's docstring speaks to programmers, not to the one who calls the tool.
+        return _compact(
+            {key: value for key, value in defs[reference.rpartition("/")[2]].items() if key != "description"}, defs
+        )
+    if "properties" in node:
+        node = {key: value for key, value in node.items() if key != "description"}
+    return {
+        key: {name: _compact(item, defs) for name, item in value.items()}
+        if key == "properties"
+        else _compact(value, defs)
+        for key, value in node.items()
+        if key not in ("title", "$defs", "additionalProperties") and not (key == "default" and value is None)
+    }
