@@ -1,0 +1,289 @@
+"""A turn in, chunks out: what was asked, said and done, cut to what one would want to find again.
+
+Whole prose, command lines with their outcome, the changed lines of edits; of tool output only head, tail and the lines
+that look like errors. Every line knows which characters of which archived event it came from. A long turn becomes several
+parts; each repeats in its header what was asked, so that it can be found and understood by itself.
+Raise CHUNKER_VERSION when anything here changes what a chunk holds: threads are then cut anew from the archive.
+"""
+
+import hashlib
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from ingest.session import ToolCall, Turn
+from lmm_mcp.domain.chunk import Chunk, Line, Span, chunk_id
+from lmm_mcp.domain.event import Event, Thread
+
+CHUNKER_VERSION = 1
+MAX_PART_chars = 1200
+"""About 250-300 tokens: what the embedder can see at once."""
+GOOD_PART_chars = 500
+"""A part this long is closed rather than filled up when a new piece of prose begins."""
+MAX_LINE_chars = 480
+MAX_ASKED_chars = 200
+MAX_EDIT_lines = 40
+MAX_OUTPUT_lines = 12
+MAX_REPORT_lines = 60
+"""Of a tool that answers in prose: a sub-agent's report, a person's answer, a fetched page."""
+MAX_FILES = 8
+MAX_COMMANDS = 6
+MAX_COMMAND_chars = 300
+
+_ERROR = re.compile(
+    r"\b(?:error|errors|exception|traceback|fail(?:ed|ure|s)?|fatal|panic(?:ked)?|denied|refused|not found|cannot|can't|could not|undefined|unexpected|invalid|missing|abort(?:ed)?|killed|segfault|timed? ?out|E\d{3,4})\b|✗|✘|❌",
+    re.IGNORECASE,
+)
+_LOCK_FILE = re.compile(r"(?:^|/)(?:package-lock\.json|yarn\.lock|pnpm-lock\.yaml|bun\.lockb?|uv\.lock|poetry\.lock|Cargo\.lock|go\.sum|Gemfile\.lock|composer\.lock)$")
+_BLOB = re.compile(r"[A-Za-z0-9+/=_-]{160,}")
+_SENTENCE_END = re.compile(r"(?<=[.!?。！？;:])\s+|(?<=[。！？])")
+_READS_FILES = frozenset({"read", "read_file", "view", "open", "edit", "multiedit", "write", "notebookedit", "apply_patch", "glob", "ls", "grep", "todowrite", "update_plan", "view_image", "list_dir"})
+_RULER = re.compile(r"^[\s\-=_*#|+:.~`─━│┃┌└├]*$")
+
+
+def chunk_thread(thread: Thread, turns: Iterable[Turn], *, project: str) -> list[Chunk]:
+    """Cut a whole thread. Deterministic: the same turns give the same chunks, and a thread that grew keeps its first ones."""
+    chunks: list[Chunk] = []
+    for turn in turns:
+        for part, pieces in enumerate(_parts(_pieces(turn))):
+            chunks.append(_chunk(thread, turn, part, len(chunks), pieces, project))
+    return chunks
+
+
+@dataclass(slots=True)
+class _Piece:
+    """Lines that belong together (one reply, one call with its result) with what the header says of them."""
+
+    event: Event
+    lines: list[Line]
+    starts_prose: bool = False
+    files: tuple[str, ...] = ()
+    command: str = ""
+    last_ms: int = 0
+    num_chars: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.num_chars = sum(len(line.text) + 1 for line in self.lines)
+
+
+def _pieces(turn: Turn) -> Iterator[_Piece]:
+    role = "note" if turn.thread.agent == "notes" else "user"
+    if turn.prompt is not None:
+        yield _Piece(turn.prompt, list(_prose(turn.prompt, role)), starts_prose=True)
+    for step in turn.steps:
+        if isinstance(step, ToolCall):
+            yield _call_piece(step)
+        elif step.kind == "result":
+            yield _Piece(step, _output(step, MAX_OUTPUT_lines))
+        else:
+            role_of = {"reply": "agent", "thought": "thought", "summary": "summary"}
+            yield _Piece(step, list(_prose(step, role_of[step.kind])), starts_prose=step.kind == "reply")
+
+
+def _parts(pieces: Iterable[_Piece]) -> Iterator[list[_Piece]]:
+    part: list[_Piece] = []
+    size = 0
+    for piece in pieces:
+        if not piece.lines and not piece.files and not piece.command:
+            continue
+        for fitting in _split(piece):
+            full = size + fitting.num_chars > MAX_PART_chars
+            if part and (full or (fitting.starts_prose and size >= GOOD_PART_chars)):
+                yield part
+                part, size = [], 0
+            part.append(fitting)
+            size += fitting.num_chars
+    if any(piece.lines for piece in part):
+        yield part
+
+
+def _split(piece: _Piece) -> Iterator[_Piece]:
+    if piece.num_chars <= MAX_PART_chars:
+        yield piece
+        return
+    lines: list[Line] = []
+    size = 0
+    first = True
+    for line in piece.lines:
+        if lines and size + len(line.text) > MAX_PART_chars:
+            yield _Piece(piece.event, lines, first and piece.starts_prose, piece.files, piece.command if first else "", piece.last_ms)
+            lines, size, first = [], 0, False
+        lines.append(line)
+        size += len(line.text) + 1
+    yield _Piece(piece.event, lines, first and piece.starts_prose, piece.files, piece.command if first else "", piece.last_ms)
+
+
+def _call_piece(step: ToolCall) -> _Piece:
+    call, result = step.call, step.result
+    tool = call.tool.rsplit("__", 1)[-1].rsplit(".", 1)[-1].lower()
+    span = Span(call.id, 0, len(call.text))
+    lines: list[Line] = []
+    command = ""
+    if call.command:
+        command = f"{_cut(' '.join(call.command.split()), MAX_COMMAND_chars)}{_outcome(result)}"
+        shown = _cut(call.command.strip(), MAX_LINE_chars * 2)
+        lines.extend(Line("command", text, span) for text in _command_lines(shown, _outcome(result)))
+    elif call.paths and "\n" in call.text and not all(_LOCK_FILE.search(path) for path in call.paths):
+        lines.extend(_edit(call))
+    elif tool not in _READS_FILES:
+        lines.extend(Line("command" if n == 0 else "edit", text, found) for n, (text, found) in enumerate(_text_lines(call, f"{tool}: ", MAX_EDIT_lines)))
+    if result is not None:
+        if result.failed:
+            lines.extend(_output(result, MAX_OUTPUT_lines))
+        elif call.command:
+            lines.extend(_output(result, MAX_OUTPUT_lines))
+        elif tool not in _READS_FILES:
+            lines.extend(_output(result, MAX_REPORT_lines))
+    return _Piece(call, lines, files=call.paths, command=command, last_ms=result.at_ms if result is not None else 0)
+
+
+def _outcome(result: Event | None) -> str:
+    if result is None:
+        return ""
+    if result.exit_code is not None:
+        return f"  [exit {result.exit_code}]"
+    return "  [failed]" if result.failed else ""
+
+
+def _command_lines(command: str, outcome: str) -> list[str]:
+    lines = [line.rstrip() for line in command.splitlines() if line.strip()][:MAX_OUTPUT_lines]
+    if not lines:
+        return []
+    lines[0] = f"$ {lines[0]}{outcome}"
+    return [_cut(line, MAX_LINE_chars) for line in lines]
+
+
+def _edit(call: Event) -> Iterator[Line]:
+    """The path, then the changed lines: those added first of all, since they hold from then on."""
+    name = call.paths[0] if call.paths else ""
+    yield Line("path", f"{call.tool} {name}", Span(call.id, 0, min(len(call.text), len(name))))
+    num_lines = 0
+    for text, span in _lines_with_spans(call.id, call.text):
+        stripped = text.strip()
+        if _RULER.match(stripped) or stripped == name or num_lines >= MAX_EDIT_lines or _BLOB.search(stripped):
+            continue
+        if stripped.startswith(("--- ", "+++ ", "@@", "*** Begin", "*** End")):
+            continue
+        num_lines += 1
+        yield Line("edit", _cut(text.rstrip(), MAX_LINE_chars), span)
+
+
+def _output(result: Event, max_lines: int) -> list[Line]:
+    """Head, tail and error lines of a tool's output, in their order."""
+    rows = [(text, span) for text, span in _lines_with_spans(result.id, result.text) if not _RULER.match(text) and not _BLOB.search(text)]
+    wrong = [n for n, (text, _) in enumerate(rows) if _ERROR.search(text)]
+    if len(rows) <= max_lines:
+        chosen = list(range(len(rows)))
+    else:
+        third = max_lines // 3
+        head = list(range(third))
+        tail = list(range(len(rows) - third, len(rows)))
+        chosen = sorted({*head, *tail, *wrong[: max_lines - 2 * third]})
+    marked = set(wrong) if result.failed or len(wrong) <= len(rows) // 2 else set()
+    return [Line("error" if n in marked else "output", _cut(rows[n][0].strip(), MAX_LINE_chars), rows[n][1]) for n in chosen]
+
+
+def _prose(event: Event, role: str) -> Iterator[Line]:
+    in_code = False
+    for text, span in _lines_with_spans(event.id, event.text):
+        if text.lstrip().startswith("```"):
+            in_code = not in_code
+            continue
+        if _RULER.match(text) or _BLOB.search(text):
+            continue
+        if in_code or len(text) <= MAX_LINE_chars:
+            yield Line(role, _cut(text.strip() if not in_code else text.rstrip(), MAX_LINE_chars), span)
+            continue
+        yield from _sentences(event.id, text, span.start, role)
+
+
+def _sentences(event_id: str, text: str, start: int, role: str) -> Iterator[Line]:
+    """Split a long paragraph at sentence ends, gathering short sentences up to a line's length."""
+    at = 0
+    begin = 0
+    ends = [match.end() for match in _SENTENCE_END.finditer(text)] + [len(text)]
+    for n, end in enumerate(ends):
+        following = ends[n + 1] if n + 1 < len(ends) else None
+        if following is None or following - begin > MAX_LINE_chars * 3 // 4:
+            for cut in range(begin, end, MAX_LINE_chars):
+                piece = text[cut : min(end, cut + MAX_LINE_chars)]
+                if piece.strip():
+                    yield Line(role, piece.strip(), Span(event_id, start + cut, start + cut + len(piece)))
+            begin = end
+        at = end
+    assert at == len(text)
+
+
+def _text_lines(event: Event, prefix: str, max_lines: int) -> Iterator[tuple[str, Span]]:
+    for n, (text, span) in enumerate(_lines_with_spans(event.id, event.text)):
+        if n >= max_lines:
+            return
+        if not _BLOB.search(text):
+            yield _cut((prefix if n == 0 else "") + text.strip(), MAX_LINE_chars), span
+
+
+def _lines_with_spans(event_id: str, text: str) -> Iterator[tuple[str, Span]]:
+    at = 0
+    for line in text.split("\n"):
+        if line and not line.isspace():
+            yield line, Span(event_id, at, at + len(line))
+        at += len(line) + 1
+
+
+def _cut(text: str, max_chars: int) -> str:
+    return text if len(text) <= max_chars else text[: max_chars - 2] + " …"
+
+
+def _chunk(thread: Thread, turn: Turn, part: int, ordinal: int, pieces: Sequence[_Piece], project: str) -> Chunk:
+    lines = tuple(line for piece in pieces for line in piece.lines)
+    files = tuple(dict.fromkeys(path for piece in pieces for path in piece.files))[:MAX_FILES]
+    commands = tuple(dict.fromkeys(piece.command for piece in pieces if piece.command))[:MAX_COMMANDS]
+    times = [at for piece in pieces for at in (piece.event.at_ms, piece.last_ms) if at]
+    first_ms, last_ms = (min(times), max(times)) if times else (0, 0)
+    branch = next((piece.event.branch for piece in pieces if piece.event.branch), thread.branch)
+    header = _header(thread, turn, part, project, branch, first_ms, files, commands)
+    content = "\x1e".join((thread.session_id, project, header, str(ordinal), str(last_ms), *(f"{line.role}\x1f{line.text}" for line in lines)))
+    return Chunk(
+        id=chunk_id(thread.agent, turn.first_event.id, part, CHUNKER_VERSION),
+        agent=thread.agent,
+        session_id=thread.session_id,
+        thread_id=thread.thread_id,
+        project=project,
+        branch=branch,
+        first_ms=first_ms,
+        last_ms=last_ms,
+        part=part,
+        ordinal=ordinal,
+        header=header,
+        lines=lines,
+        files=files,
+        commands=commands,
+        content_hash=hashlib.blake2b(content.encode("utf-8", "surrogatepass"), digest_size=12).hexdigest(),
+    )
+
+
+def _header(
+    thread: Thread, turn: Turn, part: int, project: str, branch: str, first_ms: int, files: Sequence[str], commands: Sequence[str]
+) -> str:
+    day = datetime.fromtimestamp(first_ms / 1000, UTC).strftime("%Y-%m-%d") if first_ms else "undated"
+    name = project.rsplit("/", 1)[-1] or "no project"
+    rows = [" · ".join(filter(None, (name, branch, day, thread.agent + (" sub-agent" if thread.is_subagent else ""))))]
+    if thread.title:
+        rows.append(f"session: {_cut(' '.join(thread.title.split()), MAX_ASKED_chars)}")
+    if part and turn.prompt is not None:
+        rows.append(f"asked: {_cut(' '.join(turn.prompt.text.split()), MAX_ASKED_chars)}")
+    if files:
+        rows.append("files: " + ", ".join(files))
+    if commands:
+        rows.append("commands: " + "; ".join(_cut(command, 120) for command in commands))
+    return "\n".join(rows)
+
+
+def embedding_text(chunk: Chunk) -> str:
+    """What the embedder sees of a chunk: what was asked and said before what was printed, since it reads 256 tokens only."""
+    asked = [row.split(": ", 1)[1] for row in chunk.header.splitlines() if row.startswith("asked: ")]
+    said = [line.text for line in chunk.lines if line.role in {"user", "agent", "summary", "note", "thought"}]
+    done = [line.text for line in chunk.lines if line.role in {"command", "error", "path"}]
+    rest = [line.text for line in chunk.lines if line.role in {"edit", "output"}]
+    return "\n".join([*asked, *said, *done, *rest])[:2000]

@@ -1,0 +1,67 @@
+"""Evidence in, brief out: as many lines as the budget holds, each with its mark, then where the marks come from."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+from lmm_mcp.domain.chunk import Chunk
+from lmm_mcp.domain.fence import fenced
+from lmm_mcp.domain.recall import CHARS_PER_TOKEN, Brief, Citation, NothingFound, num_tokens
+from lmm_mcp.recall.evidence import Evidence
+
+_SAID_BY = {"user": "user", "agent": "agent", "thought": "agent (thinking)", "command": "ran", "output": "printed", "error": "error",
+            "edit": "edit", "path": "file", "summary": "summary", "note": "note"}
+
+
+def write(evidence: Sequence[Evidence], *, budget_tokens: int, notes: Sequence[str] = ()) -> Brief | None:
+    """Pack evidence, most useful first. None where not even one line fits.
+
+    `budget_tokens` counts the whole text: fence, marks and sources included.
+    """
+    max_chars = budget_tokens * CHARS_PER_TOKEN
+    lines: list[str] = []
+    sources: list[str] = []
+    citations: dict[str, Citation] = {}
+    size = len(fenced("sources:")) + 1
+    for item in evidence:
+        citation = citations.get(item.chunk.id)
+        known = citation is not None
+        if citation is None:
+            citation = _cite(item.chunk, len(citations) + 1)
+        line = f"[{citation.mark}] {_SAID_BY.get(item.line.role, item.line.role)}{_was(item)}: {item.text}"
+        source = "" if known else _source(citation)
+        cost = len(line) + 1 + (0 if known else len(source) + 1)
+        if size + cost > max_chars:
+            if max_chars - size < 120:
+                break
+            continue
+        size += cost
+        lines.append(line)
+        if not known:
+            citations[item.chunk.id] = citation
+            sources.append(source)
+    if not lines:
+        return None
+    text = fenced("\n".join([*lines, "sources:", *sources]))
+    assert num_tokens(text) <= budget_tokens
+    return Brief(text=text, citations=tuple(citations.values()), notes=tuple(notes))
+
+
+def nothing(num_searched: int, *, everywhere: bool, notes: Sequence[str] = ()) -> NothingFound:
+    """Say in one line that nothing is known."""
+    where = "" if everywhere else " of this project (project=\"*\" asks all projects)"
+    text = f"Nothing relevant is remembered: searched {num_searched:,} passages{where}."
+    return NothingFound(text=text, num_searched=num_searched, notes=tuple(notes))
+
+
+def _was(item: Evidence) -> str:
+    return " (superseded)" if item.superseded else ""
+
+
+def _cite(chunk: Chunk, number: int) -> Citation:
+    return Citation(mark=f"c{number}", chunk_id=chunk.id, session_id=chunk.session_id, agent=chunk.agent, project=chunk.project, at_ms=chunk.last_ms or chunk.first_ms)
+
+
+def _source(citation: Citation) -> str:
+    day = datetime.fromtimestamp(citation.at_ms / 1000, UTC).strftime("%Y-%m-%d") if citation.at_ms else "undated"
+    project = citation.project.rsplit("/", 1)[-1] or "no project"
+    return f"[{citation.mark}] {day} {citation.agent} {project} session {citation.session_id[:13]} id {citation.chunk_id}"

@@ -1,0 +1,36 @@
+"""A query in, candidate chunks out: what shares its words and what is near in meaning, within scope."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from lmm_mcp.domain.recall import Question
+from lmm_mcp.embedding import Embedder
+from lmm_mcp.recall.query import Query
+from lmm_mcp.store.chunks import ChunkStore, Scope
+
+MAX_LEXICAL = 60
+MAX_NEAREST = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Candidates:
+    """Two rankings of chunk ids, best first, with their scores."""
+
+    lexical: Mapping[str, float]
+    """BM25."""
+    nearest: Mapping[str, float]
+    """Cosine similarity; empty without an embedder."""
+
+
+def scope_of(question: Question) -> Scope:
+    """Name what may be searched at all."""
+    return Scope(project=question.project, agent=question.agent, since_ms=question.since_ms, until_ms=question.until_ms)
+
+
+def gather(store: ChunkStore, query: Query, scope: Scope, embedder: Embedder | None) -> Candidates:
+    """Ask both sides. The lexical side is skipped where the question holds no term, the other where there is no model."""
+    lexical = {hit.chunk_id: hit.score for hit in store.lexical(query.terms, scope, MAX_LEXICAL)} if query.terms else {}
+    if embedder is None:
+        return Candidates(lexical, {})
+    vector = embedder.embed([query.text])[0]
+    return Candidates(lexical, {hit.chunk_id: hit.score for hit in store.nearest(vector, scope, MAX_NEAREST)})

@@ -1,0 +1,121 @@
+"""Candidate chunks in, evidence lines out: the lines that answer, most useful first, each told once."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from lmm_mcp.domain.chunk import Chunk, Line
+from lmm_mcp.domain.fence import defused
+from lmm_mcp.recall.query import Query
+from lmm_mcp.store.terms import terms
+
+MAX_CHUNKS = 40
+"""Chunks whose lines are looked at."""
+MAX_LINE_chars = 320
+MAX_LINES_PER_CHUNK = 16
+MIN_LINE_chars = 12
+NEIGHBOUR_SHARE = 0.3
+"""What a line gains from the overlap of the line before or after it: an answer often stands beside the words asked for."""
+CHUNK_SHARE = 1.0
+"""Weight of the chunk's own score against the line's overlap."""
+ROLE_WEIGHT: Mapping[str, float] = {
+    "note": 1.2,
+    "user": 1.0,
+    "agent": 1.0,
+    "command": 0.9,
+    "summary": 0.7,
+    "thought": 0.7,
+    "edit": 0.6,
+    "error": 0.6,
+    "output": 0.5,
+    "path": 0.4,
+}
+"""What people ask for later was mostly said or typed, seldom printed."""
+SAME_TERMS = 0.8
+"""Share of common terms from which two lines tell the same, perhaps with another value: the newer one goes first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """One line that may be quoted."""
+
+    chunk: Chunk
+    line: Line
+    score: float
+    text: str
+    """As quoted: on one line, cut, fence marks defused."""
+    superseded: bool = False
+    """A newer line tells the same with another value."""
+
+
+def pick(query: Query, chunks: Sequence[Chunk], scores: Mapping[str, float]) -> list[Evidence]:
+    """Rank the lines of `chunks`. `scores` are their fused scores by id, 0 to 1."""
+    found: list[tuple[float, int, int, Evidence, frozenset[str]]] = []
+    for rank, chunk in enumerate(chunks[:MAX_CHUNKS]):
+        analysed = [frozenset(terms(line.text)) for line in chunk.lines]
+        overlaps = [query.overlap(each) for each in analysed]
+        for n, line in enumerate(chunk.lines):
+            text = quoted(line.text)
+            if len(text) < MIN_LINE_chars:
+                continue
+            beside = max([overlaps[m] for m in (n - 1, n + 1) if 0 <= m < len(overlaps)], default=0.0)
+            score = ROLE_WEIGHT.get(line.role, 0.5) * (
+                overlaps[n] + NEIGHBOUR_SHARE * beside + CHUNK_SHARE * scores.get(chunk.id, 0.0)
+            )
+            found.append((-score, rank, n, Evidence(chunk, line, score, text), analysed[n]))
+    found.sort(key=lambda item: item[:3])
+    return _newest_first(_told_once([(evidence, its_terms) for *_, evidence, its_terms in found]))
+
+
+def _told_once(found: Sequence[tuple[Evidence, frozenset[str]]]) -> list[tuple[Evidence, frozenset[str]]]:
+    """Drop repeats of the same words and what goes over a chunk's share."""
+    kept: list[tuple[Evidence, frozenset[str]]] = []
+    told: dict[str, int] = {}
+    num_of: dict[str, int] = {}
+    for evidence, its_terms in found:
+        key = re.sub(r"\W+", " ", evidence.text.lower())[:200]
+        if num_of.get(evidence.chunk.id, 0) >= MAX_LINES_PER_CHUNK:
+            continue
+        if key in told:
+            # The same words said again later: the newest saying is the one to cite.
+            at = told[key]
+            earlier, earlier_terms = kept[at]
+            if evidence.line.role == earlier.line.role and evidence.chunk.last_ms > earlier.chunk.last_ms and evidence.chunk.session_id == earlier.chunk.session_id:
+                kept[at] = (evidence, earlier_terms)
+            continue
+        told[key] = len(kept)
+        num_of[evidence.chunk.id] = num_of.get(evidence.chunk.id, 0) + 1
+        kept.append((evidence, its_terms))
+    return kept
+
+
+def _newest_first(found: Sequence[tuple[Evidence, frozenset[str]]]) -> list[Evidence]:
+    """Where two of the best lines say nearly the same with different values, put the newer first and mark the older."""
+    order = [evidence for evidence, _ in found]
+    term_sets = [its_terms for _, its_terms in found]
+    for n in range(min(len(order), 30)):
+        for m in range(n):
+            older, newer = order[m], order[n]
+            if newer.chunk.last_ms <= older.chunk.last_ms or older.superseded or newer.chunk.session_id == older.chunk.session_id:
+                continue
+            if older.line.role != newer.line.role or not _same_but_for_a_value(term_sets[m], term_sets[n]):
+                continue
+            order[m], order[n] = newer, Evidence(older.chunk, older.line, older.score, older.text, superseded=True)
+            term_sets[m], term_sets[n] = term_sets[n], term_sets[m]
+    return order
+
+
+def _same_but_for_a_value(one: frozenset[str], other: frozenset[str]) -> bool:
+    if len(one) < 4 or len(other) < 4 or one == other:
+        return False
+    return len(one & other) / min(len(one), len(other)) >= SAME_TERMS and bool(one - other) and bool(other - one)
+
+
+def quoted(text: str) -> str:
+    """Bring a line into the form in which it is quoted.
+
+    >>> quoted("  a\\tb </lmm-brief>")
+    'a b (/lmm-brief)'
+    """
+    flat = defused(" ".join(text.split()))
+    return flat if len(flat) <= MAX_LINE_chars else flat[: MAX_LINE_chars - 2] + " …"

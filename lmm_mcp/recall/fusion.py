@@ -1,0 +1,38 @@
+"""Two rankings in, one out: a weighted sum of scores scaled to 0..1.
+
+Not reciprocal rank fusion: ranks throw away how far apart two candidates are, and on coding sessions plain RRF with
+k = 60 loses to the better of its two sides (Bruch et al. 2023 find the same: a convex combination needs one weight and
+little data to fit it). The weight was fitted by cross-validation over repositories, see docs/benchmarks.md.
+"""
+
+from collections.abc import Mapping
+
+LEXICAL_SHARE = 0.6
+NEAREST_FLOOR = 0.1
+"""Cosine similarity that says nothing for MiniLM; scaled to 0."""
+
+
+def fuse(lexical: Mapping[str, float], nearest: Mapping[str, float], *, lexical_share: float = LEXICAL_SHARE) -> dict[str, float]:
+    """Merge two scored candidate lists, best first. Ties are broken by id, so that equal input gives equal output.
+
+    >>> list(fuse({"a": 8.0, "b": 4.0}, {"b": 0.7, "c": 0.4}))
+    ['b', 'a', 'c']
+    >>> list(fuse({"a": 8.0, "b": 4.0}, {}))
+    ['a', 'b']
+    """
+    if not nearest:
+        lexical_share = 1.0
+    by_words = _scaled(lexical, floor=0.0)
+    by_meaning = _scaled(nearest, floor=NEAREST_FLOOR)
+    fused = {
+        key: lexical_share * by_words.get(key, 0.0) + (1 - lexical_share) * by_meaning.get(key, 0.0)
+        for key in {*by_words, *by_meaning}
+    }
+    return dict(sorted(fused.items(), key=lambda item: (-item[1], item[0])))
+
+
+def _scaled(scores: Mapping[str, float], *, floor: float) -> dict[str, float]:
+    best = max(scores.values(), default=floor)
+    if best <= floor:
+        return dict.fromkeys(scores, 0.0)
+    return {key: max(0.0, (score - floor) / (best - floor)) for key, score in scores.items()}
