@@ -1,0 +1,252 @@
+"""Text in, vectors out: sentence-transformers models served by onnxruntime and tokenizers, without torch.
+
+A model made ready to serve is one folder under the memory home: `model.onnx`, `tokenizer.json`, and `embedder.json`, its
+card. `lmm_mcp.embedder_fetch` makes such folders; this file only reads them and never opens a socket.
+
+Texts are embedded one at a time, each on one thread, several at once. On a CPU that is the fastest way, and it makes a
+text's vector the same bit for bit whatever else was asked for in the same call.
+
+Axes: T tokens, D dimensions of the vector.
+"""
+
+import dataclasses
+import hashlib
+import json
+import re
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Protocol, get_args
+
+import numpy as np
+import numpy.typing as npt
+
+from lmm_mcp import config
+from lmm_mcp.errors import EmbedderError
+from lmm_mcp.paths import Home
+
+Vectors = npt.NDArray[np.float32]
+Pooling = Literal["graph", "mean", "cls", "max", "mean_sqrt_len_tokens", "lasttoken"]
+"""How token vectors become one: `graph` = the graph has done it already, else as sentence-transformers calls it."""
+
+MINILM = "sentence-transformers/all-MiniLM-L6-v2"
+NO_MODEL = "none"
+
+MAX_TEXT_characters = 100_000
+"""Cut before tokenizing. No model here reads so far; a tokenizer would spend seconds on a text that is mostly thrown away."""
+
+
+class Embedder(Protocol):
+    """Turns texts into vectors of length 1, so that a dot product is their cosine similarity."""
+
+    name: str
+    version: str
+    """Changes with everything that changes vectors: vectors of two versions must not be compared."""
+    dim: int
+
+    def embed(self, texts: Sequence[str]) -> Vectors:
+        """Embed texts to be found later: float32 [len(texts), dim]."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class NoEmbedder:
+    """There is no model to serve: the memory works on, lexically."""
+
+    reason: str
+    next_step: str
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """What `embedder.json` says about a model, beside the weights themselves."""
+
+    name: str
+    """As in the settings: `owner/model` on the hub, or a local folder."""
+    weights_hash: str
+    """sha256 of the weights, or of `model.onnx` and its pooling where they came inside it."""
+    dim: int
+    max_tokens: int
+    """Longer texts are cut here, special tokens included."""
+    pooling: Pooling
+    graph_bytes: int
+    """Size of `model.onnx`: a cheap check that the file is whole."""
+    query_prefix: str = ""
+    document_prefix: str = ""
+    lowercase: bool = False
+    """Whether text is put in lower case before the tokenizer sees it (few models say so)."""
+    source: str = ""
+    """Where it came from, for people: a package and its version, or a hub revision."""
+
+    @property
+    def version(self) -> str:
+        """Name everything that decides about the vectors, in 16 hexadecimal digits.
+
+        Where pooling happens is left out: MiniLM's own graph and the hub's give the same vectors and may be mixed.
+        """
+        parts = (self.weights_hash, str(self.max_tokens), self.query_prefix, self.document_prefix, str(self.lowercase))
+        return hashlib.sha256("\x1f".join(parts).encode("utf-8")).hexdigest()[:16]
+
+
+class OnnxEmbedder:
+    """A model folder, opened. Safe to call from several threads."""
+
+    def __init__(self, folder: Path, *, num_threads: int = 1) -> None:
+        """Open it. Raises EmbedderError where a file is missing, torn, or not what its card says."""
+        # Imported here: together they take 0.2 s and 60 MB, which a memory without a model need not spend.
+        import onnxruntime
+        from tokenizers import Tokenizer
+
+        self.card = read_card(folder)
+        self.name, self.version, self.dim = self.card.name, self.card.version, self.card.dim
+        self.max_tokens = self.card.max_tokens
+        self._num_threads = max(1, num_threads)
+        graph = folder / "model.onnx"
+        try:
+            if graph.stat().st_size != self.card.graph_bytes:
+                raise EmbedderError(f"{graph} has {graph.stat().st_size} bytes, its card says {self.card.graph_bytes}.")
+            self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+            options = onnxruntime.SessionOptions()
+            options.intra_op_num_threads = options.inter_op_num_threads = 1
+            options.log_severity_level = 3
+            self._session = onnxruntime.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
+        except EmbedderError:
+            raise
+        except Exception as problem:  # both libraries raise bare Exceptions of their own
+            raise EmbedderError(f"the embedder in {folder} cannot be opened: {problem}") from problem
+        self._tokenizer.no_padding()
+        self._tokenizer.enable_truncation(self.max_tokens)
+        self._inputs = [node.name for node in self._session.get_inputs()]
+
+    def embed(self, texts: Sequence[str]) -> Vectors:
+        """Embed texts to be found later: float32 [len(texts), dim]; an empty text has a vector too."""
+        return self._embed([self.card.document_prefix + text for text in texts])
+
+    def embed_queries(self, texts: Sequence[str]) -> Vectors:
+        """Embed questions. The same as `embed` except for models that were trained with a prefix for each side."""
+        return self._embed([self.card.query_prefix + text for text in texts])
+
+    def num_tokens(self, text: str) -> int:
+        """Count the tokens of a text, special tokens included, up to `max_tokens`."""
+        return len(self._ids(text))
+
+    def _embed(self, texts: list[str]) -> Vectors:
+        vectors = np.empty((len(texts), self.dim), np.float32)
+        if len(texts) == 1 or self._num_threads == 1:
+            for index, text in enumerate(texts):
+                vectors[index] = self._vector(text)
+        elif texts:
+            # Longest first: no thread is left with a long text at the end, and memory is taken once.
+            order = sorted(range(len(texts)), key=lambda index: -len(texts[index]))
+            with ThreadPoolExecutor(self._num_threads) as pool:
+                for index, vector_D in zip(order, pool.map(self._vector, (texts[i] for i in order)), strict=True):
+                    vectors[index] = vector_D
+        return vectors
+
+    def _vector(self, text: str) -> Vectors:
+        ids_1T = np.array([self._ids(text)], np.int64)
+        known = {
+            "input_ids": ids_1T,
+            "attention_mask": np.ones_like(ids_1T),
+            "token_type_ids": np.zeros_like(ids_1T),
+            "position_ids": np.arange(ids_1T.shape[1], dtype=np.int64)[None, :],
+        }
+        (result, *_) = self._session.run(None, {name: known[name] for name in self._inputs})
+        vector_D = pool(np.asarray(result[0], np.float32), self.card.pooling)
+        return np.asarray(vector_D / max(float(np.linalg.norm(vector_D)), 1e-12), np.float32)
+
+    def _ids(self, text: str) -> list[int]:
+        text = text[:MAX_TEXT_characters]
+        if self.card.lowercase:
+            text = text.lower()
+        try:
+            ids: list[int] = self._tokenizer.encode(text).ids
+        except (UnicodeEncodeError, TypeError):  # a lone surrogate, which JSON may hold and UTF-8 may not
+            ids = self._tokenizer.encode(text.encode("utf-8", "replace").decode("utf-8")).ids
+        return ids
+
+
+def load(home: Home, settings: config.Embedder, *, num_threads: int) -> OnnxEmbedder | NoEmbedder:
+    """Open the model that the settings name, or say why there is none. Takes 0.3 s; never raises, never downloads."""
+    name = full_name(settings.name)
+    if name == NO_MODEL:
+        return NoEmbedder("the settings say `none`", "`lmm config set embedder.name " + MINILM + "` names one")
+    folder = folder_of(home, name)
+    make_ready = f"`lmm embedder fetch {name}` makes it ready"
+    if not (folder / "embedder.json").is_file():
+        return NoEmbedder(f"the model {name} is not on this machine yet", make_ready)
+    try:
+        return OnnxEmbedder(folder, num_threads=num_threads)
+    except EmbedderError as problem:
+        return NoEmbedder(f"the model {name} is damaged ({problem})", make_ready)
+
+
+def embed_query(embedder: Embedder, question: str) -> Vectors:
+    """Embed one question: float32 [dim], with the model's prefix for questions where it has one."""
+    embed = embedder.embed_queries if isinstance(embedder, OnnxEmbedder) else embedder.embed
+    return embed([question])[0]
+
+
+def full_name(name: str) -> str:
+    """Write a model's name out, as sentence-transformers does for its own models.
+
+    >>> full_name("all-MiniLM-L6-v2")
+    'sentence-transformers/all-MiniLM-L6-v2'
+    >>> full_name("none"), full_name("intfloat/e5-small-v2")
+    ('none', 'intfloat/e5-small-v2')
+    """
+    name = name.strip()
+    return f"sentence-transformers/{name}" if re.fullmatch(r"[\w.-]+", name) and name != NO_MODEL else name
+
+
+def folder_of(home: Home, name: str) -> Path:
+    """Find the folder of a model, whether or not it is there. Two names never share one.
+
+    >>> folder_of(Home(Path("lmm")), "intfloat/e5-small-v2").name
+    'intfloat--e5-small-v2'
+    """
+    name = full_name(name)
+    if re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", name) and "--" not in name:
+        return home.models / name.replace("/", "--")
+    digest = hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:8]
+    last_part = re.sub(r"[^\w.-]+", "-", re.split(r"[/\\]", name.rstrip("/\\"))[-1]).strip(".-")
+    return home.models / f"local--{last_part}-{digest}"
+
+
+def pool(result: Vectors, pooling: Pooling) -> Vectors:
+    """Make one vector [D] of a graph's result for one text: token vectors [T, D], or the vector itself."""
+    match pooling:
+        case "graph":
+            return result
+        case "mean":
+            return np.asarray(result.mean(axis=0), np.float32)
+        case "cls":
+            return np.asarray(result[0], np.float32)
+        case "lasttoken":
+            return np.asarray(result[-1], np.float32)
+        case "max":
+            return np.asarray(result.max(axis=0), np.float32)
+        case "mean_sqrt_len_tokens":
+            return np.asarray(result.sum(axis=0) / np.sqrt(np.float32(len(result))), np.float32)
+
+
+def read_card(folder: Path) -> Card:
+    """Read a model's card. Raises EmbedderError where it is missing or says something unknown."""
+    path = folder / "embedder.json"
+    try:
+        entries: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        card = Card(**{field.name: entries[field.name] for field in dataclasses.fields(Card) if field.name in entries})
+    except (OSError, ValueError, TypeError) as problem:
+        raise EmbedderError(f"{path} cannot be read: {problem}") from problem
+    if card.pooling not in get_args(Pooling):
+        raise EmbedderError(
+            f"{path} names an unknown pooling, {card.pooling!r}; it knows {', '.join(get_args(Pooling))}."
+        )
+    return card
+
+
+def write_card(folder: Path, card: Card) -> None:
+    """Write a model's card: the last file of a folder, so that a folder with a card is whole."""
+    entries = dataclasses.asdict(card) | {"version": card.version}
+    (folder / "embedder.json").write_text(json.dumps(entries, indent=2) + "\n", encoding="utf-8")
