@@ -28,6 +28,9 @@ _PADDING = b"\0 \t\r"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _ONE_ms = timedelta(milliseconds=1)
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
+_WINDOW_chars = 1000
+_LONG_RUN_chars = 2 * _WINDOW_chars
+_BASE64 = re.compile("[A-Za-z0-9+/]++={0,2}+")  # possessive: linear whatever it meets
 _DECODER = json.JSONDecoder()
 
 
@@ -120,6 +123,25 @@ def parse_time_ms(value: object) -> int:
     return 0
 
 
+def without_base64(text: str) -> str:
+    """Replace runs of 2,000 or more base64 characters (images, archives, keys in a dump) by a note of their length.
+
+    >>> without_base64("a picture: " + "iVBORw0KGgo" * 300 + "==")
+    'a picture: [base64, 3,302 characters]'
+    """
+    # A run of 2 x 1,000 characters covers one whole window of 1,000, so that ordinary text costs next to nothing.
+    for start in range(0, len(text) - _WINDOW_chars + 1, _WINDOW_chars):
+        if _BASE64.fullmatch(text, start, start + _WINDOW_chars):
+            break
+    else:
+        return text
+    return _BASE64.sub(lambda run: run.group() if len(run.group()) < _LONG_RUN_chars else _note(run.group()), text)
+
+
+def _note(run: str) -> str:
+    return f"[base64, {len(run):,} characters]"
+
+
 def _lines(stream: Bytes, max_line_bytes: int) -> Iterator[tuple[bytes | None, int, bool]]:
     """Split into (line without newline or None where too long, bytes with newline, whether it ended in a newline)."""
     pieces: list[bytes] = []  # of a line that began in an earlier block
@@ -146,12 +168,13 @@ def _decode_patiently(line: bytes) -> Iterator[dict[str, Any] | str]:
     while at < len(text):
         try:
             found, at = _DECODER.raw_decode(text, at)
+            found = _without_lone_surrogates(found)
         except (ValueError, RecursionError) as problem:
             reason = problem.msg if isinstance(problem, json.JSONDecodeError) else type(problem).__name__
             yield f"not JSON from character {at + 1:,} of {len(text):,}: {reason}"
             return
         if isinstance(found, dict):
-            yield _without_lone_surrogates(found)
+            yield found
         else:
             yield f"not a JSON object but a {type(found).__name__}"
         while at < len(text) and text[at] in " \t\r\0":

@@ -1,0 +1,53 @@
+"""What this memory itself produced, as it comes back in a transcript. Readers mark it, so that nothing is learned from it.
+
+A memory that reads its own briefs as experience would cite itself, louder every day. The mark is set where the traces are
+still exact: on the call's tool name or command line, and on the fence that every brief of ours begins with.
+"""
+
+import re
+
+FENCE = "<lmm-brief"
+"""How every brief begins; it ends with `</lmm-brief>`."""
+
+_FENCE_WITHIN_chars = 200
+"""A client may put a line or a JSON key before a result; a fence further behind is a quotation within other text."""
+
+_TOOL = re.compile(r"(?:^|[^a-z0-9])lmm(?:__|[-_./:])(?:recall|expand|remember|status|show|forget)$", re.IGNORECASE)
+_COMMAND = re.compile(
+    r"(?:^|[;&|(`\n]|\b(?:uvx|uv run|pipx run|sudo|time|xargs))\s*"  # where a command may begin
+    r"(?:[\w./~\\-]*[/\\])?lmm(?:-mcp)?(?:\.exe)?"  # by name or by path
+    r"(?:\s+--?\w[\w-]*)*\s+(?:recall|show|status|remember|forget|demo|doctor)\b"
+)
+
+
+def is_our_tool(name: str) -> bool:
+    """Whether a tool's name, as an agent writes it, is one of this memory's.
+
+    >>> [is_our_tool(name) for name in ("mcp__lmm__recall", "lmm-recall", "mcp__plugin_lmm_lmm__expand", "mcp__film__recall")]
+    [True, True, True, False]
+    """
+    return _TOOL.search(name) is not None
+
+
+def is_our_command(command: str) -> bool:
+    """Whether a shell command line asks this memory.
+
+    >>> is_our_command("cd shop && .venv/bin/lmm recall 'which port'"), is_our_command("git log --grep 'lmm recall'")
+    (True, False)
+    """
+    return "lmm" in command and _COMMAND.search(command) is not None
+
+
+def begins_with_brief(text: str) -> bool:
+    """Whether a tool's output is a brief of ours.
+
+    >>> begins_with_brief("<lmm-brief>port 5433 [c1]</lmm-brief>")
+    True
+    """
+    return FENCE in text[:_FENCE_WITHIN_chars]
+
+
+def is_only_a_brief(text: str) -> bool:
+    """Whether `text`, such as an injected prompt, holds nothing but a brief of ours."""
+    text = text.strip()
+    return text.startswith(FENCE) and text.endswith("</lmm-brief>")
