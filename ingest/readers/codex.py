@@ -1,0 +1,158 @@
+"""Codex rollouts: `sessions/YYYY/MM/DD/rollout-<time>-<id>.jsonl` and `archived_sessions/`, plain or as `.jsonl.zst`.
+
+Files in, threads and events out. What a record means stands in `codex_records`, what must be remembered from line to line
+in `codex_thread`. Codex moves and compresses its files later, so nothing is named by where it lies.
+"""
+
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import zstandard
+
+from ingest.readers.base import Decoded, json_lines, json_lines_of
+from ingest.readers.codex_thread import AGENT, Originals, Transcript
+from ingest.session import Cursor, Item, ReadTo, Unreadable
+from lmm_mcp.paths import user_home
+
+_FOLDERS = ("sessions", "archived_sessions")
+_NAME = re.compile(r"rollout-.*?(?P<id>[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12})?\.jsonl(?P<zst>\.zst)?")
+_ODD = (AttributeError, IndexError, KeyError, TypeError, ValueError, RecursionError)
+_SKIP_bytes = 1024 * 1024
+_FIRST_bytes = 4096
+
+
+class Codex:
+    """Reader of OpenAI Codex sessions (CLI, desktop, editor extension: one format)."""
+
+    agent = AGENT
+    version = 1
+
+    def roots(self, env: Mapping[str, str], extra: Sequence[Path]) -> tuple[Path, ...]:
+        """Codex homes: `CODEX_HOME`, else `~/.codex`, then `extra`."""
+        named = env.get("CODEX_HOME", "").strip()
+        own = Path(named).expanduser() if named else user_home(env) / ".codex"
+        return tuple(dict.fromkeys((own, *extra)))
+
+    def discover(self, root: Path) -> Iterator[Path]:
+        """Rollouts under a Codex home, and nothing beside them: credentials lie there too.
+
+        Where a rollout lies there both plain and compressed, Codex is between the two: the plain one is complete.
+        """
+        for folder in _FOLDERS:
+            for here, _, names in os.walk(root / folder):
+                present = set(names)
+                for name in sorted(names):
+                    found = _NAME.fullmatch(name)
+                    if found and not (found["zst"] and name.removesuffix(".zst") in present):
+                        yield Path(here) / name
+
+    def claims(self, path: Path) -> bool:
+        """Whether `path` looks like a rollout: by its name, else by its first line."""
+        if not path.is_file():
+            return False
+        if _NAME.fullmatch(path.name):
+            return True
+        if path.suffix != ".jsonl":
+            return False
+        try:
+            with path.open("rb") as stream:
+                first = stream.read(_FIRST_bytes)
+        except OSError:
+            return False
+        return bool(re.search(rb'"type"\s*:\s*"session_meta"', first.partition(b"\n")[0]))
+
+    def read(self, path: Path, cursor: Cursor) -> Iterator[Item]:
+        """Yield what stands behind `cursor`. Raises OSError where the file cannot be read.
+
+        A compressed file will not grow and is always gone through from its start; `cursor.offset` counts the bytes within,
+        so that a file which was compressed after it had been read is not read again.
+        """
+        named = _NAME.fullmatch(path.name)
+        transcript = Transcript(
+            cursor.context, (named and named["id"]) or path.name.partition(".")[0], _originals_beside(path)
+        )
+        announced = None
+        for decoded in _lines(path, cursor):
+            if isinstance(decoded, Unreadable):
+                yield decoded
+            elif isinstance(decoded, ReadTo):
+                if announced is not None and announced != transcript.thread:
+                    yield transcript.thread
+                for what, line in transcript.newly_unknown.items():
+                    yield Unreadable(str(path), line, f"unknown {what}")
+                yield ReadTo(replace(decoded.cursor, context=transcript.context()))
+            else:
+                line, record = decoded
+                try:
+                    events = transcript.take(record, line)
+                except _ODD as problem:
+                    yield Unreadable(
+                        str(path), line, f"a record that is not built as expected ({type(problem).__name__})"
+                    )
+                    continue
+                if events:
+                    if transcript.thread != announced:
+                        announced = transcript.thread
+                        yield announced
+                    yield from events
+
+
+def _lines(path: Path, cursor: Cursor) -> Iterator[Decoded]:
+    if path.suffix != ".zst":
+        yield from json_lines(path, cursor)
+        return
+    with path.open("rb") as file:
+        stream = _Decompressed(file)
+        left = cursor.offset
+        while left and (skipped := stream.read(min(left, _SKIP_bytes))):
+            left -= len(skipped)
+        for decoded in json_lines_of(stream, path, cursor, final=True):
+            if isinstance(decoded, ReadTo) and stream.problem:
+                yield Unreadable(str(path), 0, stream.problem)
+            yield decoded
+
+
+class _Decompressed:
+    """The text of a zstd file, which ends where the file is damaged."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._stream = zstandard.ZstdDecompressor().stream_reader(file, read_across_frames=True)
+        self.problem = ""
+
+    def read(self, num_bytes: int, /) -> bytes:
+        """Return at most `num_bytes`, nothing at the end."""
+        try:
+            return self._stream.read(num_bytes)
+        except zstandard.ZstdError as problem:
+            self.problem = f"compressed data is damaged: {problem}"
+            return b""
+
+
+def _originals_beside(path: Path) -> Originals:
+    """Look for other rollouts of the same Codex home by their thread id."""
+
+    def originals(thread_id: str) -> Iterator[Mapping[str, Any]] | None:
+        if not re.fullmatch(r"[\w-]+", thread_id):
+            return None
+        home = next((above.parent for above in path.parents if above.name in _FOLDERS), None)
+        folders = [path.parent] if home is None else [home / folder for folder in _FOLDERS]
+        for folder in folders:
+            for found in sorted(folder.rglob(f"rollout-*{thread_id}.jsonl*")):
+                if found != path and _NAME.fullmatch(found.name):
+                    return _records(found)
+        return None
+
+    return originals
+
+
+def _records(path: Path) -> Iterator[Mapping[str, Any]]:
+    try:
+        for decoded in _lines(path, Cursor()):
+            if isinstance(decoded, tuple):
+                yield decoded[1]
+    except OSError:  # moved away in this moment: then its copies are kept, which is the safer mistake
+        return
