@@ -64,7 +64,7 @@ def normalise_remote(url: str) -> str:
     steps = [step for step in path.split("/") if step]
     if steps:
         steps[-1] = steps[-1].removesuffix(".git")
-    if not host or not steps or not steps[-1] or ".." in steps:
+    if not host or not steps or not steps[-1] or {".", ".."} & set(steps):
         return ""
     host = host.lower()
     return "/".join((_SAME_HOST.get(host, host), *steps))
