@@ -35,10 +35,31 @@ _ERROR = re.compile(
     r"\b(?:error|errors|exception|traceback|fail(?:ed|ure|s)?|fatal|panic(?:ked)?|denied|refused|not found|cannot|can't|could not|undefined|unexpected|invalid|missing|abort(?:ed)?|killed|segfault|timed? ?out|E\d{3,4})\b|✗|✘|❌",
     re.IGNORECASE,
 )
-_LOCK_FILE = re.compile(r"(?:^|/)(?:package-lock\.json|yarn\.lock|pnpm-lock\.yaml|bun\.lockb?|uv\.lock|poetry\.lock|Cargo\.lock|go\.sum|Gemfile\.lock|composer\.lock)$")
+_LOCK_FILE = re.compile(
+    r"(?:^|/)(?:package-lock\.json|yarn\.lock|pnpm-lock\.yaml|bun\.lockb?|uv\.lock|poetry\.lock|Cargo\.lock|go\.sum|Gemfile\.lock|composer\.lock)$"
+)
 _BLOB = re.compile(r"[A-Za-z0-9+/=_-]{160,}")
 _SENTENCE_END = re.compile(r"(?<=[.!?。！？;:])\s+|(?<=[。！？])")
-_READS_FILES = frozenset({"read", "read_file", "view", "open", "edit", "multiedit", "write", "notebookedit", "apply_patch", "glob", "ls", "grep", "todowrite", "update_plan", "view_image", "list_dir"})
+_READS_FILES = frozenset(
+    {
+        "read",
+        "read_file",
+        "view",
+        "open",
+        "edit",
+        "multiedit",
+        "write",
+        "notebookedit",
+        "apply_patch",
+        "glob",
+        "ls",
+        "grep",
+        "todowrite",
+        "update_plan",
+        "view_image",
+        "list_dir",
+    }
+)
 _RULER = re.compile(r"^[\s\-=_*#|+:.~`─━│┃┌└├]*$")
 
 
@@ -107,11 +128,20 @@ def _split(piece: _Piece) -> Iterator[_Piece]:
     first = True
     for line in piece.lines:
         if lines and size + len(line.text) > MAX_PART_chars:
-            yield _Piece(piece.event, lines, first and piece.starts_prose, piece.files, piece.command if first else "", piece.last_ms)
+            yield _Piece(
+                piece.event,
+                lines,
+                first and piece.starts_prose,
+                piece.files,
+                piece.command if first else "",
+                piece.last_ms,
+            )
             lines, size, first = [], 0, False
         lines.append(line)
         size += len(line.text) + 1
-    yield _Piece(piece.event, lines, first and piece.starts_prose, piece.files, piece.command if first else "", piece.last_ms)
+    yield _Piece(
+        piece.event, lines, first and piece.starts_prose, piece.files, piece.command if first else "", piece.last_ms
+    )
 
 
 def _call_piece(step: ToolCall) -> _Piece:
@@ -127,11 +157,12 @@ def _call_piece(step: ToolCall) -> _Piece:
     elif call.paths and "\n" in call.text and not all(_LOCK_FILE.search(path) for path in call.paths):
         lines.extend(_edit(call))
     elif tool not in _READS_FILES:
-        lines.extend(Line("command" if n == 0 else "edit", text, found) for n, (text, found) in enumerate(_text_lines(call, f"{tool}: ", MAX_EDIT_lines)))
+        lines.extend(
+            Line("command" if n == 0 else "edit", text, found)
+            for n, (text, found) in enumerate(_text_lines(call, f"{tool}: ", MAX_EDIT_lines))
+        )
     if result is not None:
-        if result.failed:
-            lines.extend(_output(result, MAX_OUTPUT_lines))
-        elif call.command:
+        if result.failed or call.command:
             lines.extend(_output(result, MAX_OUTPUT_lines))
         elif tool not in _READS_FILES:
             lines.extend(_output(result, MAX_REPORT_lines))
@@ -171,7 +202,11 @@ def _edit(call: Event) -> Iterator[Line]:
 
 def _output(result: Event, max_lines: int) -> list[Line]:
     """Head, tail and error lines of a tool's output, in their order."""
-    rows = [(text, span) for text, span in _lines_with_spans(result.id, result.text) if not _RULER.match(text) and not _BLOB.search(text)]
+    rows = [
+        (text, span)
+        for text, span in _lines_with_spans(result.id, result.text)
+        if not _RULER.match(text) and not _BLOB.search(text)
+    ]
     wrong = [n for n, (text, _) in enumerate(rows) if _ERROR.search(text)]
     if len(rows) <= max_lines:
         chosen = list(range(len(rows)))
@@ -181,7 +216,9 @@ def _output(result: Event, max_lines: int) -> list[Line]:
         tail = list(range(len(rows) - third, len(rows)))
         chosen = sorted({*head, *tail, *wrong[: max_lines - 2 * third]})
     marked = set(wrong) if result.failed or len(wrong) <= len(rows) // 2 else set()
-    return [Line("error" if n in marked else "output", _cut(rows[n][0].strip(), MAX_LINE_chars), rows[n][1]) for n in chosen]
+    return [
+        Line("error" if n in marked else "output", _cut(rows[n][0].strip(), MAX_LINE_chars), rows[n][1]) for n in chosen
+    ]
 
 
 def _prose(event: Event, role: str) -> Iterator[Line]:
@@ -243,7 +280,16 @@ def _chunk(thread: Thread, turn: Turn, part: int, ordinal: int, pieces: Sequence
     first_ms, last_ms = (min(times), max(times)) if times else (0, 0)
     branch = next((piece.event.branch for piece in pieces if piece.event.branch), thread.branch)
     header = _header(thread, turn, part, project, branch, first_ms, files, commands)
-    content = "\x1e".join((thread.session_id, project, header, str(ordinal), str(last_ms), *(f"{line.role}\x1f{line.text}" for line in lines)))
+    content = "\x1e".join(
+        (
+            thread.session_id,
+            project,
+            header,
+            str(ordinal),
+            str(last_ms),
+            *(f"{line.role}\x1f{line.text}" for line in lines),
+        )
+    )
     return Chunk(
         id=chunk_id(thread.agent, turn.first_event.id, part, CHUNKER_VERSION),
         agent=thread.agent,
@@ -264,7 +310,14 @@ def _chunk(thread: Thread, turn: Turn, part: int, ordinal: int, pieces: Sequence
 
 
 def _header(
-    thread: Thread, turn: Turn, part: int, project: str, branch: str, first_ms: int, files: Sequence[str], commands: Sequence[str]
+    thread: Thread,
+    turn: Turn,
+    part: int,
+    project: str,
+    branch: str,
+    first_ms: int,
+    files: Sequence[str],
+    commands: Sequence[str],
 ) -> str:
     day = datetime.fromtimestamp(first_ms / 1000, UTC).strftime("%Y-%m-%d") if first_ms else "undated"
     name = project.rsplit("/", 1)[-1] or "no project"

@@ -60,7 +60,9 @@ class Settings:
 
     def __post_init__(self) -> None:
         if not MIN_BUDGET_tokens <= self.recall.budget_tokens <= MAX_BUDGET_tokens:
-            raise ConfigError(f"recall.budget_tokens is {self.recall.budget_tokens}; it must lie between {MIN_BUDGET_tokens} and {MAX_BUDGET_tokens}.")
+            raise ConfigError(
+                f"recall.budget_tokens is {self.recall.budget_tokens}; it must lie between {MIN_BUDGET_tokens} and {MAX_BUDGET_tokens}."
+            )
         if self.embedder.num_threads < 0:
             raise ConfigError(f"embedder.num_threads is {self.embedder.num_threads}; it must be 0 (all cores) or more.")
         if not self.embedder.name.strip():
@@ -84,7 +86,9 @@ def load(config_file: Path, env: Mapping[str, str], *, project_dir: Path | None 
 def names() -> dict[str, str]:
     """Every setting's dotted name and type, in order."""
     return {
-        f"{section.name}.{setting.name}": str(getattr(setting.type, "__name__", setting.type)) if get_origin(setting.type) is None else "list of text"
+        f"{section.name}.{setting.name}": str(getattr(setting.type, "__name__", setting.type))
+        if get_origin(setting.type) is None
+        else "list of text"
         for section in dataclasses.fields(Settings)
         for setting in dataclasses.fields(_section(section.name))
     }
@@ -118,7 +122,9 @@ def _read(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path} cannot be read: {problem}.") from problem
 
 
-def _merge(tree: dict[str, dict[str, Any]], found: dict[str, Any], source: Path, *, allowed: frozenset[str] | None = None) -> None:
+def _merge(
+    tree: dict[str, dict[str, Any]], found: dict[str, Any], source: Path, *, allowed: frozenset[str] | None = None
+) -> None:
     for section, values in found.items():
         if section not in _sections() or not isinstance(values, dict):
             raise ConfigError(f"{source}: there is no section [{section}]; `lmm config` lists what there is.")
@@ -128,7 +134,9 @@ def _merge(tree: dict[str, dict[str, Any]], found: dict[str, Any], source: Path,
             if name not in known:
                 raise ConfigError(f"{source}: there is no setting {dotted}; `lmm config` lists what there is.")
             if allowed is not None and dotted not in allowed:
-                raise ConfigError(f"{source}: a project's own file may not set {dotted}, only {', '.join(sorted(allowed))}. Set it in your own config.toml.")
+                raise ConfigError(
+                    f"{source}: a project's own file may not set {dotted}, only {', '.join(sorted(allowed))}. Set it in your own config.toml."
+                )
             tree.setdefault(section, {})[name] = _checked(value, known[name], f"{source}: {dotted}")
 
 
@@ -136,7 +144,7 @@ def _checked(value: Any, kind: Any, where: str) -> Any:
     if get_origin(kind) is tuple:
         if isinstance(value, list) and all(isinstance(item, get_args(kind)[0]) for item in value):
             return tuple(value)
-        raise ConfigError(f"{where} must be a list of text, such as [\"~/work\"].")
+        raise ConfigError(f'{where} must be a list of text, such as ["~/work"].')
     if isinstance(value, kind) and not (kind is int and isinstance(value, bool)):
         return value
     raise ConfigError(f"{where} is {value!r}; it must be {'a whole number' if kind is int else 'text'}.")

@@ -82,7 +82,9 @@ class Home:
             if os.name == "posix" and self.root.stat().st_mode & 0o077:
                 self.root.chmod(0o700)
         except FileExistsError as problem:
-            raise HomeError(f"{problem.filename} is in the way: a file where a folder is needed. Move it or set LMM_HOME elsewhere.") from problem
+            raise HomeError(
+                f"{problem.filename} is in the way: a file where a folder is needed. Move it or set LMM_HOME elsewhere."
+            ) from problem
         except OSError as problem:
             raise HomeError(
                 f"cannot use the memory home {self.root}: {problem.strerror or problem}. Give this user the right to write there, or set LMM_HOME to a folder of yours."

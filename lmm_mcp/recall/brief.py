@@ -8,8 +8,18 @@ from lmm_mcp.domain.fence import fenced
 from lmm_mcp.domain.recall import CHARS_PER_TOKEN, Brief, Citation, NothingFound, num_tokens
 from lmm_mcp.recall.evidence import Evidence
 
-_SAID_BY = {"user": "user", "agent": "agent", "thought": "agent (thinking)", "command": "ran", "output": "printed", "error": "error",
-            "edit": "edit", "path": "file", "summary": "summary", "note": "note"}
+_SAID_BY = {
+    "user": "user",
+    "agent": "agent",
+    "thought": "agent (thinking)",
+    "command": "ran",
+    "output": "printed",
+    "error": "error",
+    "edit": "edit",
+    "path": "file",
+    "summary": "summary",
+    "note": "note",
+}
 
 
 def write(evidence: Sequence[Evidence], *, budget_tokens: int, notes: Sequence[str] = ()) -> Brief | None:
@@ -48,7 +58,7 @@ def write(evidence: Sequence[Evidence], *, budget_tokens: int, notes: Sequence[s
 
 def nothing(num_searched: int, *, everywhere: bool, notes: Sequence[str] = ()) -> NothingFound:
     """Say in one line that nothing is known."""
-    where = "" if everywhere else " of this project (project=\"*\" asks all projects)"
+    where = "" if everywhere else ' of this project (project="*" asks all projects)'
     text = f"Nothing relevant is remembered: searched {num_searched:,} passages{where}."
     return NothingFound(text=text, num_searched=num_searched, notes=tuple(notes))
 
@@ -58,10 +68,19 @@ def _was(item: Evidence) -> str:
 
 
 def _cite(chunk: Chunk, number: int) -> Citation:
-    return Citation(mark=f"c{number}", chunk_id=chunk.id, session_id=chunk.session_id, agent=chunk.agent, project=chunk.project, at_ms=chunk.last_ms or chunk.first_ms)
+    return Citation(
+        mark=f"c{number}",
+        chunk_id=chunk.id,
+        session_id=chunk.session_id,
+        agent=chunk.agent,
+        project=chunk.project,
+        at_ms=chunk.last_ms or chunk.first_ms,
+    )
 
 
 def _source(citation: Citation) -> str:
     day = datetime.fromtimestamp(citation.at_ms / 1000, UTC).strftime("%Y-%m-%d") if citation.at_ms else "undated"
     project = citation.project.rsplit("/", 1)[-1] or "no project"
-    return f"[{citation.mark}] {day} {citation.agent} {project} session {citation.session_id[:13]} id {citation.chunk_id}"
+    return (
+        f"[{citation.mark}] {day} {citation.agent} {project} session {citation.session_id[:13]} id {citation.chunk_id}"
+    )

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from lmm_mcp.domain.recall import Question
-from lmm_mcp.embedding import Embedder
+from lmm_mcp.embedding import Embedder, embed_query
 from lmm_mcp.recall.query import Query
 from lmm_mcp.store.chunks import ChunkStore, Scope
 
@@ -32,5 +32,5 @@ def gather(store: ChunkStore, query: Query, scope: Scope, embedder: Embedder | N
     lexical = {hit.chunk_id: hit.score for hit in store.lexical(query.terms, scope, MAX_LEXICAL)} if query.terms else {}
     if embedder is None:
         return Candidates(lexical, {})
-    vector = embedder.embed([query.text])[0]
+    vector = embed_query(embedder, query.text)
     return Candidates(lexical, {hit.chunk_id: hit.score for hit in store.nearest(vector, scope, MAX_NEAREST)})

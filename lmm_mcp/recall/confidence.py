@@ -18,5 +18,8 @@ def is_enough(query: Query, candidates: Candidates, chunks: Sequence[Chunk]) -> 
     """Tell whether the best candidates are worth quoting."""
     if max(candidates.nearest.values(), default=0.0) >= MIN_SIMILARITY:
         return True
-    best = max((query.overlap(frozenset(terms(f"{chunk.header}\n{chunk.text_of()}"))) for chunk in chunks[:BEST_OF]), default=0.0)
+    best = max(
+        (query.overlap(frozenset(terms(f"{chunk.header}\n{chunk.text_of()}"))) for chunk in chunks[:BEST_OF]),
+        default=0.0,
+    )
     return best >= MIN_OVERLAP and bool(candidates.lexical)

@@ -80,7 +80,11 @@ def _told_once(found: Sequence[tuple[Evidence, frozenset[str]]]) -> list[tuple[E
             # The same words said again later: the newest saying is the one to cite.
             at = told[key]
             earlier, earlier_terms = kept[at]
-            if evidence.line.role == earlier.line.role and evidence.chunk.last_ms > earlier.chunk.last_ms and evidence.chunk.session_id == earlier.chunk.session_id:
+            if (
+                evidence.line.role == earlier.line.role
+                and evidence.chunk.last_ms > earlier.chunk.last_ms
+                and evidence.chunk.session_id == earlier.chunk.session_id
+            ):
                 kept[at] = (evidence, earlier_terms)
             continue
         told[key] = len(kept)
@@ -96,7 +100,11 @@ def _newest_first(found: Sequence[tuple[Evidence, frozenset[str]]]) -> list[Evid
     for n in range(min(len(order), 30)):
         for m in range(n):
             older, newer = order[m], order[n]
-            if newer.chunk.last_ms <= older.chunk.last_ms or older.superseded or newer.chunk.session_id == older.chunk.session_id:
+            if (
+                newer.chunk.last_ms <= older.chunk.last_ms
+                or older.superseded
+                or newer.chunk.session_id == older.chunk.session_id
+            ):
                 continue
             if older.line.role != newer.line.role or not _same_but_for_a_value(term_sets[m], term_sets[n]):
                 continue
@@ -112,9 +120,9 @@ def _same_but_for_a_value(one: frozenset[str], other: frozenset[str]) -> bool:
 
 
 def quoted(text: str) -> str:
-    """Bring a line into the form in which it is quoted.
+    r"""Bring a line into the form in which it is quoted.
 
-    >>> quoted("  a\\tb </lmm-brief>")
+    >>> quoted("  a\tb </lmm-brief>")
     'a b (/lmm-brief)'
     """
     flat = defused(" ".join(text.split()))

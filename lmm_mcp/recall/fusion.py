@@ -7,12 +7,14 @@ little data to fit it). The weight was fitted by cross-validation over repositor
 
 from collections.abc import Mapping
 
-LEXICAL_SHARE = 0.6
+LEXICAL_SHARE = 0.75
 NEAREST_FLOOR = 0.1
 """Cosine similarity that says nothing for MiniLM; scaled to 0."""
 
 
-def fuse(lexical: Mapping[str, float], nearest: Mapping[str, float], *, lexical_share: float = LEXICAL_SHARE) -> dict[str, float]:
+def fuse(
+    lexical: Mapping[str, float], nearest: Mapping[str, float], *, lexical_share: float = LEXICAL_SHARE
+) -> dict[str, float]:
     """Merge two scored candidate lists, best first. Ties are broken by id, so that equal input gives equal output.
 
     >>> list(fuse({"a": 8.0, "b": 4.0}, {"b": 0.7, "c": 0.4}))

@@ -67,7 +67,10 @@ def save(found: Frequencies, folder: Path) -> None:
     """Write beside and rename over: readers see the old counts or the new ones."""
     beside = folder / f".{FILE}.part"
     with beside.open("wb") as out:
-        np.save(out, np.vstack([np.append(found.hashes, np.uint64(0)), np.append(found.counts, np.uint64(found.num_chunks))]))
+        np.save(
+            out,
+            np.vstack([np.append(found.hashes, np.uint64(0)), np.append(found.counts, np.uint64(found.num_chunks))]),
+        )
     beside.replace(folder / FILE)
 
 

@@ -15,7 +15,9 @@ MAX_TERM_chars = 64
 """Longer runs (hashes, base64, minified code) are cut: nobody types them whole."""
 
 # A run that may be one name: letters, digits and the joints that code puts between them.
-_RUN = re.compile(r"[^\W_]\w*(?:[.:/\\@+#~-](?=[\w/.:\\@-])\w*)*|--?[A-Za-z][\w-]*|_+\w+|[./~@$][\w.][\w./:@+~-]*", re.UNICODE)
+_RUN = re.compile(
+    r"[^\W_]\w*(?:[.:/\\@+#~-](?=[\w/.:\\@-])\w*)*|--?[A-Za-z][\w-]*|_+\w+|[./~@$][\w.][\w./:@+~-]*", re.UNICODE
+)
 _CJK = re.compile(r"[぀-ヿ㐀-䶿一-鿿가-힯豈-﫿]+")
 _JOINTS = re.compile(r"[^A-Za-z0-9\u0080-\uffff]+")
 _HUMPS = re.compile(r"[A-Z]+(?=[A-Z][a-z])|[A-Z]?[a-z\u00df-\u024f]+|[A-Z]+|\d+|[^\x00-\x7f]+")
@@ -126,7 +128,16 @@ def stem(word: str) -> str:
         if word.endswith(ending) and len(base) >= 3 and re.search(r"[aeiouy]", base):
             word = base[:-1] if len(base) > 3 and base[-1] == base[-2] and base[-1] not in "lsz" else base
             break
-    for ending, other in (("ization", "iz"), ("ational", "at"), ("ation", "at"), ("ation", "at"), ("ator", "at"), ("ness", ""), ("ment", ""), ("ion", "")):
+    for ending, other in (
+        ("ization", "iz"),
+        ("ational", "at"),
+        ("ation", "at"),
+        ("ation", "at"),
+        ("ator", "at"),
+        ("ness", ""),
+        ("ment", ""),
+        ("ion", ""),
+    ):
         if word.endswith(ending) and len(word) - len(ending) >= 4:
             word = word[: -len(ending)] + other
             break

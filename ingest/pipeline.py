@@ -1,0 +1,258 @@
+"""The ingest walk: reader > redaction > archive > turns > chunking > store > ledger last. Idempotent and resumable.
+
+`harvest` takes one session file as far as its chunks; `keep` brings the harvest of several files into the store in one
+commit and only then tells the ledger that they were read. Whatever dies in between is done again, with the same result:
+messages are compared with the archive, chunks are named by what they are made of, and the store writes what changed.
+"""
+
+import dataclasses
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import orjson
+from lmm_mcp.store.ledger import Ledger, SourceState
+
+from ingest import ownership
+from ingest.chunking import CHUNKER_VERSION, chunk_thread
+from ingest.exclusion import Exclusion
+from ingest.readers.base import prefix_hash
+from ingest.readers.registry import by_agent
+from ingest.redaction import redact_event, redact_thread
+from ingest.session import Cursor, ReadTo, SourceFile, Unreadable
+from ingest.turns import pair_turns
+from lmm_mcp.domain.chunk import Chunk
+from lmm_mcp.domain.event import Event, Thread
+from lmm_mcp.redaction import REDACTION_VERSION
+from lmm_mcp.store import projects
+from lmm_mcp.store.archive import Archive
+from lmm_mcp.store.chunks import ChunkStore
+
+PREFIX_bytes = 4096
+"""Hashed to tell whether a file that grew is still the same file."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rooms:
+    """Where the walk leads through."""
+
+    archive: Archive
+    store: ChunkStore
+    ledger: Ledger
+    exclusion: Exclusion
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """One thread, cut anew."""
+
+    thread: Thread
+    project: str
+    chunks: tuple[Chunk, ...]
+    num_events: int
+
+
+@dataclass(frozen=True, slots=True)
+class Harvest:
+    """What one file brought, not yet in the store."""
+
+    source: SourceFile
+    state: SourceState
+    cuts: tuple[Cut, ...] = ()
+    unreadable: tuple[Unreadable, ...] = ()
+    from_start: bool = True
+    """The file was read from its first byte, so earlier complaints about it no longer hold."""
+
+
+@dataclass(slots=True)
+class _Reading:
+    """What a reader yielded, by thread, in order of first appearance."""
+
+    threads: dict[str, Thread] = field(default_factory=dict)
+    events: dict[str, list[Event]] = field(default_factory=dict)
+    unreadable: list[Unreadable] = field(default_factory=list)
+    cursor: Cursor = field(default_factory=Cursor)
+
+
+def is_unchanged(source: SourceFile, ledger: Ledger, stamp: str) -> bool:
+    """Whether the file is as it was when it was last read, by the same rules."""
+    state = ledger.source(source.path)
+    return state is not None and (state.size, state.mtime_ns, state.reader_version) == (
+        source.size,
+        source.mtime_ns,
+        stamp,
+    )
+
+
+def stamp_of(source: SourceFile, exclusion: Exclusion) -> str:
+    """Name the rules a file is read by; another stamp means that it is read anew from the start."""
+    return f"{by_agent(source.agent).version}.{REDACTION_VERSION}.{exclusion.fingerprint}"
+
+
+def harvest(source: SourceFile, rooms: Rooms) -> Harvest:
+    """Read what is new in a file, archive it, and cut the threads it belongs to. A file that cannot be read is said so."""
+    stamp = stamp_of(source, rooms.exclusion)
+    cursor = _where_to_start(source, rooms.ledger, stamp)
+    try:
+        reading = _read(source, cursor)
+    except OSError as problem:
+        complaint = Unreadable(str(source.path), 0, f"cannot be read: {problem.strerror or problem}")
+        unread = _state(source, cursor, "", stamp, ())
+        # The stamp is left empty: the file is tried again every time, until it can be read.
+        return Harvest(
+            source, dataclasses.replace(unread, reader_version=""), unreadable=(complaint,), from_start=False
+        )
+    cuts: dict[str, Cut] = {}
+    for thread_id, found in reading.threads.items():
+        thread = redact_thread(found)
+        project = project_of(thread, rooms)
+        if rooms.exclusion.excludes(thread.agent, thread.cwd, thread.remote or project):
+            continue
+        for cut in _take_in(thread, reading.events.get(thread_id, []), rooms):
+            cuts[cut.thread.thread_id] = cut
+    rooms.archive.flush()
+    state = _state(source, reading.cursor, _prefix(source.path), stamp, tuple(reading.threads))
+    return Harvest(source, state, tuple(cuts.values()), tuple(reading.unreadable), from_start=cursor.offset == 0)
+
+
+def keep(harvests: Sequence[Harvest], rooms: Rooms) -> int:
+    """Bring harvests into the store and then into the ledger; the number of rows written. Later cuts of a thread win."""
+    cuts = {(cut.thread.agent, cut.thread.thread_id): cut for harvest in harvests for cut in harvest.cuts}
+    num_rows = store_cuts(cuts.values(), rooms) if cuts else 0
+    with rooms.ledger.transaction():
+        for harvest in harvests:
+            rooms.ledger.record_source(harvest.state)
+            if harvest.from_start:
+                rooms.ledger.clear_unreadable(harvest.source.path)
+            for item in harvest.unreadable:
+                rooms.ledger.record_unreadable(item.path, item.line, item.problem)
+    return num_rows
+
+
+def store_cuts(cuts: Iterable[Cut], rooms: Rooms) -> int:
+    """Write cut threads into store and ledger; the number of rows written."""
+    cuts = list(cuts)
+    with rooms.ledger.transaction():  # first the names, so that an id that was ever handed out stays resolvable
+        for cut in cuts:
+            rooms.ledger.record_chunks(
+                cut.thread.agent,
+                cut.thread.thread_id,
+                [(chunk.id, chunk.event_ids[0], chunk.event_ids[-1]) for chunk in cut.chunks if chunk.lines],
+            )
+    num_rows = rooms.store.replace_threads([(cut.thread.agent, cut.thread.thread_id, cut.chunks) for cut in cuts])
+    with rooms.ledger.transaction():
+        for cut in cuts:
+            times = [at for chunk in cut.chunks for at in (chunk.first_ms, chunk.last_ms) if at]
+            rooms.ledger.record_thread(
+                cut.thread,
+                project=cut.project,
+                first_ms=min(times, default=0),
+                last_ms=max(times, default=0),
+                num_events=cut.num_events,
+                chunker_version=CHUNKER_VERSION,
+            )
+    return num_rows
+
+
+def cut_anew(agent: str, thread_id: str, rooms: Rooms) -> Cut | None:
+    """Cut a thread again from the archive; an empty cut where nothing of it is left, None where it was never there."""
+    found = rooms.archive.read(agent, thread_id)
+    if found is None:
+        return None
+    return _cut(found[0], found[1], rooms)
+
+
+def _take_in(thread: Thread, events: Sequence[Event], rooms: Rooms) -> list[Cut]:
+    """Archive what is new of a thread; the thread cut anew, and those that lost messages to it."""
+    last = {event.id: event for event in events}
+    buried = rooms.ledger.buried(thread.agent, list(last))
+    fresh = [redact_event(event) for event in last.values() if event.id not in buried]
+    settled = ownership.settle(thread, fresh, rooms.archive, rooms.ledger)
+    known = rooms.archive.read(thread.agent, thread.thread_id)
+    archived = {event.id: event for event in known[1]} if known is not None else {}
+    new = [event for event in settled.events if archived.get(event.id) != event]
+    if known is None and not new:
+        return []
+    if new or (known is not None and known[0] != thread):
+        rooms.archive.append(thread, new, sync=False)
+    with rooms.ledger.transaction():
+        rooms.ledger.claim(thread.agent, thread.thread_id, [event.id for event in new])
+    robbed = [_cut(other, _left(other, rooms), rooms) for other in settled.robbed]
+    merged = archived | {event.id: event for event in new}
+    return [*robbed, _cut(thread, list(merged.values()), rooms)]
+
+
+def _left(thread: Thread, rooms: Rooms) -> list[Event]:
+    found = rooms.archive.read(thread.agent, thread.thread_id)
+    return found[1] if found is not None else []
+
+
+def _cut(thread: Thread, events: Sequence[Event], rooms: Rooms) -> Cut:
+    project = project_of(thread, rooms)
+    chunks = chunk_thread(thread, pair_turns(thread, events), project=project)
+    return Cut(thread, project, tuple(chunks), len(events))
+
+
+def project_of(thread: Thread, rooms: Rooms) -> str:
+    """Name the project a thread belongs to, and remember its folder as a root where that is a repository."""
+    found = projects.resolve(
+        thread.cwd, remote=thread.remote, aliases=rooms.ledger.aliases(), roots=rooms.ledger.known_roots()
+    )
+    if found.how in {"remote", "git"} or (thread.branch and found.how == "cwd"):
+        # A folder with a remote or a branch is a repository: what was done below it belongs to it.
+        rooms.ledger.add_root(projects.root_of(thread.cwd, found), found.key)
+    return found.key
+
+
+def _read(source: SourceFile, cursor: Cursor) -> _Reading:
+    reading = _Reading(cursor=cursor)
+    current = ""
+    for item in by_agent(source.agent).read(source.path, cursor):
+        match item:
+            case Event():
+                reading.events.setdefault(current, []).append(item)
+            case Thread():
+                current = item.thread_id
+                reading.threads[current] = item
+            case Unreadable():
+                reading.unreadable.append(item)
+            case ReadTo():
+                reading.cursor = item.cursor
+    return reading
+
+
+def _where_to_start(source: SourceFile, ledger: Ledger, stamp: str) -> Cursor:
+    state = ledger.source(source.path)
+    if state is None or state.reader_version != stamp or source.size < state.cursor_offset or not state.prefix_bytes:
+        return Cursor()
+    try:
+        if prefix_hash(source.path, state.prefix_bytes) != state.prefix_hash:
+            return Cursor()
+    except OSError:
+        return Cursor()
+    found = orjson.loads(state.cursor_json)
+    return Cursor(found["offset"], found["line"], found["context"])
+
+
+def _prefix(path: Path) -> str:
+    try:
+        return prefix_hash(path, min(PREFIX_bytes, path.stat().st_size))
+    except OSError:
+        return ""
+
+
+def _state(source: SourceFile, cursor: Cursor, prefix: str, stamp: str, thread_ids: tuple[str, ...]) -> SourceState:
+    return SourceState(
+        path=str(source.path),
+        agent=source.agent,
+        size=source.size,
+        mtime_ns=source.mtime_ns,
+        prefix_hash=prefix,
+        prefix_bytes=min(PREFIX_bytes, source.size) if prefix else 0,
+        cursor_offset=cursor.offset,
+        cursor_json=orjson.dumps(
+            {"offset": cursor.offset, "line": cursor.line, "context": dict(cursor.context)}
+        ).decode(),
+        reader_version=stamp,
+        thread_ids=thread_ids,
+    )

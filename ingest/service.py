@@ -1,0 +1,338 @@
+"""The ingest process: the only writer of the store. Takes the write lock, or hands its paths to the process that has it.
+
+One loop decides what is most urgent: notes and handed-over paths (a remembered note must be recallable within two
+seconds, even in the middle of a bulk import), then session files, newest first, then embeddings, then upkeep, then rest.
+It ends when its standard input closes (its parent is gone), when told to, or, with `--once`, when nothing is left to do.
+"""
+
+import logging
+import os
+import stat
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import orjson
+from filelock import FileLock, Timeout
+from lmm_mcp.store.ledger import Ledger
+
+from ingest import pipeline, sources
+from ingest.chunking import embedding_text
+from ingest.exclusion import Exclusion
+from ingest.pipeline import Rooms
+from ingest.session import SourceFile, Unreadable
+from lmm_mcp import children, embedding
+from lmm_mcp.children import Progress
+from lmm_mcp.config import Settings
+from lmm_mcp.embedding import NoEmbedder
+from lmm_mcp.paths import Home
+from lmm_mcp.store.archive import Archive
+from lmm_mcp.store.chunks import ChunkStore
+
+BATCH_bytes = 4_000_000
+"""Session bytes that go into one commit: small enough to be searchable soon, large enough not to litter the store."""
+BATCH_files = 40
+EMBED_SLICE = 32
+TICK_s = 0.4
+"""How often notes and handed-over paths are looked for."""
+RESCAN_s = 30.0
+"""How often all session folders are looked through for files that grew."""
+_log = logging.getLogger("lmm.ingest")
+
+
+def run(home: Home, env: Mapping[str, str], settings: Settings, paths: Sequence[Path], *, stay: bool) -> int:
+    """Do the work of one ingest process; its exit code. Paths are handed over where another process holds the lock."""
+    lock = FileLock(home.write_lock)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        children.hand_over(home, paths)
+        _log.info("another process holds the write lock: %d paths handed over", len(paths))
+        return 0
+    service = Service(home, env, settings, stay=stay)
+    try:
+        return service.run(paths, lock)
+    finally:
+        lock.release()
+
+
+@dataclass(slots=True)
+class _Plan:
+    """What is still to be done."""
+
+    files: deque[SourceFile] = field(default_factory=deque)
+    rescan_at: float = 0.0
+    upkeep_due: bool = False
+
+
+class Service:
+    """One ingest process at work. It lives as long as it holds the lock."""
+
+    def __init__(self, home: Home, env: Mapping[str, str], settings: Settings, *, stay: bool) -> None:
+        self._home, self._env, self._settings, self._stay = home, env, settings, stay
+        self._plan = _Plan()
+        self._stop = threading.Event()
+        self._progress = Progress(pid=os.getpid(), started_ms=_now_ms())
+        self._reported_at = 0.0
+        self._notes_seen: tuple[tuple[str, int, int], ...] = ()
+        self._embedder: embedding.Embedder | NoEmbedder | None = None
+        self._rooms = self._open()
+
+    def run(self, paths: Sequence[Path], lock: FileLock) -> int:
+        """Work until nothing is left (`--once`), or until told to stop."""
+        _watch_parent(self._stop)
+        try:
+            if paths:
+                self._queue(sources.named(paths))
+            while not self._stop.is_set():
+                if self._stay and children.is_lock_wanted(self._home):
+                    self._lend(lock)
+                if not self._step(scan=not paths or self._stay):
+                    if not self._stay:
+                        break
+                    self._report("watching")
+                    self._stop.wait(TICK_s)
+            self._upkeep()
+            self._report("done", now=True)
+            return 0
+        except OSError as problem:
+            self._report("done", now=True, error=_explained(problem, self._home))
+            _log.error("stopped: %s", problem)
+            return 1
+        except Exception as problem:
+            self._report("done", now=True, error=f"{type(problem).__name__}: {problem}")
+            raise
+
+    def _step(self, *, scan: bool) -> bool:
+        """Do the most urgent thing; False when there was none."""
+        if self._home.paused.exists():
+            return False
+        if urgent := self._urgent():
+            self._import(urgent)
+            return True
+        if scan and time.monotonic() >= self._plan.rescan_at:
+            self._plan.rescan_at = time.monotonic() + (RESCAN_s if self._stay else float("inf"))
+            self._queue(sources.find(self._env, self._settings.sessions, self._home.notes))
+        if self._plan.files:
+            self._import(self._next_batch())
+            if not self._plan.files:
+                self._resettle_projects()
+            return True
+        if self._plan.upkeep_due or self._rooms.store.upkeep_due():
+            self._upkeep()
+            return True
+        return self._embed()
+
+    def _urgent(self) -> list[SourceFile]:
+        """Notes that were written and paths that were handed over since the last look."""
+        found: list[SourceFile] = []
+        seen = tuple(
+            sorted((str(p), s.st_size, s.st_mtime_ns) for p in self._home.notes.glob("*.jsonl") if (s := _stat(p)))
+        )
+        if seen != self._notes_seen:
+            self._notes_seen = seen
+            found.extend(SourceFile("notes", Path(path), size, mtime_ns) for path, size, mtime_ns in seen)
+        for request in sorted(self._home.handover.glob("*.json")):
+            paths = _requested(request)
+            if paths:
+                self._queue(sources.named(paths), first=True)
+            elif paths is not None:
+                self._plan.rescan_at = 0.0
+            request.unlink(missing_ok=True)
+        return [source for source in found if not self._is_done(source)]
+
+    def _queue(self, found: Iterable[SourceFile | Unreadable], *, first: bool = False) -> None:
+        waiting = {source.path for source in self._plan.files}
+        unreadable = [item for item in found if isinstance(item, Unreadable)]
+        fresh = [
+            item
+            for item in found
+            if isinstance(item, SourceFile) and item.path not in waiting and not self._is_done(item)
+        ]
+        if unreadable:
+            with self._rooms.ledger.transaction():
+                for item in unreadable:
+                    self._rooms.ledger.clear_unreadable(Path(item.path))
+                    self._rooms.ledger.record_unreadable(item.path, item.line, item.problem)
+        self._plan.files = deque([*fresh, *self._plan.files] if first else [*self._plan.files, *fresh])
+        self._progress = replace(
+            self._progress,
+            files_total=self._progress.files_total + len(fresh),
+            bytes_total=self._progress.bytes_total + sum(item.size for item in fresh),
+            unreadable=self._progress.unreadable + len(unreadable),
+        )
+
+    def _is_done(self, source: SourceFile) -> bool:
+        return pipeline.is_unchanged(source, self._rooms.ledger, pipeline.stamp_of(source, self._rooms.exclusion))
+
+    def _next_batch(self) -> list[SourceFile]:
+        batch: list[SourceFile] = []
+        size = 0
+        while (
+            self._plan.files
+            and len(batch) < BATCH_files
+            and (not batch or size + self._plan.files[0].size <= BATCH_bytes)
+        ):
+            batch.append(self._plan.files.popleft())
+            size += batch[-1].size
+        return batch
+
+    def _import(self, batch: Sequence[SourceFile]) -> None:
+        harvests = []
+        for source in batch:
+            self._report("importing", current_agent=source.agent)
+            harvests.append(pipeline.harvest(source, self._rooms))
+            self._progress = replace(
+                self._progress,
+                files_done=min(self._progress.files_done + 1, max(self._progress.files_total, 1)),
+                bytes_done=min(self._progress.bytes_done + source.size, max(self._progress.bytes_total, source.size)),
+                unreadable=self._progress.unreadable + len(harvests[-1].unreadable),
+            )
+            if self._stop.is_set():
+                break
+        pipeline.keep(harvests, self._rooms)
+        self._plan.upkeep_due = self._plan.upkeep_due or len(batch) > 1
+        self._report("importing", chunks=self._rooms.store.count())
+
+    def _resettle_projects(self) -> None:
+        """Cut those threads anew whose project is known better by now (a remote was learnt, an alias was made)."""
+        moved = []
+        for row in self._rooms.ledger.threads():
+            cut = None
+            if pipeline.project_of(row.thread, self._rooms) != row.project:
+                cut = pipeline.cut_anew(row.thread.agent, row.thread.thread_id, self._rooms)
+            if cut is not None:
+                moved.append(cut)
+        if moved:
+            _log.info("%d threads moved to another project", len(moved))
+            pipeline.store_cuts(moved, self._rooms)
+
+    def _embed(self) -> bool:
+        """Give the newest chunks without vectors theirs; False when there are none or no model is set up."""
+        store = self._rooms.store
+        chunks = store.unembedded(EMBED_SLICE)
+        if not chunks:
+            return False
+        if self._embedder is None:
+            threads = self._settings.embedder.num_threads or os.cpu_count() or 1
+            self._embedder = embedding.load(self._home, self._settings.embedder, num_threads=threads)
+            if not isinstance(self._embedder, NoEmbedder):
+                store.set_embedder(self._embedder.name, self._embedder.version, self._embedder.dim)
+        if isinstance(self._embedder, NoEmbedder):
+            self._report("watching", to_embed=store.num_unembedded())
+            return False
+        vectors = self._embedder.embed([embedding_text(chunk) for chunk in chunks])
+        store.add_vectors([(chunk.id, 0, vector) for chunk, vector in zip(chunks, vectors, strict=True)])
+        to_embed = store.num_unembedded()
+        num_chunks = store.count()
+        self._plan.upkeep_due = to_embed == 0
+        self._report("embedding", chunks=num_chunks, embedded=num_chunks - to_embed, to_embed=to_embed)
+        return True
+
+    def _upkeep(self) -> None:
+        self._plan.upkeep_due = False
+        self._rooms.store.optimize()
+
+    def _lend(self, lock: FileLock) -> None:
+        """Let somebody else write for a while (forgetting does), then look at the store with fresh eyes."""
+        self._report("watching", now=True)
+        self._rooms.ledger.close()
+        lock.release()
+        while children.is_lock_wanted(self._home) and not self._stop.is_set():
+            self._stop.wait(0.1)
+        lock.acquire()
+        self._rooms = self._open()
+        self._notes_seen = ()
+
+    def _open(self) -> Rooms:
+        return Rooms(
+            archive=Archive(self._home.archive),
+            store=ChunkStore.open(self._home.store, create=True),
+            ledger=Ledger.open(self._home.ledger),
+            exclusion=Exclusion.of(self._settings.sessions),
+        )
+
+    def _report(
+        self,
+        phase: str,
+        *,
+        now: bool = False,
+        chunks: int | None = None,
+        embedded: int | None = None,
+        to_embed: int | None = None,
+        current_agent: str = "",
+        error: str = "",
+    ) -> None:
+        """Write down how far we are, five times a second at most."""
+        old = self._progress
+        self._progress = replace(
+            old,
+            phase=phase,
+            updated_ms=_now_ms(),
+            chunks=old.chunks if chunks is None else chunks,
+            embedded=old.embedded if embedded is None else embedded,
+            to_embed=old.to_embed if to_embed is None else to_embed,
+            current_agent=current_agent,
+            error=error,
+        )
+        if not now and phase == old.phase and time.monotonic() - self._reported_at < 0.2:
+            return
+        self._reported_at = time.monotonic()
+        beside = self._home.progress.with_suffix(".part")
+        try:
+            beside.write_bytes(orjson.dumps(self._progress))
+            beside.replace(self._home.progress)
+        except OSError as problem:  # how far we are is a courtesy; the work itself complains where it cannot go on
+            _log.warning("progress cannot be written: %s", problem)
+
+
+def _requested(request: Path) -> list[Path] | None:
+    try:
+        return [Path(path) for path in orjson.loads(request.read_bytes())["paths"]]
+    except (OSError, ValueError, KeyError, TypeError) as problem:
+        _log.warning("a handed-over request cannot be read: %s", problem)
+        return None
+
+
+def _watch_parent(stop: threading.Event) -> None:
+    """Stop when standard input closes, where it is a pipe: then a parent holds the other end and has gone."""
+    try:
+        if not stat.S_ISFIFO(os.fstat(sys.stdin.fileno()).st_mode):
+            return
+    except (OSError, ValueError, AttributeError):
+        return
+
+    def wait() -> None:
+        try:
+            while os.read(0, 4096):
+                pass
+        except OSError:
+            pass
+        stop.set()
+
+    threading.Thread(target=wait, name="parent", daemon=True).start()
+
+
+def _explained(problem: OSError, home: Home) -> str:
+    import errno
+
+    if problem.errno == errno.ENOSPC:
+        return f"the disk that holds {home.root} is full; free some space and run `lmm import`: nothing was lost"
+    if problem.errno in {errno.EACCES, errno.EROFS, errno.EPERM}:
+        return f"{problem.filename or home.root} cannot be written ({problem.strerror}); give this user the right to, then run `lmm import`"
+    return f"{problem.strerror or problem}: {problem.filename or home.root}"
+
+
+def _stat(path: Path) -> os.stat_result | None:
+    try:
+        return path.stat()
+    except OSError:
+        return None
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000

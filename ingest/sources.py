@@ -1,0 +1,75 @@
+"""Which session files lie on this machine, newest first."""
+
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+from ingest.readers.registry import READERS, reader_for
+from ingest.session import SourceFile, Unreadable
+from lmm_mcp.config import Sessions
+
+_NEVER_ENTERED = frozenset({".git", "node_modules", ".venv", "__pycache__"})
+
+
+def find(env: Mapping[str, str], settings: Sessions, notes: Path) -> list[SourceFile | Unreadable]:
+    """List every agent's session files, newest first; what cannot be listed is said."""
+    extra = {"claude-code": settings.claude_code, "codex": settings.codex, "notes": (str(notes),)}
+    found: list[SourceFile | Unreadable] = []
+    for reader in READERS:
+        if reader.agent in settings.exclude_agents:
+            continue
+        folders = [Path(folder).expanduser() for folder in extra.get(reader.agent, ())]
+        for root in reader.roots(env, folders):
+            try:
+                paths = list(reader.discover(root))
+            except OSError as problem:
+                found.append(Unreadable(str(root), 0, f"folder cannot be listed: {problem.strerror or problem}"))
+                continue
+            found.extend(_sized(reader.agent, path) for path in paths)
+    return newest_first(found)
+
+
+def named(paths: Iterable[Path]) -> list[SourceFile | Unreadable]:
+    """List the session files that the user named, or that lie below the folders named; newest first."""
+    found: list[SourceFile | Unreadable] = []
+    for path in paths:
+        if not path.exists():
+            found.append(Unreadable(str(path), 0, "there is no such file or folder"))
+            continue
+        is_folder = path.is_dir()
+        for candidate in _below(path) if is_folder else (path,):
+            try:
+                reader = reader_for(candidate)
+            except OSError as problem:
+                found.append(Unreadable(str(candidate), 0, f"cannot be read: {problem.strerror or problem}"))
+                continue
+            if reader is not None:
+                found.append(_sized(reader.agent, candidate))
+            elif not is_folder:
+                found.append(Unreadable(str(candidate), 0, "this is no session file of a known agent"))
+    return newest_first(found)
+
+
+def newest_first(found: Sequence[SourceFile | Unreadable]) -> list[SourceFile | Unreadable]:
+    """Sort by time of last change, newest first; each path once; what is unreadable comes first."""
+    once = {str(item.path): item for item in found}
+    return sorted(
+        once.values(),
+        key=lambda item: (
+            (0, 0, str(item.path)) if isinstance(item, Unreadable) else (1, -item.mtime_ns, str(item.path))
+        ),
+    )
+
+
+def _below(folder: Path) -> Iterator[Path]:
+    for parent, folders, files in os.walk(folder):
+        folders[:] = sorted(name for name in folders if name not in _NEVER_ENTERED)
+        yield from (Path(parent, name) for name in sorted(files) if name.endswith((".jsonl", ".jsonl.zst")))
+
+
+def _sized(agent: str, path: Path) -> SourceFile | Unreadable:
+    try:
+        stat = path.stat()
+    except OSError as problem:
+        return Unreadable(str(path), 0, f"cannot be read: {problem.strerror or problem}")
+    return SourceFile(agent, path, stat.st_size, stat.st_mtime_ns)
