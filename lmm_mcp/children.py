@@ -97,11 +97,15 @@ class IngestChild:
         except subprocess.TimeoutExpired:
             return None
 
-    def stop(self, grace_s: float = STOP_GRACE_s) -> int:
-        """Ask it to finish its file and leave, and end it where it does not; its exit code."""
+    def let_go(self) -> None:
+        """Close its pipe: it finishes the file it is in and leaves."""
         if self._process.stdin is not None:
             with suppress(OSError):
                 self._process.stdin.close()
+
+    def stop(self, grace_s: float = STOP_GRACE_s) -> int:
+        """Ask it to leave, wait, and end it where it does not; its exit code."""
+        self.let_go()
         for hurry in (self._process.terminate, self._process.kill):
             try:
                 return self._process.wait(grace_s)
@@ -134,30 +138,21 @@ def start_ingest(
         *(str(path.absolute()) for path in paths),
     ]
     ours = {**env, "LMM_HOME": str(home.root)}
-    never_closed: tuple[int, ...] = ()
-    stdin: int = subprocess.PIPE
-    if outlive_us and os.name == "posix":
-        # It inherits both ends of the pipe, so that the end of file that would send it home never comes.
-        never_closed = os.pipe()
-        stdin = never_closed[0]
     try:
         with (home.logs / "ingest-stderr.log").open("wb") as complaints:
             process = subprocess.Popen(
                 command,
-                stdin=stdin,
+                # The child leaves when a pipe closes; where there is none, nothing tells it to.
+                stdin=subprocess.DEVNULL if outlive_us else subprocess.PIPE,
                 stdout=subprocess.DEVNULL,
                 stderr=complaints,
                 env=ours,
                 cwd=home.root,
-                pass_fds=never_closed[1:],
                 start_new_session=True,  # Ctrl-C in our terminal is ours to answer: it closes the pipe
                 creationflags=getattr(subprocess, "BELOW_NORMAL_PRIORITY_CLASS", 0) if idle_priority else 0,
             )
     except OSError as problem:
         raise HomeError(f"cannot start the ingest process: {problem}. `lmm doctor` looks for the reason.") from problem
-    finally:
-        for end in never_closed:
-            os.close(end)
     if idle_priority and os.name == "posix":
         with suppress(OSError):  # it has ended already, or this system forbids it: priority is a courtesy
             os.setpriority(os.PRIO_PROCESS, process.pid, IDLE_NICENESS)

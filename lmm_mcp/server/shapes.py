@@ -1,5 +1,6 @@
 """The structured output of the tools: stable API, held by a test. Add fields if you must; never rename or drop one."""
 
+from datetime import UTC, datetime
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
@@ -45,6 +46,18 @@ class RememberShape(BaseModel):
     id: str
     project: str
     """Key of the project that the note belongs to, '' for none."""
+
+
+def iso_time(at_ms: int) -> str:
+    """Milliseconds since 1970 as ISO-8601, UTC; '' where unknown.
+
+    >>> iso_time(0), iso_time(1_772_000_000_000)
+    ('', '2026-02-25T06:13:20Z')
+    """
+    try:
+        return datetime.fromtimestamp(at_ms // 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ") if at_ms > 0 else ""
+    except (ValueError, OverflowError, OSError):  # an agent's broken clock
+        return ""
 
 
 def compact(schema: dict[str, Any]) -> dict[str, Any]:

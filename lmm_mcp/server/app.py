@@ -1,0 +1,124 @@
+"""`lmm mcp`: puts the parts together and speaks MCP over standard input and output until that ends.
+
+Nothing heavy is imported or opened before the client has its tool list. Then a thread opens the store, loads the model
+and sees to it that an ingest process is at work. Standard output belongs to the protocol; logs go to a file and to
+standard error, and name counts and times, never session text.
+"""
+
+import asyncio
+import logging
+import logging.handlers
+import os
+import sys
+import threading
+import time
+from collections.abc import Mapping
+from importlib import metadata
+from typing import Any
+
+import anyio
+from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
+
+from lmm_mcp.errors import LmmError
+from lmm_mcp.paths import Home, home_of
+from lmm_mcp.server.desk import Desk, reachable_cwd
+from lmm_mcp.server.keeper import Keeper
+from lmm_mcp.server.tools import build_server
+
+LOG_FILE = "server.log"
+MAX_LOG_bytes = 1_000_000
+NUM_LOGS_kept = 3
+AFTER_HANDSHAKE_s = 1.0
+"""Patience for the client's tools/list, which most send right after the handshake: it should not compete with our imports."""
+
+_log = logging.getLogger(__name__)
+
+
+def serve(env: Mapping[str, str], *, ingest: bool = True) -> None:
+    """Serve until standard input ends. `ingest=False` reads nothing new. Raises HomeError."""
+    home = home_of(env).ensure()
+    start_logging(home)
+    desk = Desk(home, env, cwd=reachable_cwd(env, _real_cwd()))
+    keeper = Keeper(home, env) if ingest else None
+    server = build_server(desk, version=version(), on_remembered=keeper.look_now if keeper else lambda: None)
+    server.middleware.append(WarmUp(desk, keeper))
+    _log.info("lmm %s serves from process %d", version(), os.getpid())
+    try:
+        anyio.run(server.run_stdio_async)
+    finally:
+        if keeper is not None:
+            keeper.stop()
+        _log.info("process %d leaves", os.getpid())
+
+
+class WarmUp:
+    """Middleware that starts the opening of everything as soon as, and not before, the client has what it waits for."""
+
+    def __init__(self, desk: Desk, keeper: Keeper | None) -> None:
+        self._desk = desk
+        self._keeper = keeper
+        self._has_begun = False
+
+    async def __call__(self, ctx: ServerRequestContext[Any, Any], call_next: CallNext) -> HandlerResult:
+        """Pass the message on; see to the warm-up around it."""
+        if ctx.method == "tools/call":
+            self._begin()
+        result = await call_next(ctx)
+        if ctx.method == "tools/list":
+            # Not before the answer has left: importing holds the interpreter's lock for long stretches.
+            asyncio.get_running_loop().call_later(0.05, self._begin)
+        elif ctx.method in ("initialize", "server/discover"):
+            asyncio.get_running_loop().call_later(AFTER_HANDSHAKE_s, self._begin)
+        return result
+
+    def _begin(self) -> None:
+        if not self._has_begun:
+            self._has_begun = True
+            threading.Thread(target=self._warm_up, name="warm-up", daemon=True).start()
+
+    def _warm_up(self) -> None:
+        started = time.perf_counter()
+        if self._keeper is not None:
+            self._keeper.start()
+        try:
+            self._desk.warm_up()
+        except LmmError as problem:  # every call will say so to whoever can act on it
+            _log.warning("warm-up: %s", problem)
+        except Exception:
+            _log.exception("warm-up failed")
+        else:
+            _log.info("warm after %.1f s", time.perf_counter() - started)
+
+
+def start_logging(home: Home) -> None:
+    """Write warnings to standard error and our own events to `server.log`, 1 MB x 3, readable by the user alone."""
+    complaints = logging.StreamHandler(sys.stderr)
+    complaints.setLevel(logging.WARNING)
+    complaints.setFormatter(logging.Formatter("lmm: %(message)s"))
+    handlers: list[logging.Handler] = [complaints]
+    try:
+        handlers.append(
+            logging.handlers.RotatingFileHandler(
+                home.logs / LOG_FILE, maxBytes=MAX_LOG_bytes, backupCount=NUM_LOGS_kept - 1, encoding="utf-8"
+            )
+        )
+        handlers[-1].setFormatter(logging.Formatter("%(asctime)s %(process)d %(levelname)s %(name)s: %(message)s"))
+    except OSError as problem:  # a full disk must not keep memories from being read
+        complaints.handle(logging.makeLogRecord({"msg": f"no log file: {problem}", "levelno": logging.WARNING}))
+    logging.basicConfig(level=logging.WARNING, handlers=handlers, force=True)
+    logging.getLogger("lmm_mcp").setLevel(logging.INFO)
+
+
+def version() -> str:
+    """Name the version that is installed, '' where the program was never installed."""
+    try:
+        return metadata.version("lmm-mcp")
+    except metadata.PackageNotFoundError:
+        return ""
+
+
+def _real_cwd() -> str:
+    try:
+        return str(os.getcwd())  # noqa: PTH109 - Path.cwd would do the same and hide that this may fail
+    except FileNotFoundError:  # the folder was deleted under our feet
+        return ""

@@ -1,0 +1,287 @@
+"""One memory home as its callers see it: ask, read a passage, leave a note, see how things stand.
+
+The MCP tools and the command line both speak to a `Desk` and so behave alike. Nothing is opened when one is made: tables
+and models come to life on first use (or when `warm_up` is called), since an MCP handshake must not wait for them.
+Safe to call from several threads.
+"""
+
+import threading
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lmm_mcp import children, config
+from lmm_mcp.domain.project import NO_PROJECT, looks_like_home, normalise_path
+from lmm_mcp.domain.recall import NothingFound, Question, Recall, num_tokens
+from lmm_mcp.errors import BadInput
+from lmm_mcp.paths import Home
+from lmm_mcp.server import asking, expand
+
+if TYPE_CHECKING:  # each of these takes a tenth of a second or more to import; `_opened` and its kin do it when needed
+    from lmm_mcp.embedding import NoEmbedder, OnnxEmbedder
+    from lmm_mcp.recall.pipeline import Recaller
+    from lmm_mcp.store.archive import Archive
+    from lmm_mcp.store.chunks import ChunkStore
+    from lmm_mcp.store.ledger import Ledger
+
+NEVER_IMPORTED = "nothing has been imported yet"
+_LOOK_FOR_MODEL_EVERY_s = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Asker:
+    """From where somebody asks."""
+
+    project: str | None
+    """Key of its project; None where it stands in no project and so asks all."""
+    has_history: bool
+    """Whether the memory knows anything of that project."""
+
+
+class Desk:
+    """See the module. `cwd` is the working directory of whoever asks, '' where there is none."""
+
+    def __init__(self, home: Home, env: Mapping[str, str], *, cwd: str = "") -> None:
+        self.home = home
+        self.cwd = cwd
+        self._env = env
+        self._lock = threading.RLock()
+        self._settings: config.Settings | None = None
+        self._ledger: Ledger | None = None
+        self._store: ChunkStore | None = None
+        self._embedder: OnnxEmbedder | NoEmbedder | None = None
+        self._looked_for_model_s = 0.0
+        self._mixed_with = ""
+
+    # What there is to ask
+
+    def recall(
+        self,
+        query: Any,
+        *,
+        project: Any = None,
+        since: Any = None,
+        until: Any = None,
+        agent: Any = None,
+        budget_tokens: Any = None,
+    ) -> Recall:
+        """Answer a question with a brief. Raises BadInput, ConfigError and StoreError, each with the next step."""
+        since_ms, until_ms = asking.checked_times(since, until, _now_ms())
+        text = asking.checked_query(query)
+        budget = asking.checked_budget(budget_tokens, self.settings.recall.budget_tokens)
+        checked_agent = asking.checked_agent(agent)
+        asker = self.asker(project)
+        found: Recall
+        if (recaller := self._recaller()) is None:
+            found = NothingFound(text=f"Nothing relevant is remembered: {NEVER_IMPORTED}.", num_searched=0)
+        else:
+            found = recaller.recall(Question(text, asker.project, since_ms, until_ms, checked_agent, budget))
+        notes = (*found.notes, *self._notes(asker))
+        if isinstance(found, NothingFound):
+            # Who sees only the text should learn why nothing came, as far as the budget goes; a brief needs no such word.
+            told = " ".join([found.text, *(f"Note: {note}." for note in notes)])
+            found = replace(found, text=told if num_tokens(told) <= budget else found.text)
+        return replace(found, notes=notes)
+
+    def passages(self, ids: Any, *, before: Any = None, after: Any = None) -> list[expand.Passage]:
+        """Find the passages around citations. Raises BadInput for ids that mean nothing, ArchiveError for damage."""
+        wanted = [ids] if isinstance(ids, str) else list(ids) if isinstance(ids, list | tuple) else []
+        wanted = [str(one).strip().strip("[]") for one in wanted if str(one).strip()]
+        if not wanted or len(wanted) > expand.MAX_IDS:
+            raise BadInput(
+                f"{len(wanted)} ids were given; pass 1 to {expand.MAX_IDS}, each the `id` of a citation as recall gave it."
+            )
+        num_before, num_after = (_checked_around(name, value) for name, value in (("before", before), ("after", after)))
+        return expand.passages(self.ledger, self.archive, wanted, before=num_before, after=num_after)
+
+    def remember(self, text: Any, *, project: Any = None) -> tuple[str, str]:
+        """Keep a note; its id and the key of its project, '' for none. Raises BadInput. Recallable within 2 seconds."""
+        from lmm_mcp import notes
+
+        key = self.asker(project).project or NO_PROJECT
+        if not isinstance(text, str):
+            raise BadInput("the text is missing. Write one fact, decision or preference in a sentence or two.")
+        return notes.remember(self.home, text, project=key, cwd=self.cwd, now_ms=_now_ms()), key
+
+    def asker(self, project: Any = None) -> Asker:
+        """From which project this question comes: the one named, or that of the working directory. Raises BadInput."""
+        name = "" if project is None else str(project).strip()
+        if name in asking.ALL_PROJECTS:
+            return Asker(None, True)
+        if name:
+            return self._named(name, self.known_projects())
+        key, is_place = self._project_at(self.cwd)
+        if self._has_history(key):
+            return Asker(key, True)
+        # A folder that is no repository and of which nothing is known belongs to no project: whoever stands there asks all.
+        return Asker(key, False) if is_place else Asker(None, True)
+
+    def known_projects(self) -> dict[str, int]:
+        """Every project that has something to recall, with the number of its chunks."""
+        store = self.store()
+        return {} if store is None else dict(store.stats().by_project)
+
+    # What is opened on first use
+
+    @property
+    def settings(self) -> config.Settings:
+        """The settings that hold here. Raises ConfigError."""
+        with self._lock:
+            if self._settings is None:
+                self._settings = config.load(self.home.config, self._env, project_dir=_project_dir(self.cwd))
+            return self._settings
+
+    @property
+    def ledger(self) -> "Ledger":
+        """The ledger, made where there is none."""
+        from lmm_mcp.store.ledger import Ledger
+
+        with self._lock:
+            if self._ledger is None:
+                self._ledger = Ledger.open(self.home.ledger)
+            return self._ledger
+
+    @property
+    def archive(self) -> "Archive":
+        """The archived sessions."""
+        from lmm_mcp.store.archive import Archive
+
+        return Archive(self.home.archive)
+
+    def store(self) -> "ChunkStore | None":
+        """The chunk store as of now; None where nothing was ever imported. Raises StoreError."""
+        with self._lock:
+            if self._store is None:
+                from lmm_mcp.store.chunks import ChunkStore
+
+                if not ChunkStore.exists(self.home.store):
+                    return None
+                self._store = ChunkStore.open(self.home.store)
+            return self._store
+
+    def embedder(self) -> "OnnxEmbedder | NoEmbedder":
+        """The model for questions, or why there is none; one that was installed meanwhile is found after half a minute."""
+        from lmm_mcp.embedding import NoEmbedder, load
+
+        with self._lock:
+            is_due = time.monotonic() - self._looked_for_model_s > _LOOK_FOR_MODEL_EVERY_s
+            if self._embedder is None or (isinstance(self._embedder, NoEmbedder) and is_due):
+                self._embedder = load(self.home, self.settings.embedder, num_threads=1)
+                self._looked_for_model_s = time.monotonic()
+            return self._embedder
+
+    def warm_up(self) -> None:
+        """Open everything and run one question through it, so that the first real one is answered at once."""
+        self.store()
+        if (recaller := self._recaller()) is not None:
+            recaller.recall(Question("what was decided"))
+
+    def _recaller(self) -> "Recaller | None":
+        from lmm_mcp.embedding import NoEmbedder
+        from lmm_mcp.recall.pipeline import Recaller
+
+        if (store := self.store()) is None:
+            return None
+        embedder = self.embedder()
+        if isinstance(embedder, NoEmbedder):
+            return Recaller(store, None)
+        made_by = store.embedder
+        if made_by is not None and (made_by.name, made_by.version) != (embedder.name, embedder.version):
+            self._mixed_with = made_by.name  # comparing vectors of two models would be comparing noise
+            return Recaller(store, None)
+        self._mixed_with = ""
+        return Recaller(store, embedder)
+
+    def _has_history(self, key: str) -> bool:
+        from lmm_mcp.store.chunks import Scope
+
+        return bool(key and (store := self.store()) is not None and store.count(Scope(project=key)))
+
+    # How projects are found
+
+    def _project_at(self, folder: str) -> tuple[str, bool]:
+        """The key of the project that a folder lies in, and whether it is a repository or lies below a known root."""
+        from lmm_mcp.store.projects import resolve
+
+        if not folder or looks_like_home(normalise_path(folder)):
+            return NO_PROJECT, False
+        found = resolve(folder, aliases=self.ledger.aliases(), roots=self.ledger.known_roots())
+        return found.key, found.how != "cwd" and found.key != NO_PROJECT
+
+    def _named(self, name: str, known: Mapping[str, int]) -> Asker:
+        aliased = self.ledger.aliases().get(name, name)
+        match asking.named_project(aliased, known):
+            case str(key):
+                return Asker(key, True)
+            case asking.NoSuchProject() as none:
+                if name.startswith(("/", "~", ".")) or "\\" in name or Path(name).is_absolute():
+                    key, is_place = self._project_at(str(Path(name).expanduser().absolute()))
+                    if key in known or is_place:
+                        return Asker(key, key in known)
+                raise BadInput(none.advice)
+
+    def _notes(self, asker: Asker) -> list[str]:
+        notes = []
+        if not asker.has_history:
+            notes.append(
+                f'nothing was ever imported for the project {asker.project}; pass project="*" to ask all projects'
+            )
+        if self.home.paused.exists():
+            notes.append("reading is paused since `lmm pause`: newer sessions are missing (`lmm resume`)")
+        reading = children.progress(self.home)
+        if (
+            reading is not None
+            and reading.is_running
+            and reading.phase == "importing"
+            and reading.files_done < reading.files_total
+        ):
+            notes.append(
+                f"still importing: {reading.files_done} of {reading.files_total} session files are read, newest first; ask again in a minute for the rest"
+            )
+        elif reading is not None and reading.is_running and reading.phase == "embedding" and reading.to_embed:
+            notes.append(f"still embedding: {reading.to_embed} passages are found by their words only so far")
+        if self._mixed_with:
+            notes.append(
+                f"the stored vectors were made by {self._mixed_with}: searched by words only until `lmm embedder rebuild`"
+            )
+        return notes
+
+
+def reachable_cwd(env: Mapping[str, str], real: str) -> str:
+    """The working directory as the user names it: `PWD` keeps symbolic links, but is believed only where it fits."""
+    named = env.get("PWD", "")
+    with suppress(OSError):
+        if named and Path(named).samefile(real):
+            return named
+    return real
+
+
+def _project_dir(cwd: str) -> Path | None:
+    """The nearest folder at or above `cwd` with a project's own settings; not above its repository."""
+    if not cwd:
+        return None
+    for folder in (Path(cwd), *Path(cwd).parents):
+        if (folder / config.PROJECT_FILE).is_file():
+            return folder
+        if (folder / ".git").exists():
+            return None
+    return None
+
+
+def _checked_around(name: str, value: Any) -> int:
+    if value is None or value == "":
+        return expand.DEFAULT_AROUND_events
+    try:
+        number = int(value)
+    except (TypeError, ValueError):
+        number = -1
+    if not 0 <= number <= expand.MAX_AROUND_events:
+        raise BadInput(f"{name} is {value!r}; it must be a whole number from 0 to {expand.MAX_AROUND_events}.")
+    return number
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000

@@ -1,0 +1,82 @@
+"""Keeps one ingest process at work for a memory home as long as this server lives.
+
+Several servers share a home (one for each agent that runs). Each looks whether some ingest process lives, and starts one
+where none does: the child of a server dies with it, and another server's keeper then steps in. A child that fails is
+started again ever more rarely, so that a broken machine is not kept busy.
+"""
+
+import logging
+import threading
+from collections.abc import Mapping
+
+from lmm_mcp import children
+from lmm_mcp.errors import HomeError
+from lmm_mcp.paths import Home
+
+LOOK_EVERY_s = 15.0
+_FIRST_RETRY_s = 5.0
+_LAST_RETRY_s = 600.0
+
+_log = logging.getLogger(__name__)
+
+
+class Keeper:
+    """See the module. `start` returns at once; `stop` sends our child home."""
+
+    def __init__(self, home: Home, env: Mapping[str, str]) -> None:
+        self._home = home
+        self._env = env
+        self._child: children.IngestChild | None = None
+        self._num_failures = 0
+        self._wake = threading.Event()
+        self._is_over = False
+        self._thread = threading.Thread(target=self._keep, name="ingest-keeper", daemon=True)
+
+    def start(self) -> None:
+        """Begin to look after it. Does nothing the second time."""
+        if self._thread.ident is None:
+            self._thread.start()
+
+    def look_now(self) -> None:
+        """Something is to be read soon (a note was left): see that somebody is there to do it."""
+        self._wake.set()
+
+    def stop(self) -> None:
+        """Send our child home without waiting for it: it finishes the file it is in."""
+        self._is_over = True
+        self._wake.set()
+        if self._child is not None:
+            self._child.let_go()
+
+    def _keep(self) -> None:
+        while not self._is_over:
+            try:
+                pause_s = self._look()
+            except HomeError as problem:
+                self._num_failures += 1
+                _log.warning("%s", problem)
+                pause_s = self._retry_s()
+            self._wake.wait(pause_s)
+            self._wake.clear()
+
+    def _look(self) -> float:
+        """Start a child where none is at work; seconds until the next look."""
+        if self._child is not None:
+            code = self._child.poll()
+            if code is None:
+                self._num_failures = 0
+                return LOOK_EVERY_s
+            self._child = None
+            if code != 0:  # 0: it found another one at work and handed over
+                self._num_failures += 1
+                _log.warning("the ingest process ended with code %d; see ingest-stderr.log", code)
+                return self._retry_s()
+        reading = children.progress(self._home)
+        if reading is None or not reading.is_running:
+            self._child = children.start_ingest(self._home, self._env, stay=True)
+            _log.info("started the ingest process %d", self._child.pid)
+            return _FIRST_RETRY_s
+        return LOOK_EVERY_s
+
+    def _retry_s(self) -> float:
+        return float(min(_LAST_RETRY_s, _FIRST_RETRY_s * 2 ** min(self._num_failures, 10)))

@@ -1,0 +1,124 @@
+"""How things stand with a memory home: what it holds, how far reading is, and from where this caller asks."""
+
+import os
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from lmm_mcp import children
+from lmm_mcp.children import Progress
+from lmm_mcp.server.desk import NEVER_IMPORTED, Desk
+from lmm_mcp.server.expand import moment
+
+_NUM_PROJECTS_shown = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """One look at a memory home."""
+
+    home: str
+    cwd_project: str | None
+    """Key of the project that this caller asks; None = all."""
+    num_chunks: int
+    num_embedded: int
+    by_agent: Mapping[str, int]
+    """Chunks of each agent."""
+    by_project: Mapping[str, int]
+    num_sessions: int
+    disk_bytes: int
+    embedder: str
+    """Name of the model for questions, '' where recall is by words only."""
+    no_embedder: str
+    """Why there is none, with the next step; '' where there is one."""
+    num_unreadable: int
+    is_paused: bool
+    reading: Progress | None
+    """What the ingest process last said about itself."""
+
+
+def take(desk: Desk) -> Status:
+    """Look. Raises StoreError and ConfigError."""
+    from lmm_mcp.embedding import NoEmbedder  # loads numpy, which the handshake of the server must not wait for
+
+    store = desk.store()
+    stats = store.stats() if store is not None else None
+    embedder = desk.embedder()
+    return Status(
+        home=str(desk.home.root),
+        cwd_project=desk.asker().project,
+        num_chunks=stats.num_chunks if stats else 0,
+        num_embedded=stats.num_embedded if stats else 0,
+        by_agent=dict(stats.by_agent) if stats else {},
+        by_project=dict(stats.by_project) if stats else {},
+        num_sessions=len({(row.thread.agent, row.thread.session_id) for row in desk.ledger.threads()}),
+        disk_bytes=disk_bytes(desk.home.root),
+        embedder="" if isinstance(embedder, NoEmbedder) else embedder.name,
+        no_embedder=f"{embedder.reason}; {embedder.next_step}" if isinstance(embedder, NoEmbedder) else "",
+        num_unreadable=len(desk.ledger.unreadable()),
+        is_paused=desk.home.paused.exists(),
+        reading=children.progress(desk.home),
+    )
+
+
+def disk_bytes(folder: Path) -> int:
+    """Bytes of all files below; those that vanish while we look count nothing."""
+    total = 0
+    for place, _, names in os.walk(folder):
+        for name in names:
+            with suppress(OSError):
+                total += os.lstat(os.path.join(place, name)).st_size  # noqa: PTH118 - a store has thousands
+    return total
+
+
+def lines(now: Status) -> list[str]:
+    """The same for people and models, a fact on each line."""
+    told = [f"memory home: {now.home} ({now.disk_bytes / 1e6:,.1f} MB)"]
+    if now.num_chunks:
+        agents = ", ".join(f"{agent} {count:,}" for agent, count in _most(now.by_agent))
+        told.append(f"remembered: {now.num_sessions:,} sessions, {now.num_chunks:,} passages ({agents})")
+        shown = _most(now.by_project)[:_NUM_PROJECTS_shown]
+        rest = len(now.by_project) - len(shown)
+        told.append(
+            "projects: "
+            + ", ".join(f"{key or '(none)'} {count:,}" for key, count in shown)
+            + (f", and {rest} more" if rest else "")
+        )
+        told.append(
+            f"embeddings: {now.num_embedded:,} of {now.num_chunks:,} passages"
+            + (f" ({now.embedder})" if now.embedder else "")
+        )
+    else:
+        told.append(f"remembered: {NEVER_IMPORTED}")
+    if now.no_embedder:
+        told.append(f"searched by words only: {now.no_embedder}")
+    told.append(f"reading: {reading_line(now.reading, now.is_paused)}")
+    if now.num_unreadable:
+        told.append(f"unreadable records: {now.num_unreadable:,} (`lmm doctor` lists them)")
+    told.append("you ask: " + (f"the project {now.cwd_project}" if now.cwd_project is not None else "all projects"))
+    return told
+
+
+def reading_line(reading: Progress | None, is_paused: bool) -> str:
+    """What the ingest process is doing, in one line."""
+    if is_paused:
+        return "paused (`lmm resume` goes on)"
+    if reading is None:
+        return "never ran (`lmm import` reads the sessions on this machine)"
+    if reading.error:
+        return f"stopped: {reading.error}"
+    if not reading.is_running:
+        return f"not running, last at {moment(reading.updated_ms)} UTC"
+    files = f"{reading.files_done:,} of {reading.files_total:,} files"
+    match reading.phase:
+        case "importing":
+            return f"importing, {files} ({reading.bytes_done / 1e6:,.0f} of {reading.bytes_total / 1e6:,.0f} MB), newest first"
+        case "embedding":
+            return f"embedding, {reading.to_embed:,} passages to go; all of them are found by their words already"
+        case _:
+            return "up to date, watching for new sessions"
+
+
+def _most(counts: Mapping[str, int]) -> list[tuple[str, int]]:
+    return sorted(counts.items(), key=lambda one: (-one[1], one[0]))
