@@ -32,7 +32,7 @@ MAX_COMMANDS = 6
 MAX_COMMAND_chars = 300
 
 _ERROR = re.compile(
-    r"\b(?:error|errors|exception|traceback|fail(?:ed|ure|s)?|fatal|panic(?:ked)?|denied|refused|not found|cannot|can't|could not|undefined|unexpected|invalid|missing|abort(?:ed)?|killed|segfault|timed? ?out|E\d{3,4})\b|✗|✘|❌",
+    r"\b(?:\w*error|errors|\w*exception|traceback|fail(?:ed|ure|s)?|fatal|panic(?:ked)?|denied|refused|not found|cannot|can't|could not|undefined|unexpected|invalid|missing|abort(?:ed)?|killed|segfault|timed? ?out|E\d{3,4})\b|✗|✘|❌",
     re.IGNORECASE,
 )
 _LOCK_FILE = re.compile(
