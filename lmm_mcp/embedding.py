@@ -139,8 +139,8 @@ class OnnxEmbedder:
         elif texts:
             # Longest first: no thread is left with a long text at the end, and memory is taken once.
             order = sorted(range(len(texts)), key=lambda index: -len(texts[index]))
-            with ThreadPoolExecutor(self._num_threads) as pool:
-                for index, vector_D in zip(order, pool.map(self._vector, (texts[i] for i in order)), strict=True):
+            with ThreadPoolExecutor(self._num_threads) as threads:
+                for index, vector_D in zip(order, threads.map(self._vector, (texts[i] for i in order)), strict=True):
                     vectors[index] = vector_D
         return vectors
 
@@ -152,8 +152,8 @@ class OnnxEmbedder:
             "token_type_ids": np.zeros_like(ids_1T),
             "position_ids": np.arange(ids_1T.shape[1], dtype=np.int64)[None, :],
         }
-        (result, *_) = self._session.run(None, {name: known[name] for name in self._inputs})
-        vector_D = pool(np.asarray(result[0], np.float32), self.card.pooling)
+        results: list[Vectors] = self._session.run(None, {name: known[name] for name in self._inputs})
+        vector_D = pool(results[0][0], self.card.pooling)
         return np.asarray(vector_D / max(float(np.linalg.norm(vector_D)), 1e-12), np.float32)
 
     def _ids(self, text: str) -> list[int]:
@@ -185,7 +185,8 @@ def load(home: Home, settings: config.Embedder, *, num_threads: int) -> OnnxEmbe
 def embed_query(embedder: Embedder, question: str) -> Vectors:
     """Embed one question: float32 [dim], with the model's prefix for questions where it has one."""
     embed = embedder.embed_queries if isinstance(embedder, OnnxEmbedder) else embedder.embed
-    return embed([question])[0]
+    vector_D: Vectors = embed([question])[0]
+    return vector_D
 
 
 def full_name(name: str) -> str:
@@ -218,17 +219,18 @@ def pool(result: Vectors, pooling: Pooling) -> Vectors:
     """Make one vector [D] of a graph's result for one text: token vectors [T, D], or the vector itself."""
     match pooling:
         case "graph":
-            return result
+            vector_D = result
         case "mean":
-            return np.asarray(result.mean(axis=0), np.float32)
+            vector_D = result.mean(axis=0)
         case "cls":
-            return np.asarray(result[0], np.float32)
+            vector_D = result[0]
         case "lasttoken":
-            return np.asarray(result[-1], np.float32)
+            vector_D = result[-1]
         case "max":
-            return np.asarray(result.max(axis=0), np.float32)
+            vector_D = result.max(axis=0)
         case "mean_sqrt_len_tokens":
-            return np.asarray(result.sum(axis=0) / np.sqrt(np.float32(len(result))), np.float32)
+            vector_D = result.sum(axis=0) / np.sqrt(np.float32(len(result)))
+    return np.asarray(vector_D, np.float32)
 
 
 def read_card(folder: Path) -> Card:

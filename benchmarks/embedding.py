@@ -1,0 +1,113 @@
+"""How fast text becomes vectors: bulk chunks a second, one question in milliseconds, time to be ready, resident memory.
+
+    python benchmarks/embedding.py [--threads N] [--chunks N] [--tokens N] [--model NAME]
+
+The chunks are synthetic: sentences and code about made-up things, cut to about so many tokens of the model. Run it on a calm
+machine: it prints the load beside the figures. Without --model it makes MiniLM from the bundled package in a temporary folder.
+"""
+
+import argparse
+import os
+import random
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from lmm_mcp import config, embedder_fetch, embedding
+from lmm_mcp.paths import Home, home_of
+
+NOUNS = (
+    "lock ledger shard parser timeout retry schema worker branch digest cache socket token index queue commit".split()
+)
+VERBS = "fails hangs returns rejects rebuilds truncates forgets doubles skips replays".split()
+
+
+def main() -> None:
+    """Measure and print one table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--chunks", type=int, default=400)
+    parser.add_argument("--tokens", type=int, default=200)
+    parser.add_argument("--model", help="a model that is ready in LMM_HOME")
+    asked = parser.parse_args()
+    with tempfile.TemporaryDirectory() as temporary:
+        home = home_of(os.environ) if asked.model else Home(Path(temporary))
+        started = time.perf_counter()
+        if not asked.model:
+            embedder_fetch.install_bundled(home)
+        made_s = time.perf_counter() - started
+        before_mb = resident_mb()
+        started = time.perf_counter()
+        embedder = embedding.load(
+            home, config.Embedder(name=asked.model or embedding.MINILM), num_threads=asked.threads
+        )
+        ready_s = time.perf_counter() - started
+        if isinstance(embedder, embedding.NoEmbedder):
+            sys.exit(f"{embedder.reason}: {embedder.next_step}")
+        chunks = synthetic_chunks(embedder, asked.chunks, asked.tokens)
+        mean_tokens = statistics.mean(map(embedder.num_tokens, chunks))
+        embedder.embed(chunks[:8])
+        rates = []
+        for _ in range(3):
+            started = time.perf_counter()
+            embedder.embed(chunks)
+            rates.append(len(chunks) / (time.perf_counter() - started))
+        query_ms = []
+        for number in range(60):
+            started = time.perf_counter()
+            embedding.embed_query(
+                embedder, f"why does the {NOUNS[number % len(NOUNS)]} fail after the retry of worker {number}?"
+            )
+            query_ms.append(1000 * (time.perf_counter() - started))
+        print(
+            f"model {embedder.name} version {embedder.version}, {asked.threads} threads, load {os.getloadavg()[0]:.1f}"
+        )
+        print(f"made in            {made_s:8.2f} s")
+        print(f"ready in           {ready_s:8.2f} s")
+        print(
+            f"bulk, best of 3    {max(rates):8.1f} chunks/s of {mean_tokens:.0f} tokens ({max(rates) * mean_tokens:.0f} tokens/s)"
+        )
+        print(f"bulk, all three    {', '.join(f'{rate:.1f}' for rate in rates):>8}")
+        print(f"question, median   {statistics.median(query_ms):8.1f} ms (worst {max(query_ms):.1f})")
+        print(f"resident           {resident_mb():8.0f} MB ({before_mb:.0f} before)")
+
+
+def synthetic_chunks(embedder: embedding.OnnxEmbedder, count: int, num_tokens: int) -> list[str]:
+    """Make chunks of about so many tokens, from 75 % to 125 % of it, the same ones every time."""
+    dice = random.Random(7)
+    chunks = []
+    for _ in range(count):
+        wanted = int(num_tokens * dice.uniform(0.75, 1.25))
+        lines: list[str] = []
+        while True:
+            lines.append(_line(dice))
+            if embedder.num_tokens("\n".join(lines)) >= min(wanted, embedder.max_tokens):
+                chunks.append("\n".join(lines))
+                break
+    return chunks
+
+
+def _line(dice: random.Random) -> str:
+    noun, verb, other = dice.choice(NOUNS), dice.choice(VERBS), dice.choice(NOUNS)
+    return dice.choice(
+        (
+            f"The {noun} {verb} when the {other} is stale, so we moved it behind the {dice.choice(NOUNS)}.",
+            f"def {noun}_{other}(self, {other}: int = {dice.randrange(999)}) -> str: return self.{noun}[{other}]",
+            f"$ pytest -q tests/{noun}/test_{other}.py::{verb}  [exit {dice.randrange(3)}]",
+        )
+    )
+
+
+def resident_mb() -> float:
+    """Read this process's resident memory where the system says it (Linux), else 0."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+    except OSError:
+        return 0.0
+    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
+if __name__ == "__main__":
+    main()
