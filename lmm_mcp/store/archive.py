@@ -25,13 +25,13 @@ import zstandard
 from lmm_mcp.domain.event import Event, Thread
 from lmm_mcp.errors import ArchiveError
 from lmm_mcp.store import frames
+from lmm_mcp.store.surrogates import mended
 
 LEVEL = 3
 """zstd level: 250 MB/s on one core; level 9 would save a tenth of the bytes at a fifth of the speed."""
 _SUFFIX = ".jsonl.zst"
 _BESIDE = ".new"
 _AGENT = re.compile(r"[a-z0-9][a-z0-9_-]*")
-_SURROGATES = re.compile("[\ud800-\udfff]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,21 +200,7 @@ def _line(name: str, value: Thread | Event) -> bytes:
     try:
         return orjson.dumps({name: value})
     except TypeError:
-        # Half a surrogate pair (an emoji cut in two by an agent) is no text: UTF-8 cannot hold it, nor can the client's
-        # JSON. One sign takes the place of one, so that spans stay right.
-        return orjson.dumps({name: _well_formed(asdict(value))})
-
-
-def _well_formed(value: Any) -> Any:
-    match value:
-        case str():
-            return _SURROGATES.sub("\ufffd", value)
-        case dict():
-            return {name: _well_formed(item) for name, item in value.items()}
-        case list() | tuple():
-            return [_well_formed(item) for item in value]
-        case _:
-            return value
+        return orjson.dumps({name: mended(asdict(value))})
 
 
 _EVENT_FIELDS = frozenset(field.name for field in fields(Event))

@@ -1,0 +1,97 @@
+"""What may be searched, what is found, and how both are said to LanceDB. No state, no disk.
+
+Filters are built from typed expressions, never from text, so that a project named `'; drop` is only a name.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from functools import reduce
+from typing import Any
+
+from lancedb.expr import Expr, col, lit
+from lancedb.query import BooleanQuery, FullTextQuery, MatchQuery, Occur
+
+from lmm_mcp.domain.chunk import ChunkId
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """What may be searched at all. The times are UTC milliseconds since 1970, inclusive."""
+
+    project: str | None = None
+    """Project key; None = all projects, "" = what belongs to none."""
+    agent: str | None = None
+    since_ms: int | None = None
+    """Only chunks that begin at or after this; chunks of unknown time are kept out."""
+    until_ms: int | None = None
+    """Only chunks that end at or before this; chunks of unknown time are kept out."""
+
+
+EVERYTHING = Scope()
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """One chunk that was found."""
+
+    chunk_id: ChunkId
+    score: float
+    """BM25 (0 and up), or cosine similarity (-1 to 1): higher is better, and only comparable within one search."""
+
+
+def filter_of(scope: Scope) -> Expr | None:
+    """The scope as a filter over columns that both tables have; None where everything is in scope."""
+    conditions: list[Expr] = []
+    if scope.project is not None:
+        conditions.append(col("project") == lit(scope.project))
+    if scope.agent is not None:
+        conditions.append(col("agent") == lit(scope.agent))
+    if scope.since_ms is not None:
+        conditions.append(col("first_ms") >= lit(max(scope.since_ms, 1)))
+    if scope.until_ms is not None:
+        conditions.append(col("last_ms") <= lit(scope.until_ms))
+        conditions.append(col("last_ms") > lit(0))
+    return all_of(*conditions)
+
+
+def all_of(*conditions: Expr) -> Expr | None:
+    """Every condition at once; None for no condition."""
+    return reduce(lambda left, right: left & right, conditions) if conditions else None
+
+
+def any_id(column: str, ids: Collection[str]) -> Expr:
+    """Rows whose `column` is one of `ids`."""
+    return col(column).isin([lit(each) for each in ids])
+
+
+def query_of(terms: Sequence[str], weights: Mapping[str, float] | None) -> FullTextQuery | None:
+    """BM25 over any of the terms, each once; None if there is no term. A term's score is multiplied by its weight (1 where
+    none is given); a weight of 0 or less leaves it out.
+    """
+    wanted = list(dict.fromkeys(part for term in terms for part in term.split()))
+    if not wanted:
+        return None
+    if not weights:
+        return _any_of(" ".join(wanted), 1.0)
+    weighted = {term: float(weights.get(term, 1.0)) for term in wanted if weights.get(term, 1.0) > 0}
+    if not weighted:
+        return None
+    return BooleanQuery([(Occur.SHOULD, _any_of(term, weight)) for term, weight in weighted.items()])
+
+
+def _any_of(terms: str, boost: float) -> FullTextQuery:
+    return MatchQuery(terms, "terms", boost=boost)  # type: ignore[call-arg]  # its defaults are hidden from mypy
+
+
+def best_of_each(ids: Sequence[Any], distances: Sequence[Any], limit: int) -> list[Hit]:
+    """Pieces, nearest first, to chunks: the first piece of a chunk speaks for it.
+
+    >>> best_of_each(["a", "b", "a"], [0.25, 0.5, 0.75], 5)
+    [Hit(chunk_id='a', score=0.75), Hit(chunk_id='b', score=0.5)]
+    """
+    best: dict[str, float] = {}
+    for chunk_id, distance in zip(ids, distances, strict=True):
+        best.setdefault(chunk_id, 1.0 - distance)
+        if len(best) == limit:
+            break
+    return [Hit(chunk_id, score) for chunk_id, score in best.items()]

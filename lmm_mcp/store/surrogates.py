@@ -1,0 +1,23 @@
+"""Half surrogate pairs (an emoji cut in two by an agent) are no text: UTF-8, Arrow and SQLite all refuse them."""
+
+import re
+from typing import Any
+
+_HALF = re.compile("[\ud800-\udfff]")
+
+
+def mended(value: Any) -> Any:
+    """The same value with each half pair replaced by one U+FFFD, so that spans stay right.
+
+    >>> mended({"text": "a" + chr(0xD83D), "paths": ("b",)})
+    {'text': 'a\ufffd', 'paths': ['b']}
+    """
+    match value:
+        case str():
+            return _HALF.sub("\ufffd", value)
+        case dict():
+            return {name: mended(item) for name, item in value.items()}
+        case list() | tuple():
+            return [mended(item) for item in value]
+        case _:
+            return value

@@ -1,0 +1,260 @@
+"""The LanceDB tables as tables: made, indexed, read by column, written whole, counted. `chunks.py` gives them meaning."""
+
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import lancedb
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from lancedb.expr import Expr
+from lancedb.index import FTS
+
+from lmm_mcp.errors import HomeError, MixedEmbeddings, StoreError
+from lmm_mcp.store import schema
+from lmm_mcp.store.schema import EmbedderRecord, StoreRecord
+from lmm_mcp.store.search import any_id
+from lmm_mcp.store.terms import TERMS_VERSION, terms
+
+CHUNKS = "chunks"
+VECTORS = "vectors"
+ALL_ROWS = 2**31 - 1
+"""A limit that is none: LanceDB returns ten rows where no limit is named."""
+_TEXT_INDEX = FTS(
+    # `terms` is analysed already, by `store.terms`: the index must only split at blanks.
+    base_tokenizer="whitespace",
+    lower_case=False,
+    stem=False,
+    remove_stop_words=False,
+    ascii_folding=False,
+    max_token_length=256,  # bytes; a term has up to 64 characters
+    with_position=False,
+)
+_LONG_LIST_ids = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class StoreStats:
+    """What lies in the store, for `lmm status` and `lmm doctor`."""
+
+    num_chunks: int = 0
+    num_embedded: int = 0
+    """Chunks with at least one vector."""
+    by_agent: Mapping[str, int] = field(default_factory=dict)
+    by_project: Mapping[str, int] = field(default_factory=dict)
+    num_unindexed: int = 0
+    """Rows that the text index does not hold yet; they are found by reading them, which is slower."""
+    num_fragments: int = 0
+    """Data files of both tables; many small ones slow reading down until `optimize`."""
+    num_versions: int = 0
+    disk_bytes: int = 0
+    embedder: EmbedderRecord | None = None
+
+
+@contextmanager
+def named_errors(folder: Path, doing: str) -> Iterator[None]:
+    """Turn what LanceDB raises into a StoreError that says where and what to do next."""
+    try:
+        yield
+    except (RuntimeError, OSError, ValueError, pa.ArrowException) as problem:
+        raise StoreError(
+            f"cannot {doing} the store in {folder}: {problem}. Check that the disk has space and that this user may "
+            "write there; `lmm doctor` says more. Nothing that was stored before is lost."
+        ) from problem
+
+
+def connect(folder: Path) -> Any:
+    """Open the folder as a database whose reads always see the latest commit (0.1 ms each)."""
+    return lancedb.connect(str(folder), read_consistency_interval=timedelta(0))
+
+
+def prepare(folder: Path, record: StoreRecord | None) -> StoreRecord:
+    """Make what is missing and migrate what is old; say what holds now. May be interrupted at any point and repeated."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as problem:
+        raise HomeError(f"cannot make {folder}: {problem.strerror}. Set LMM_HOME to a folder of yours.") from problem
+    database = connect(folder)
+    record = record or StoreRecord()
+    chunks = database.create_table(CHUNKS, schema=schema.CHUNKS, exist_ok=True)
+    for version in range(record.schema_version, schema.SCHEMA_VERSION):
+        schema.MIGRATIONS[version](database)
+        record = replace(record, schema_version=version + 1)
+        schema.write_record(folder, record)
+    if record.terms_version != TERMS_VERSION:
+        chunks = rewrite_chunks(database, database.open_table(CHUNKS), _with_new_terms)
+        record = replace(record, terms_version=TERMS_VERSION)
+    _index(chunks)
+    if schema.read_record(folder) != record:
+        schema.write_record(folder, record)
+    return record
+
+
+def rewrite_chunks(database: Any, table: Any, change: Callable[[pa.RecordBatch], pa.RecordBatch] | None = None) -> Any:
+    """Write the table anew, each batch changed on the way, with a new text index; returns the new table."""
+    table = rewrite(database, CHUNKS, table, change)
+    _index(table)
+    return table
+
+
+def rewrite(
+    database: Any, name: str, table: Any, change: Callable[[pa.RecordBatch], pa.RecordBatch] | None = None
+) -> Any:
+    """Write the table anew as one more version of itself: readers see the old rows or the new ones."""
+    wanted: pa.Schema = table.schema
+
+    def batches() -> Iterator[pa.RecordBatch]:
+        for batch in table.search().limit(ALL_ROWS).to_batches(4096):
+            yield change(batch) if change else batch
+
+    return database.create_table(name, pa.RecordBatchReader.from_batches(wanted, batches()), mode="overwrite")
+
+
+def drop_old_versions(table: Any) -> None:
+    """Delete every version but the latest, and files that no version names. Raises StoreError if one stays."""
+    for _ in range(3):
+        # One millisecond and not zero: LanceDB warns about zero, which is just what is meant here.
+        table.optimize(cleanup_older_than=timedelta(milliseconds=1), delete_unverified=True)
+        if len(table.list_versions()) == 1:
+            return
+    raise StoreError(f"{len(table.list_versions())} versions of {table.name} are still on disk. Run the command again.")
+
+
+def upsert(table: Any, keys: Sequence[str], rows: pa.Table) -> None:
+    """Replace rows with equal keys and add the others. No key may stand twice in `rows`: LanceDB would insert both."""
+    table.merge_insert(list(keys)).when_matched_update_all().when_not_matched_insert_all().execute(rows)
+
+
+def parts(ids: Iterable[str]) -> Iterator[list[str]]:
+    """Cut long lists of ids to a length that a filter can bear.
+
+    >>> [len(part) for part in parts(str(i) for i in range(2500))]
+    [1000, 1000, 500]
+    """
+    left = iter(ids)
+    while part := list(islice(left, _LONG_LIST_ids)):
+        yield part
+
+
+def columns_by_id(table: Any, names: Sequence[str], where: Any = None) -> dict[str, tuple[Any, ...]]:
+    """Id to the values of the named columns, for all rows or those of a filter."""
+    request = table.search().select(["id", *names]).limit(ALL_ROWS)
+    found = (request if where is None else request.where(where)).to_arrow()
+    return dict(
+        zip(found["id"].to_pylist(), zip(*(found[name].to_pylist() for name in names), strict=True), strict=True)
+    )
+
+
+def count(table: Any, where: Expr | None = None) -> int:
+    """Rows, all or those of a filter."""
+    if where is None:
+        return int(table.count_rows())
+    # `count_rows` takes a filter as text only, and its parser reads backslashes that `Expr.to_sql` does not escape:
+    # a project named `\\' or 1=1` would be counted as all. A search takes the expression itself.
+    return int(table.search().where(where).select(["first_ms"]).limit(ALL_ROWS).to_arrow().num_rows)
+
+
+def scopes_of(chunks: Any, ids: Collection[str]) -> dict[str, tuple[Any, ...]]:
+    """The scope columns of those of `ids` that lie in the table of chunks."""
+    found: dict[str, tuple[Any, ...]] = {}
+    for part in parts(ids):
+        found |= columns_by_id(chunks, schema.SCOPE_COLUMNS, any_id("id", part))
+    return found
+
+
+def move_vectors(table: Any, scopes: Mapping[str, tuple[Any, ...]]) -> None:
+    """Bring the scope columns of vectors in line with chunks that moved to another project or time."""
+    for part in parts(scopes):
+        columns = ["chunk_id", "piece", "vector"]
+        found = table.search().where(any_id("chunk_id", part)).select(columns).limit(ALL_ROWS).to_arrow()
+        if found.num_rows:
+            chunk_ids = found["chunk_id"].to_pylist()
+            rows = [found[name].combine_chunks() for name in columns]
+            upsert(
+                table, ["chunk_id", "piece"], _vector_table(rows, [scopes[each] for each in chunk_ids], table.schema)
+            )
+
+
+def vector_rows(
+    vectors: Sequence[tuple[str, int, np.ndarray]], scopes: Mapping[str, tuple[Any, ...]], embedder: EmbedderRecord
+) -> pa.Table:
+    """Rows of the table of vectors. Raises MixedEmbeddings for a vector that `embedder` cannot have made."""
+    for chunk_id, _, vector in vectors:
+        if vector.shape != (embedder.dim,):
+            raise MixedEmbeddings(
+                f"a vector of {vector.size} dimensions was made for chunk {chunk_id}, the store holds {embedder.dim} "
+                f"({embedder.name}). Run `lmm embedder rebuild` to embed all again."
+            )
+    flat = np.concatenate([vector for _, _, vector in vectors]) if vectors else np.empty(0)
+    columns = [
+        pa.array([chunk_id for chunk_id, _, _ in vectors], pa.string()),
+        pa.array([piece for _, piece, _ in vectors], pa.int32()),
+        pa.FixedSizeListArray.from_arrays(pa.array(flat.astype(np.float32)), embedder.dim),
+    ]
+    return _vector_table(columns, [scopes[chunk_id] for chunk_id, _, _ in vectors], schema.vectors_schema(embedder.dim))
+
+
+def without_vectors(chunks: Any, vectors: Any) -> dict[str, None]:
+    """Ids of the chunks that have no vector, newest first."""
+    done = set() if vectors is None else set(_column(vectors, "chunk_id").to_pylist())
+    ages = columns_by_id(chunks, ["last_ms"])
+    return dict.fromkeys(sorted((each for each in ages if each not in done), key=lambda each: ages[each], reverse=True))
+
+
+def stats(folder: Path, chunks: Any, vectors: Any, embedder: EmbedderRecord | None) -> StoreStats:
+    """Count what lies in the tables."""
+    index = next((each for each in chunks.list_indices() if each.columns == ["terms"]), None)
+    held = [table for table in (chunks, vectors) if table is not None]
+    return StoreStats(
+        num_chunks=chunks.count_rows(),
+        num_embedded=0 if vectors is None else pc.count_distinct(_column(vectors, "chunk_id")).as_py(),
+        by_agent=counts(chunks, "agent"),
+        by_project=counts(chunks, "project"),
+        num_unindexed=chunks.count_rows() if index is None else index.num_unindexed_rows,
+        num_fragments=sum(table.stats()["fragment_stats"]["num_fragments"] for table in held),
+        num_versions=sum(len(table.list_versions()) for table in held),
+        disk_bytes=sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()),
+        embedder=embedder,
+    )
+
+
+def counts(table: Any, name: str) -> dict[str, int]:
+    """The values of a column with the number of their rows, most frequent first."""
+    found = {each["values"]: each["counts"] for each in pc.value_counts(_column(table, name)).to_pylist()}
+    return dict(sorted(found.items(), key=lambda item: (-item[1], item[0])))
+
+
+def texts(table: Any, name: str) -> Iterator[str]:
+    """The values of a text column, read in batches."""
+    for batch in table.search().select([name]).limit(ALL_ROWS).to_batches(4096):
+        yield from batch[name].to_pylist()
+
+
+def _vector_table(columns: Sequence[Any], scopes: Sequence[tuple[Any, ...]], wanted: pa.Schema) -> pa.Table:
+    places = [
+        pa.array([scope[number] for scope in scopes], wanted.field(name).type)
+        for number, name in enumerate(schema.SCOPE_COLUMNS)
+    ]
+    return pa.table([*columns, *places], schema=wanted)
+
+
+def _index(chunks: Any) -> None:
+    """Make the text index where there is none. Rows written later are found by reading until `optimize` adds them."""
+    if not any(each.columns == ["terms"] for each in chunks.list_indices()):
+        chunks.create_index("terms", config=_TEXT_INDEX)
+
+
+def _with_new_terms(batch: pa.RecordBatch) -> pa.RecordBatch:
+    columns = {name: batch[name].to_pylist() for name in ("header", "lines", "files", "commands")}
+    texts = [schema.text_of_row(*row) for row in zip(*columns.values(), strict=True)]
+    found = pa.array([" ".join(terms(text)) for text in texts], pa.string())
+    return batch.set_column(batch.schema.get_field_index("terms"), batch.schema.field("terms"), found)
+
+
+def _column(table: Any, name: str) -> Any:
+    return table.search().select([name]).limit(ALL_ROWS).to_arrow()[name]
