@@ -47,7 +47,7 @@ def varied_texts() -> list[str]:
     words = "lock ledger shard parser timeout retry schema worker branch digest".split()
     prose = [
         f"The {a} fails when the {b} is stale; we moved it behind the {c}."
-        for a, b, c in zip(words, words[3:], words[5:])
+        for a, b, c in zip(words, words[3:], words[5:], strict=False)
     ]
     prose += [f"Why does {word} return exit code {number}?" for number, word in enumerate(words)]
     code = [
