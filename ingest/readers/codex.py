@@ -23,6 +23,7 @@ _NAME = re.compile(r"rollout-.*?(?P<id>[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9
 _ODD = (AttributeError, IndexError, KeyError, TypeError, ValueError, RecursionError)
 _SKIP_bytes = 1024 * 1024
 _FIRST_bytes = 4096
+_PIECE_bytes = 64 * 1024
 
 
 class Codex:
@@ -126,7 +127,8 @@ class _Decompressed:
     def read(self, num_bytes: int, /) -> bytes:
         """Return at most `num_bytes`, nothing at the end."""
         try:
-            return self._stream.read(num_bytes)
+            # Not `read`: that goes on until it has all it was asked for, and loses it where it meets damage.
+            return self._stream.read1(min(num_bytes, _PIECE_bytes))
         except zstandard.ZstdError as problem:
             self.problem = f"compressed data is damaged: {problem}"
             return b""

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from ingest.readers.codex_calls import Call, Output, command_line, read_call, read_output, text_of
-from ingest.readers.ours import begins_with_brief, is_our_command, is_our_tool
+from ingest.readers.ours import begins_with_brief, is_only_a_brief, is_our_command, is_our_tool
 from lmm_mcp.domain.event import Event, EventId, EventKind
 
 
@@ -106,7 +106,10 @@ def is_known_event(kind: str) -> bool:
 
 
 def item_events(item: Mapping[str, Any], moment: Moment, names: Names) -> Iterator[Event]:
-    """Events of one response item: mostly one, none where it holds nothing of the session's own."""
+    """Events of one response item: mostly one, none where it holds nothing of the session's own.
+
+    Raises ValueError, TypeError and their like where the item is not built as items are.
+    """
     kind = item.get("type")
     if kind == "message":
         yield from _message(item, moment, names)
@@ -119,6 +122,8 @@ def item_events(item: Mapping[str, Any], moment: Moment, names: Names) -> Iterat
         yield from _prose("thought", "reasoning", thought, item, moment, names)
     elif kind in CALLS:
         call = read_call(item)
+        if not call.tool:
+            raise ValueError("a call of no tool")
         given = item.get("call_id") or item.get("id")
         yield _call(call, str(given) if given else names.name("call", f"{call.tool}\n{call.text}"), moment, names)
     elif kind in RESULTS:
@@ -199,6 +204,8 @@ def stated_cwd(item: Mapping[str, Any]) -> str:
 
 def _message(item: Mapping[str, Any], moment: Moment, names: Names) -> Iterator[Event]:
     content, role = item.get("content"), item.get("role")
+    if not isinstance(content, str | list):
+        raise TypeError("content is neither text nor parts")
     if role == "assistant":
         yield from _prose("reply", "assistant", text_of(content), item, moment, names)
     elif role == "user":
@@ -233,7 +240,8 @@ def _prose(
 ) -> Iterator[Event]:
     if text.strip():
         event_id = str(item.get("id") or names.name(role, text))
-        yield Event(event_id, kind, text, moment.at_ms, cwd=moment.cwd, branch=moment.branch)
+        ours = kind == "prompt" and is_only_a_brief(text)  # a client may hand a brief over as if it were typed
+        yield Event(event_id, kind, text, moment.at_ms, cwd=moment.cwd, branch=moment.branch, ours=ours)
 
 
 # Calls ---------------------------------------------------------------------------------------------------------------

@@ -2,11 +2,12 @@
 
 from pathlib import Path
 
+from ingest.readers.claude_code import ClaudeCode
 from ingest.readers.codex import Codex
 from ingest.session import Reader
 from lmm_mcp.errors import BadInput
 
-READERS: tuple[Reader, ...] = (Codex(),)
+READERS: tuple[Reader, ...] = (ClaudeCode(), Codex())
 
 
 def by_agent(name: str) -> Reader:
