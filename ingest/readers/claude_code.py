@@ -35,7 +35,7 @@ _SILENT = frozenset(
     content-replacement worktree-state bridge-session fork-context-ref frame-link continued-in resume-head-vouch
     data-flow-records data-flow-incomplete derived-from ended-by-model relocated artifact-comment-monitor
     artifact-autoreact-ledger history-suppression isolation-latch atis-latch dev-mods memory-mode started result
-    marble-origami-commit marble-origami-snapshot marble-origami-reset""".split()  # noqa: SIM905 - as a list it would fill a page
+    marble-origami-commit marble-origami-snapshot marble-origami-reset""".split()
 )
 """Record types that never hold what was said or done: state, telemetry, second copies. Others unknown are counted."""
 

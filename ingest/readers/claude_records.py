@@ -165,7 +165,7 @@ def _assistant(record: dict[str, Any], earlier: Earlier) -> Iterator[Event | Pro
     write = _Writer(record, text_in(message, "id"))
     said = _blocks_said(earlier, write.group)
     for block in content:
-        kind = block.get("type")
+        kind = text_in(block, "type")
         if kind == "text":
             text = text_in(block, "text").strip()
             if not (synthetic and text.startswith(_SYNTHETIC_NOISE)):
@@ -174,7 +174,7 @@ def _assistant(record: dict[str, Any], earlier: Earlier) -> Iterator[Event | Pro
             yield from _prose("thought", text_in(block, "thinking").strip(), write, said)
         elif kind in _CALL_BLOCKS:
             yield from _call(block, write, said, earlier)
-        elif isinstance(kind, str) and kind.endswith("_tool_result"):
+        elif kind.endswith("_tool_result"):
             text = "\n".join(_texts(_blocks(block.get("content")), earlier))
             yield write("result", without_base64(text), call_id=text_in(block, "tool_use_id"))
         elif kind not in _SILENT_BLOCKS:

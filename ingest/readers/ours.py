@@ -6,8 +6,10 @@ still exact: on the call's tool name or command line, and on the fence that ever
 
 import re
 
-FENCE = "<lmm-brief"
-"""How every brief begins; it ends with `</lmm-brief>`."""
+from lmm_mcp.domain.fence import FENCE_CLOSE, FENCE_OPEN
+
+FENCE = FENCE_OPEN.split(" ", 1)[0]
+"""How every brief begins, whatever note its opening mark carries."""
 
 _FENCE_WITHIN_chars = 200
 """A client may put a line or a JSON key before a result; a fence further behind is a quotation within other text."""
@@ -16,7 +18,7 @@ _TOOL = re.compile(r"(?:^|[^a-z0-9])lmm(?:__|[-_./:])(?:recall|expand|remember|s
 _COMMAND = re.compile(
     r"(?:^|[;&|(`\n]|\b(?:uvx|uv run|pipx run|sudo|time|xargs))\s*"  # where a command may begin
     r"(?:[\w./~\\-]*[/\\])?lmm(?:-mcp)?(?:\.exe)?"  # by name or by path
-    r"(?:\s+--?\w[\w-]*)*\s+(?:recall|show|status|remember|forget|demo|doctor)\b"
+    r"(?:\s+--?\w[\w-]*(?:[= ][^\s-]\S*)?)*\s+(?:recall|show|status|remember|forget|demo|doctor)\b"
 )
 
 
@@ -50,4 +52,4 @@ def begins_with_brief(text: str) -> bool:
 def is_only_a_brief(text: str) -> bool:
     """Whether `text`, such as an injected prompt, holds nothing but a brief of ours."""
     text = text.strip()
-    return text.startswith(FENCE) and text.endswith("</lmm-brief>")
+    return text.startswith(FENCE) and text.endswith(FENCE_CLOSE)
