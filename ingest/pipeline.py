@@ -194,14 +194,20 @@ def _cut(thread: Thread, events: Sequence[Event], rooms: Rooms) -> Cut:
 
 
 def project_of(thread: Thread, rooms: Rooms) -> str:
-    """Name the project a thread belongs to, and remember its folder as a root where that is a repository."""
-    found = projects.resolve(
-        thread.cwd, remote=thread.remote, aliases=rooms.ledger.aliases(), roots=rooms.ledger.known_roots()
-    )
-    if found.how in {"remote", "git"} or (thread.branch and found.how == "cwd"):
-        # A folder with a remote or a branch is a repository: what was done below it belongs to it.
-        rooms.ledger.add_root(projects.root_of(thread.cwd, found), found.key)
-    return found.key
+    """Name the project a thread belongs to, and remember what that tells about other folders."""
+    roots = rooms.ledger.known_roots()
+    found = projects.resolve(thread.cwd, remote=thread.remote, aliases=rooms.ledger.aliases(), roots=roots)
+    if found.how != "cwd" or thread.branch:
+        # A folder with a branch is a repository, and what was done below it belongs to it. A folder of which nothing is
+        # known may be the one that holds all repositories: it must not swallow them.
+        learnt = projects.learn(thread.cwd, found, roots=roots)
+        if learnt.roots or learnt.aliases:
+            with rooms.ledger.transaction():
+                for folder, key in learnt.roots.items():
+                    rooms.ledger.add_root(folder, key)
+                for name, key in learnt.aliases.items():
+                    rooms.ledger.add_alias(name, key)
+    return projects.follow(found.key, rooms.ledger.aliases())
 
 
 def _read(source: SourceFile, cursor: Cursor) -> _Reading:
