@@ -71,7 +71,12 @@ def json_lines_of(
     offset, line_number = cursor.offset, cursor.line
     for line, num_bytes, ended in _lines(stream, max_line_bytes):
         if not (ended or final):
-            break  # torn: still being written, its newline will come
+            # Torn: still being written. But no beginning of an object is itself an object, so one that is whole is taken
+            # (many agents never write their last newline); the newline, when it comes, completes the line's count.
+            if (whole := _whole_object(line)) is not None:
+                yield line_number + 1, whole
+                offset += num_bytes
+            break
         offset += num_bytes
         line_number += 1
         if line is None:
@@ -91,6 +96,14 @@ def json_lines_of(
         else:
             yield Unreadable(str(path), line_number, f"not a JSON object but a {type(found).__name__}")
     yield ReadTo(Cursor(offset=offset, line=line_number, context=cursor.context))
+
+
+def _whole_object(line: bytes | None) -> dict[str, Any] | None:
+    try:
+        found = orjson.loads((line or b"").strip(_PADDING))
+    except orjson.JSONDecodeError:
+        return None
+    return found if isinstance(found, dict) else None
 
 
 def prefix_hash(path: Path, num_bytes: int = 4096) -> str:

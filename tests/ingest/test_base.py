@@ -43,13 +43,22 @@ def test_reading_goes_on_where_it_stopped_and_keeps_the_context(tmp_path: Path) 
     assert list(json_lines(path, cursor)) == [(2, {"a": 2}), ReadTo(Cursor(18, 2, {"session": "s"}))]
 
 
-def test_a_torn_last_line_waits_for_its_newline(tmp_path: Path) -> None:
-    path = written(tmp_path, b'{"a": 1}\n{"a": 2}')
+def test_a_torn_last_line_waits_until_it_is_whole(tmp_path: Path) -> None:
+    path = written(tmp_path, b'{"a": 1}\n{"a": 2')
     items = list(json_lines(path, Cursor()))
     assert items == [(1, {"a": 1}), ReadTo(Cursor(offset=9, line=1))]
     with path.open("ab") as stream:
-        stream.write(b"\n")
+        stream.write(b"}\n")
     assert objects(json_lines(path, end(items))) == [(2, {"a": 2})]
+
+
+def test_a_whole_object_needs_no_newline_and_is_read_once(tmp_path: Path) -> None:
+    path = written(tmp_path, b'{"a": 1}\n{"a": 2}')
+    items = list(json_lines(path, Cursor()))
+    assert objects(items) == [(1, {"a": 1}), (2, {"a": 2})]
+    with path.open("ab") as stream:
+        stream.write(b'\n{"a": 3}\n')
+    assert objects(json_lines(path, end(items))) == [(3, {"a": 3})]
 
 
 def test_a_file_that_will_never_grow_is_read_to_its_last_byte(tmp_path: Path) -> None:

@@ -326,7 +326,7 @@ def test_broken_bytes_cost_only_what_they_break() -> None:
     assert told[:2] == ["Two records share this line.", "This is the second of them."]
     assert told[2] == "\ufffd\ufffd is not UTF-8 here"
     assert told[3] == "After a crash there were NULs before me."
-    assert told[4:] == ["\ufffd an emoji"]  # the last line has no newline yet
+    assert told[4:] == ["\ufffd an emoji", "the last line has no newline yet"]
     assert [item.line for item in items("broken-bytes.jsonl") if isinstance(item, Unreadable)] == [6, 7, 8]
 
 
