@@ -166,7 +166,8 @@ def _take_in(thread: Thread, events: Sequence[Event], rooms: Rooms) -> list[Cut]
     """Archive what is new of a thread; the thread cut anew, and those that lost messages to it."""
     last = {event.id: event for event in events}
     buried = rooms.ledger.buried(thread.agent, list(last))
-    fresh = [redact_event(event) for event in last.values() if event.id not in buried]
+    until_ms = rooms.ledger.buried_until(thread.agent, thread.thread_id) or -1
+    fresh = [redact_event(event) for event in last.values() if event.id not in buried and event.at_ms > until_ms]
     settled = ownership.settle(thread, fresh, rooms.archive, rooms.ledger)
     known = rooms.archive.read(thread.agent, thread.thread_id)
     archived = {event.id: event for event in known[1]} if known is not None else {}
