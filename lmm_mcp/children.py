@@ -29,6 +29,8 @@ IDLE_NICENESS = 10
 """Ours is background work; the agent and its compiler come first."""
 STOP_GRACE_s = 10.0
 """How long a child may take to finish the file it is in before it is killed (it is resumable at any point)."""
+STDERR_LOG = "ingest-stderr.log"
+"""What the last ingest process wrote to standard error: why it could not start, above all."""
 _count = itertools.count()
 
 
@@ -139,7 +141,7 @@ def start_ingest(
     ]
     ours = {**env, "LMM_HOME": str(home.root)}
     try:
-        with (home.logs / "ingest-stderr.log").open("wb") as complaints:
+        with (home.logs / STDERR_LOG).open("wb") as complaints:
             process = subprocess.Popen(
                 command,
                 # The child leaves when a pipe closes; where there is none, nothing tells it to.

@@ -69,7 +69,7 @@ class Desk:
         budget_tokens: Any = None,
     ) -> Recall:
         """Answer a question with a brief. Raises BadInput, ConfigError and StoreError, each with the next step."""
-        since_ms, until_ms = asking.checked_times(since, until, _now_ms())
+        since_ms, until_ms = asking.checked_times(since, until, now_ms())
         text = asking.checked_query(query)
         budget = asking.checked_budget(budget_tokens, self.settings.recall.budget_tokens)
         checked_agent = asking.checked_agent(agent)
@@ -104,7 +104,7 @@ class Desk:
         key = self.asker(project).project or NO_PROJECT
         if not isinstance(text, str):
             raise BadInput("the text is missing. Write one fact, decision or preference in a sentence or two.")
-        return notes.remember(self.home, text, project=key, cwd=self.cwd, now_ms=_now_ms()), key
+        return notes.remember(self.home, text, project=key, cwd=self.cwd, now_ms=now_ms()), key
 
     def asker(self, project: Any = None) -> Asker:
         """From which project this question comes: the one named, or that of the working directory. Raises BadInput."""
@@ -283,5 +283,6 @@ def _checked_around(name: str, value: Any) -> int:
     return number
 
 
-def _now_ms() -> int:
+def now_ms() -> int:
+    """Milliseconds since 1970, UTC."""
     return time.time_ns() // 1_000_000

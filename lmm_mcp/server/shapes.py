@@ -5,6 +5,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from lmm_mcp.domain.recall import Brief, Citation, NothingFound, Recall
+
 
 class CitationShape(BaseModel):
     """Where one mark of a brief comes from."""
@@ -46,6 +48,35 @@ class RememberShape(BaseModel):
     id: str
     project: str
     """Key of the project that the note belongs to, '' for none."""
+
+
+def recall_shape(found: Recall) -> RecallShape:
+    """Bring an answer into the form that callers rely on."""
+    match found:
+        case Brief():
+            citations = [_citation(citation) for citation in found.citations]
+            return RecallShape(
+                status="found",
+                text=found.text,
+                sessions=list(found.sessions),
+                citations=citations,
+                notes=list(found.notes),
+            )
+        case NothingFound():
+            return RecallShape(
+                status="nothing_found", text=found.text, sessions=[], citations=[], notes=list(found.notes)
+            )
+
+
+def _citation(citation: Citation) -> CitationShape:
+    return CitationShape(
+        mark=citation.mark,
+        id=citation.chunk_id,
+        session=citation.session_id,
+        agent=citation.agent,
+        project=citation.project,
+        at=iso_time(citation.at_ms),
+    )
 
 
 def iso_time(at_ms: int) -> str:

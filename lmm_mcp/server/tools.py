@@ -19,11 +19,10 @@ from mcp.types import CallToolResult, TextContent, ToolAnnotations
 from pydantic import BaseModel, WithJsonSchema
 
 from lmm_mcp.domain.fence import fenced
-from lmm_mcp.domain.recall import Brief, Citation, NothingFound, Recall
 from lmm_mcp.errors import LmmError
 from lmm_mcp.server import expand, status
 from lmm_mcp.server.desk import Desk
-from lmm_mcp.server.shapes import CitationShape, RecallShape, RememberShape, compact, iso_time
+from lmm_mcp.server.shapes import RecallShape, RememberShape, compact, recall_shape
 
 _log = logging.getLogger(__name__)
 _Found = TypeVar("_Found")
@@ -48,8 +47,8 @@ RECALL = """\
 Recall earlier work from past sessions of all coding agents on this machine: decisions and reasons, working commands, errors \
 and fixes, ports, paths, preferences. Call before starting work, on any error, and when the user refers to the past. \
 Returns a short cited brief."""
-EXPAND = "Show who said and did what around citations of recall."
-REMEMBER = "Keep one lasting fact, decision or preference for future sessions."
+EXPAND = "Show the passage around citations of recall: who said and did what, with times."
+REMEMBER = "Keep one lasting fact, decision or preference for future sessions; call it when the user states one or asks you to."
 STATUS = "What the memory holds, for which project it answers here, and whether it is up to date."
 
 PROGRESS_EVERY_s = 0.5
@@ -63,7 +62,7 @@ def _says(kind: str, description: str = "", **more: Any) -> WithJsonSchema:
 Query = Annotated[Any, _says("string", "A question in words, or an error message")]
 ProjectName = Annotated[Any, _says("string", 'Default: the current one; name, path or remote; "*" = all')]
 Since = Annotated[Any, _says("string", "2026-03-01, 2026-03-01T14:30Z or 7d, 2w")]
-Until = Annotated[Any, _says("string")]
+Until = Annotated[Any, _says("string", "Nothing later than this")]
 Agent = Annotated[Any, _says("string", "Such as claude-code, codex")]
 Budget = Annotated[Any, _says("integer", "Size of the brief, 50 to 20000; default 1000")]
 Ids = Annotated[Any, _says("array", "Each the id of a citation", items={"type": "string"})]
@@ -105,7 +104,9 @@ def build_server(desk: Desk, *, version: str = "", on_remembered: Callable[[], N
         found = await _waiting(ctx, functools.partial(desk.passages, ids, before=before, after=after))
         return _result(fenced(expand.rendered(found)))
 
-    async def remember(ctx: Context[Any, Any], text: Text, project: NoteProject = None) -> CallToolResult:
+    async def remember(
+        ctx: Context[Any, Any], text: Text, project: NoteProject = None
+    ) -> Annotated[CallToolResult, RememberShape]:
         note_id, key = await _waiting(ctx, functools.partial(desk.remember, text, project=project))
         on_remembered()
         where = f"for the project {key}" if key else "for no project in particular"
@@ -122,35 +123,6 @@ def build_server(desk: Desk, *, version: str = "", on_remembered: Callable[[], N
     ]
     return MCPServer(
         "lmm", title="LMM memory", instructions=INSTRUCTIONS, version=version, tools=tools, log_level="WARNING"
-    )
-
-
-def recall_shape(found: Recall) -> RecallShape:
-    """Bring an answer into the form that callers rely on."""
-    match found:
-        case Brief():
-            citations = [_citation(citation) for citation in found.citations]
-            return RecallShape(
-                status="found",
-                text=found.text,
-                sessions=list(found.sessions),
-                citations=citations,
-                notes=list(found.notes),
-            )
-        case NothingFound():
-            return RecallShape(
-                status="nothing_found", text=found.text, sessions=[], citations=[], notes=list(found.notes)
-            )
-
-
-def _citation(citation: Citation) -> CitationShape:
-    return CitationShape(
-        mark=citation.mark,
-        id=citation.chunk_id,
-        session=citation.session_id,
-        agent=citation.agent,
-        project=citation.project,
-        at=iso_time(citation.at_ms),
     )
 
 

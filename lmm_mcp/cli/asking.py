@@ -1,0 +1,112 @@
+"""Commands that ask the memory and tell it something: recall, show, remember."""
+
+import dataclasses
+import os
+import sys
+from typing import Annotated, Any
+
+import typer
+
+from lmm_mcp import children
+from lmm_mcp.cli import terminal
+from lmm_mcp.domain.fence import fenced
+from lmm_mcp.server import expand
+from lmm_mcp.server.shapes import recall_shape
+
+PANEL = "Ask"
+AS_JSON = typer.Option("--json", help="Print JSON and nothing else.")
+_READ_WITHIN_s = 20.0
+
+Project = Annotated[
+    str | None,
+    typer.Option(
+        "--project", "-p", help='Name, path or remote; "*" for all. Default: the one you stand in.', show_default=False
+    ),
+]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this file."""
+    app.command("recall", rich_help_panel=PANEL)(recall)
+    app.command("show", rich_help_panel=PANEL)(show)
+    app.command("remember", rich_help_panel=PANEL)(remember)
+
+
+def recall(
+    question: Annotated[str, typer.Argument(help="In words, or an error message.")],
+    project: Project = None,
+    since: Annotated[
+        str | None, typer.Option(help="Not before: 2026-03-01, or an age such as 7d, 2w.", show_default=False)
+    ] = None,
+    until: Annotated[str | None, typer.Option(help="Not after.", show_default=False)] = None,
+    agent: Annotated[
+        str | None, typer.Option(help="Only this agent: claude-code, codex, notes.", show_default=False)
+    ] = None,
+    budget: Annotated[
+        str | None, typer.Option(help="Size of the brief in tokens, 50 to 20000.", show_default="1000")
+    ] = None,
+    as_json: Annotated[bool, AS_JSON] = False,
+) -> None:
+    """Ask what past sessions know; the answer is a short brief with citations.
+
+    [dim]lmm recall "which port does the database use, and why?"[/]
+
+    [dim]lmm recall "AssertionError in test_cart" --project harbour --since 30d --budget 400[/]
+    """
+    found = terminal.desk().recall(
+        question, project=project, since=since, until=until, agent=agent, budget_tokens=budget
+    )
+    if as_json:
+        terminal.say_json(recall_shape(found).model_dump(mode="json"))
+        return
+    terminal.say_brief(found.text)
+    for note in found.notes:
+        terminal.aside(f"note: {note}")
+
+
+def show(
+    ids: Annotated[list[str], typer.Argument(metavar="ID...", help="Ids of citations, as in the sources of a brief.")],
+    before: Annotated[int, typer.Option(min=0, max=expand.MAX_AROUND_events, help="Events to show before.")] = 0,
+    after: Annotated[int, typer.Option(min=0, max=expand.MAX_AROUND_events, help="Events to show after.")] = 0,
+    as_json: Annotated[bool, AS_JSON] = False,
+) -> None:
+    """Show the whole passage behind a citation: who said and did what, nothing cut.
+
+    [dim]lmm show 3f9c51d2a07b84e6 --before 4 --after 4[/]
+    """
+    passages = terminal.desk().passages(ids, before=before, after=after)
+    if as_json:
+        terminal.say_json([_plain(passage) for passage in passages])
+        return
+    text = expand.rendered(passages, whole=True)
+    terminal.say(text if terminal.is_watched() else fenced(text))
+
+
+def remember(
+    text: Annotated[str, typer.Argument(help="One fact, decision or preference; - reads it from standard input.")],
+    project: Project = None,
+    as_json: Annotated[bool, AS_JSON] = False,
+) -> None:
+    """Keep a note for all agents, for the project you stand in.
+
+    [dim]lmm remember "Staging is deployed with: HARBOUR_REGION=kie make ship ENV=staging"[/]
+    """
+    desk = terminal.desk()
+    note_id, key = desk.remember(sys.stdin.read() if text == "-" else text, project=project)
+    reading = children.progress(desk.home)
+    if reading is None or not reading.is_running:  # a running one looks for notes by itself
+        children.start_ingest(desk.home, os.environ, stay=False, paths=[desk.home.notes]).wait(_READ_WITHIN_s)
+    if as_json:
+        terminal.say_json({"id": note_id, "project": key})
+    else:
+        terminal.say(f"remembered for {key or 'no project in particular'} ({note_id})")
+
+
+def _plain(passage: expand.Passage) -> dict[str, Any]:
+    return {
+        "ids": list(passage.chunk_ids),
+        "thread": dataclasses.asdict(passage.thread),
+        "events": [dataclasses.asdict(event) for event in passage.events],
+        "num_earlier": passage.num_earlier,
+        "num_later": passage.num_later,
+    }

@@ -1,0 +1,93 @@
+"""Watching the ingest process at work: a bar for a person, silence for a program, and its complaint if it fails."""
+
+import time
+from collections.abc import Callable
+
+from rich.progress import BarColumn, TaskID, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bars
+
+from lmm_mcp import children
+from lmm_mcp.children import IngestChild, Progress
+from lmm_mcp.cli import terminal
+from lmm_mcp.errors import StoreError
+from lmm_mcp.paths import Home
+
+_LOOK_EVERY_s = 0.15
+
+
+def follow(
+    home: Home, child: IngestChild, *, is_enough: Callable[[Progress], bool], at_most_s: float | None = None
+) -> Progress:
+    """Watch until the child has ended, `is_enough` says so, or the time is over; the last it said.
+
+    A child that finds another ingest process at work hands its paths over and leaves: then that other one is watched.
+    Raises StoreError with what the process complained about. Ctrl-C sends our child home and rises.
+    """
+    started_s = time.monotonic()
+    said = Progress()
+    try:
+        with _bars() as bars:
+            import_bar = bars.add_task("looking for sessions", total=None, told="")
+            embed_bar = bars.add_task("embedding", total=None, visible=False, told="")
+            while at_most_s is None or time.monotonic() - started_s < at_most_s:
+                code = child.poll()
+                said = children.progress(home) or said
+                is_of_now = said.pid == child.pid or (code == 0 and said.is_running)
+                if is_of_now:
+                    _show(bars, import_bar, embed_bar, said)
+                if code not in (None, 0) or (is_of_now and said.error):
+                    raise StoreError(_complaint(home, said if said.pid == child.pid else Progress()))
+                if (is_of_now and is_enough(said)) or (code == 0 and not (is_of_now and said.is_running)):
+                    return said
+                time.sleep(_LOOK_EVERY_s)
+    except KeyboardInterrupt:
+        child.let_go()
+        raise
+    return said
+
+
+def is_imported(said: Progress) -> bool:
+    """Whether all that was found can be recalled by its words."""
+    return said.phase != "importing"
+
+
+def is_embedded(said: Progress) -> bool:
+    """Whether nothing is left to do, or to do without a model."""
+    return said.phase in ("watching", "done")
+
+
+def _bars() -> Bars:
+    console = terminal.complaints()
+    return Bars(
+        TextColumn("{task.description:<22}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        TextColumn("{task.fields[told]}"),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    )
+
+
+def _show(bars: Bars, import_bar: TaskID, embed_bar: TaskID, said: Progress) -> None:
+    if said.files_total:
+        told = f"{said.files_done:,}/{said.files_total:,} files"
+        what = f"reading {said.current_agent}" if said.phase == "importing" else "read"
+        bars.update(import_bar, description=what, completed=said.bytes_done, total=max(said.bytes_total, 1), told=told)
+    if said.phase == "embedding" or said.to_embed:
+        told = f"{said.embedded:,}/{said.embedded + said.to_embed:,} passages"
+        bars.update(
+            embed_bar, visible=True, completed=said.embedded, total=max(said.embedded + said.to_embed, 1), told=told
+        )
+
+
+def _complaint(home: Home, said: Progress) -> str:
+    if said.error:
+        return said.error
+    try:
+        told = (home.logs / children.STDERR_LOG).read_text(encoding="utf-8", errors="replace").strip().splitlines()
+    except OSError:
+        told = []
+    last = told[-1].removeprefix("lmm: ") if told else "it said nothing"
+    return f"the ingest process failed: {last}. `lmm doctor` looks for the reason; the whole story is in {home.logs / children.STDERR_LOG}."

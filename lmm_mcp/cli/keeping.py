@@ -1,0 +1,167 @@
+"""Commands that look after the memory: status, doctor, projects, forget."""
+
+import dataclasses
+import os
+from typing import Annotated, Any
+
+import typer
+
+from lmm_mcp import children, doctor
+from lmm_mcp.cli import terminal
+from lmm_mcp.cli.asking import AS_JSON
+from lmm_mcp.errors import BadInput, StoreError
+from lmm_mcp.server import status
+from lmm_mcp.server.asking import NoSuchProject, checked_times, named_project
+from lmm_mcp.server.desk import NEVER_IMPORTED, Desk, now_ms
+from lmm_mcp.server.expand import moment
+
+PANEL = "Keep"
+_NUM_SESSIONS_shown = 12
+_projects = typer.Typer(no_args_is_help=False, rich_markup_mode="rich")
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this file."""
+    app.command("status", rich_help_panel=PANEL)(status_)
+    app.command("doctor", rich_help_panel=PANEL)(doctor_)
+    app.command("forget", rich_help_panel=PANEL)(forget)
+    app.add_typer(_projects, name="projects", rich_help_panel=PANEL)
+
+
+def status_(as_json: Annotated[bool, AS_JSON] = False) -> None:
+    """Show what is remembered and how far reading is."""
+    now = status.take(terminal.desk())
+    if as_json:
+        running = now.reading is not None and now.reading.is_running
+        terminal.say_json({**dataclasses.asdict(now), "is_reading": running})
+        return
+    for line in status.lines(now):
+        terminal.say(line)
+
+
+def doctor_(as_json: Annotated[bool, AS_JSON] = False) -> None:
+    """Look for what is wrong and say what to do about it.
+
+    Exit code 1 where something is broken."""
+    findings = doctor.examine(os.environ)
+    is_bad = any(finding.level == "bad" for finding in findings)
+    if as_json:
+        terminal.say_json([dataclasses.asdict(finding) for finding in findings])
+    else:
+        console = terminal.answers()
+        for finding in findings:
+            sign, style = {"ok": ("ok  ", "green"), "warn": ("warn", "yellow"), "bad": ("BAD ", "bold red")}[
+                finding.level
+            ]
+            console.print(f"[{style}]{sign}[/] ", end="")
+            console.print(finding.what, markup=False)
+            if finding.next_step:
+                console.print(f"     -> {finding.next_step}", markup=False)
+    if is_bad:
+        raise typer.Exit(1)
+
+
+@_projects.callback(invoke_without_command=True)
+def projects(context: typer.Context, as_json: Annotated[bool, AS_JSON] = False) -> None:
+    """List the projects that something is remembered of, by number of passages.
+
+    [dim]lmm projects merge old-shop github.com/ann/shop[/]
+    """
+    if context.invoked_subcommand is not None:
+        return
+    desk = terminal.desk()
+    known, aliases = desk.known_projects(), desk.ledger.aliases()
+    if as_json:
+        terminal.say_json({"projects": known, "aliases": aliases})
+        return
+    if not known:
+        terminal.say(NEVER_IMPORTED)
+    for key, count in sorted(known.items(), key=lambda one: (-one[1], one[0])):
+        terminal.say(f"{count:>8,}  {key or '(no project)'}")
+    for alias, key in aliases.items():
+        terminal.say(f"          {alias} means {key}")
+
+
+@_projects.command("merge")
+def merge(
+    name: Annotated[str, typer.Argument(help="The project that is to be part of another.")],
+    into: Annotated[str, typer.Argument(help="The one it becomes part of.")],
+) -> None:
+    """Make two names one project: what is remembered of the first belongs to the second from now on.
+
+    [dim]lmm projects merge /home/ann/shop github.com/ann/shop[/]
+    """
+    from lmm_mcp.store import projects as store_projects
+
+    desk = terminal.desk()
+    key, target = (_key(desk, one) for one in (name, into))
+    aliases = store_projects.merge(key, target, desk.ledger.aliases())
+    with desk.ledger.transaction():
+        for alias, meaning in aliases.items():
+            desk.ledger.add_alias(alias, meaning)
+    # What is stored already is filed anew by the ingest process, the one writer.
+    reading = children.progress(desk.home)
+    if reading is not None and reading.is_running:
+        children.hand_over(desk.home, [])
+    else:
+        children.start_ingest(desk.home, os.environ, stay=False).wait()
+    terminal.say(f"{key} means {target} from now on")
+
+
+def forget(
+    session: Annotated[
+        str | None, typer.Option(help="The agent's session id, or its beginning.", show_default=False)
+    ] = None,
+    project: Annotated[
+        str | None, typer.Option("--project", "-p", help="Everything of this project.", show_default=False)
+    ] = None,
+    since: Annotated[str | None, typer.Option(help="Not what happened before.", show_default=False)] = None,
+    until: Annotated[str | None, typer.Option(help="Not what happened after.", show_default=False)] = None,
+    match: Annotated[
+        str | None,
+        typer.Option(help="Every message that holds this text; upper and lower case alike.", show_default=False),
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Do it. Without this, only shown.")] = False,
+    as_json: Annotated[bool, AS_JSON] = False,
+) -> None:
+    """Forget for good: out of archive, store, notes and logs.
+
+    Shows what would go; --yes does it.
+
+    It stays forgotten when the agent's file is seen again. The agent's own file is not touched.
+
+    [dim]lmm forget --match "the customer's name"[/]
+
+    [dim]lmm forget --project shop --until 2025-12-31 --yes[/]
+    """
+    from lmm_mcp.store import forgetting  # forgetting is rare
+
+    if not any((session, project, since, until, match)):
+        raise BadInput(
+            "say what to forget: --session, --project, --since, --until or --match; together they narrow it down."
+        )
+    desk = terminal.desk()
+    since_ms, until_ms = checked_times(since, until, now_ms())
+    key = _key(desk, project) if project else None
+    if (store := desk.store()) is None:
+        raise StoreError(f"{NEVER_IMPORTED}, so there is nothing to forget.")
+    wanted: dict[str, Any] = {
+        "session": session,
+        "project": key,
+        "since_ms": since_ms,
+        "until_ms": until_ms,
+        "match": match,
+    }
+    plan = forgetting.plan(store, desk.archive, desk.ledger, **wanted)
+    terminal.say(str(plan))
+
+
+def _key(desk: Desk, name: str) -> str:
+    match named_project(name, [*desk.known_projects(), *desk.ledger.aliases()]):
+        case str(key):
+            return key
+        case NoSuchProject() as none:
+            raise BadInput(none.advice)
+
+
+__all__ = ["moment"]

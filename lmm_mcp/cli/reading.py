@@ -1,0 +1,136 @@
+"""Commands that bring sessions in: start, import, demo, pause, resume."""
+
+import os
+import tempfile
+from contextlib import suppress
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lmm_mcp import children, samples
+from lmm_mcp.children import Progress
+from lmm_mcp.cli import following, terminal
+from lmm_mcp.cli.asking import AS_JSON
+from lmm_mcp.errors import BadInput
+from lmm_mcp.paths import Home
+
+PANEL = "Read"
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this file."""
+    from lmm_mcp.cli.starting import start  # which itself needs this file
+
+    app.command("start", rich_help_panel=PANEL)(start)
+    app.command("import", rich_help_panel=PANEL)(import_)
+    app.command("demo", rich_help_panel=PANEL)(demo)
+    app.command("pause", rich_help_panel=PANEL)(pause)
+    app.command("resume", rich_help_panel=PANEL)(resume)
+
+
+def import_(
+    paths: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            metavar="[PATH...]", help="Session files or folders. Default: all that can be found.", show_default=False
+        ),
+    ] = None,
+    words_only: Annotated[
+        bool, typer.Option("--words-only", help="Do not wait for the embeddings; the next `lmm mcp` goes on with them.")
+    ] = False,
+    as_json: Annotated[bool, AS_JSON] = False,
+) -> None:
+    """Read the sessions on this machine, newest first.
+
+    What was read before is not read again.
+
+    [dim]lmm import[/]
+
+    [dim]lmm import ~/backup/.codex/sessions[/]
+    """
+    home = terminal.home()
+    if missing := [path for path in paths or () if not path.exists()]:
+        raise BadInput(
+            f"{missing[0]} does not exist. Name session files or folders, or leave them out to read all that can be found."
+        )
+    if home.paused.exists():
+        raise BadInput("reading is paused. `lmm resume` first.")
+    child = children.start_ingest(home, os.environ, stay=False, paths=paths or (), idle_priority=False)
+    said = following.follow(home, child, is_enough=following.is_imported if words_only else following.is_embedded)
+    if words_only:
+        child.stop()
+    if as_json:
+        terminal.say_json(
+            {"files": said.files_done, "bytes": said.bytes_done, "passages": said.chunks, "unreadable": said.unreadable}
+        )
+    else:
+        terminal.say(summary(said))
+
+
+def summary(said: Progress) -> str:
+    """What a reading brought, in one line."""
+    if not said.files_total:
+        return (
+            f"nothing new to read ({said.chunks:,} passages remembered)"
+            if said.chunks
+            else "no new sessions were found"
+        )
+    unread = f", {said.unreadable:,} records could not be read (`lmm doctor` lists them)" if said.unreadable else ""
+    return (
+        f"read {said.files_done:,} files ({said.bytes_done / 1e6:,.1f} MB), {said.chunks:,} passages remembered{unread}"
+    )
+
+
+def demo(
+    as_json: Annotated[bool, AS_JSON] = False,
+) -> None:
+    """Show what this does, on invented sessions in a memory of their own that is thrown away.
+
+    [dim]lmm demo[/]
+    """
+    from lmm_mcp.server.shapes import recall_shape
+
+    with tempfile.TemporaryDirectory(prefix="lmm-demo-", ignore_cleanup_errors=True) as folder:
+        home = read_samples(Home(Path(folder)))
+        desk = terminal.desk(home)
+        answers = [(question, desk.recall(question, project="*", budget_tokens=300)) for question in samples.QUESTIONS]
+        if as_json:
+            terminal.say_json(
+                [{"question": question, **recall_shape(found).model_dump(mode="json")} for question, found in answers]
+            )
+            return
+        for question, found in answers:
+            terminal.say(f"> {question}")
+            terminal.say_brief(found.text)
+            terminal.say()
+        terminal.say("These sessions were invented. `lmm start` does the same with your own.")
+
+
+def read_samples(home: Home) -> Home:
+    """Read the bundled samples into `home`."""
+    home.ensure()
+    with suppress(OSError):  # no right to link (Windows), or there already: then the demo goes by words only
+        home.models.symlink_to(terminal.home().models, target_is_directory=True)
+    child = children.start_ingest(home, samples.environment(os.environ, home.root), stay=False, idle_priority=False)
+    following.follow(home, child, is_enough=following.is_embedded)
+    child.wait(10)
+    return home
+
+
+def pause() -> None:
+    """Stop reading until `lmm resume`.
+
+    What is remembered can still be recalled.
+    """
+    terminal.home().paused.touch(mode=0o600)
+    terminal.say("paused: nothing is read until `lmm resume`")
+
+
+def resume() -> None:
+    """Go on reading after `lmm pause`.
+
+    What was written meanwhile is read then, unless you remove it first.
+    """
+    terminal.home().paused.unlink(missing_ok=True)
+    terminal.say("reading goes on with the next agent that starts, or with `lmm import`")

@@ -1,0 +1,310 @@
+"""Everything that can be wrong with an installation and its memory, each looked at by one function that says what to do.
+
+Nothing is repaired here and nothing is written, but for what opening the ledger makes.
+"""
+
+import importlib.metadata
+import importlib.util
+import itertools
+import os
+import shutil
+import stat
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from lmm_mcp import children, config
+from lmm_mcp.embedding import NoEmbedder, load
+from lmm_mcp.errors import LmmError
+from lmm_mcp.paths import Home, home_of, user_home
+from lmm_mcp.store.archive import Archive
+from lmm_mcp.store.chunks import ChunkStore
+from lmm_mcp.store.ledger import Ledger
+
+Level = Literal["ok", "warn", "bad"]
+OLDEST_PYTHON = (3, 11)
+FEW_bytes = 1_000_000_000
+TOO_FEW_bytes = 100_000_000
+"""Free disk below which writing will fail soon: a commit and its compaction need room beside the old files."""
+MANY_UNINDEXED_rows = 20_000
+NUM_ARCHIVES_tried = 25
+NUM_UNREADABLE_shown = 10
+STALE_REQUEST_s = 300.0
+WINGS = ("ingest", "trainer", "prompts")
+"""Our top-level packages with names so general that another distribution may bring one too."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What one look found."""
+
+    level: Level
+    what: str
+    """One sentence with the numbers."""
+    next_step: str = ""
+    """What to do about it, '' where nothing is to be done."""
+
+
+@dataclass(frozen=True, slots=True)
+class Patient:
+    """What the checks look at."""
+
+    home: Home
+    env: Mapping[str, str]
+
+
+def examine(env: Mapping[str, str]) -> list[Finding]:
+    """Make every check. One that fails itself is a finding too."""
+    patient = Patient(home_of(env), env)
+    return [finding for check in CHECKS for finding in _checked(check, patient)]
+
+
+def _checked(check: "Check", patient: Patient) -> Iterator[Finding]:
+    try:
+        yield from check(patient)
+    except LmmError as problem:
+        yield Finding("bad", str(problem))
+    except Exception as problem:  # whatever is broken must not keep the other checks from being made
+        subject = check.__name__.replace("_", " ")
+        yield Finding(
+            "bad", f"the check of {subject} failed: {type(problem).__name__}: {problem}", "Please report this."
+        )
+
+
+def python_version(_: Patient) -> Iterator[Finding]:
+    """Python is new enough."""
+    found = ".".join(map(str, sys.version_info[:3]))
+    if sys.version_info < OLDEST_PYTHON:
+        yield Finding(
+            "bad", f"Python {found} is too old.", "Install Python 3.11 or newer and set this program up again."
+        )
+    else:
+        yield Finding("ok", f"Python {found}")
+
+
+def memory_home(patient: Patient) -> Iterator[Finding]:
+    """The home exists, is private, can be written, and its disk has room."""
+    root = patient.home.root
+    if not root.exists():
+        yield Finding("warn", f"the memory home {root} does not exist yet.", "`lmm import` makes it.")
+        return
+    patient.home.ensure()
+    mode = stat.S_IMODE(root.stat().st_mode)
+    if os.name == "posix" and mode & 0o077:
+        yield Finding("bad", f"{root} can be read by others (mode {mode:o}).", f"chmod 700 {root}")
+    elif not os.access(root, os.W_OK | os.X_OK):
+        yield Finding(
+            "bad", f"{root} cannot be written by this user.", "Give this user the right, or set LMM_HOME elsewhere."
+        )
+    else:
+        yield Finding("ok", f"memory home {root} (mode {mode:o})")
+    free = shutil.disk_usage(root).free
+    level: Level = "bad" if free < TOO_FEW_bytes else "warn" if free < FEW_bytes else "ok"
+    advice = "" if level == "ok" else "Free some space, or set LMM_HOME to a folder on another disk."
+    yield Finding(level, f"{free / 1e9:,.1f} GB are free on its disk", advice)
+
+
+def settings(patient: Patient) -> Iterator[Finding]:
+    """The settings can be read."""
+    config.load(patient.home.config, patient.env)
+    yield Finding(
+        "ok",
+        f"settings are fine ({patient.home.config}{'' if patient.home.config.exists() else ', not there: defaults'})",
+    )
+
+
+def ledger(patient: Patient) -> Iterator[Finding]:
+    """The ledger opens and knows files."""
+    if patient.home.ledger.exists():
+        yield Finding("ok", f"ledger: {len(_ledger(patient).sources()):,} session files read so far")
+    else:
+        yield Finding("warn", "nothing has been imported yet.", "`lmm import`, or connect an agent: see `lmm start`.")
+
+
+def store(patient: Patient) -> Iterator[Finding]:
+    """The store opens, is of a version we know, and is well kept."""
+    if (opened := _store(patient)) is None:
+        return
+    stats = opened.stats()
+    yield Finding(
+        "ok", f"store: {stats.num_chunks:,} passages, {stats.disk_bytes / 1e6:,.0f} MB, {stats.num_fragments} fragments"
+    )
+    if stats.num_unindexed > MANY_UNINDEXED_rows:
+        yield Finding(
+            "warn",
+            f"{stats.num_unindexed:,} passages are not in the text index yet, which makes recall slow.",
+            "`lmm import` brings them in.",
+        )
+
+
+def archive(patient: Patient) -> Iterator[Finding]:
+    """A sample of the archive can be read."""
+    kept = Archive(patient.home.archive)
+    sizes = kept.sizes()
+    if not sizes:
+        return
+    damaged = []
+    for _, thread in itertools.islice(kept.threads(), NUM_ARCHIVES_tried):
+        try:
+            kept.read(thread.agent, thread.thread_id)
+        except LmmError as problem:
+            damaged.append(str(problem))
+    yield from (Finding("bad", problem) for problem in damaged)
+    told = ", ".join(f"{agent} {size.num_threads:,} ({size.num_bytes / 1e6:,.1f} MB)" for agent, size in sizes.items())
+    if not damaged:
+        yield Finding("ok", f"archive: {told}; a sample could be read")
+
+
+def embedder(patient: Patient) -> Iterator[Finding]:
+    """A model is there, and every passage has its vector, made by that model."""
+    wanted = config.load(patient.home.config, patient.env).embedder
+    model = load(patient.home, wanted, num_threads=1)
+    opened = _store(patient)
+    if isinstance(model, NoEmbedder):
+        is_wanted = wanted.name != "none"
+        yield Finding(
+            "warn" if is_wanted else "ok",
+            f"recall goes by words only: {model.reason}.",
+            model.next_step if is_wanted else "",
+        )
+        return
+    yield Finding("ok", f"embedder {model.name}, {model.dim} dimensions")
+    if opened is None:
+        return
+    made_by = opened.embedder
+    if made_by is not None and (made_by.name, made_by.version) != (model.name, model.version):
+        yield Finding(
+            "bad",
+            f"the stored vectors were made by {made_by.name} ({made_by.version}), not by {model.name} ({model.version}).",
+            "`lmm embedder rebuild`",
+        )
+    elif missing := opened.num_unembedded():
+        yield Finding(
+            "warn",
+            f"{missing:,} passages have no vector yet: they are found by their words only.",
+            "They follow while an agent runs, or with `lmm import`.",
+        )
+    else:
+        yield Finding("ok", "every passage has its vector")
+
+
+def unreadable(patient: Patient) -> Iterator[Finding]:
+    """What could not be understood in session files."""
+    if not patient.home.ledger.exists():
+        return
+    known = _ledger(patient)
+    rows = known.unreadable()
+    if not rows:
+        yield Finding("ok", "everything in the session files could be understood")
+        return
+    agents = {path: source.agent for path in {row.path for row in rows} if (source := known.source(path)) is not None}
+    counts = Counter(agents.get(row.path, "unknown agent") for row in rows)
+    told = ", ".join(f"{agent} {count:,}" for agent, count in counts.most_common())
+    yield Finding("warn", f"{len(rows):,} records could not be understood ({told}); the rest of their files was read.")
+    for row in rows[:NUM_UNREADABLE_shown]:
+        yield Finding("warn", f"{row.path}:{row.line}: {row.problem}")
+
+
+def reading(patient: Patient) -> Iterator[Finding]:
+    """The ingest process is well, and nobody waits for one in vain."""
+    said = children.progress(patient.home)
+    if patient.home.paused.exists():
+        yield Finding("warn", "reading is paused.", "`lmm resume`")
+    if said is not None and said.error:
+        yield Finding("bad", f"the ingest process stopped: {said.error}", f"See {patient.home.logs / 'ingest.log'}.")
+    elif said is not None:
+        yield Finding(
+            "ok", f"ingest process {said.pid}: {said.phase}" + ("" if said.is_running else ", not running now")
+        )
+    is_running = said is not None and said.is_running
+    now_s = time.time()
+    waiting = [path for path in patient.home.handover.glob("*.json") if now_s - path.stat().st_mtime > STALE_REQUEST_s]
+    if waiting and not is_running:
+        yield Finding(
+            "warn", f"{len(waiting)} requests to read something wait, and no ingest process runs.", "`lmm import`"
+        )
+
+
+def agents(patient: Patient) -> Iterator[Finding]:
+    """Which agents' folders are there."""
+    home = user_home(patient.env)
+    sessions = config.load(patient.home.config, patient.env).sessions
+    claude = [*_named(patient.env, "CLAUDE_CONFIG_DIR", home / ".claude"), *map(Path, sessions.claude_code)]
+    codex = [*_named(patient.env, "CODEX_HOME", home / ".codex"), *map(Path, sessions.codex)]
+    found = [
+        f"{agent}: {folder.expanduser() / inner}"
+        for agent, folders, inner in (("Claude Code", claude, "projects"), ("Codex", codex, "sessions"))
+        for folder in folders
+        if (folder.expanduser() / inner).is_dir()
+    ]
+    if found:
+        yield Finding("ok", "sessions found: " + ", ".join(found))
+    else:
+        tried = ", ".join(str(folder) for folder in (*claude, *codex))
+        yield Finding(
+            "warn",
+            f"no agent's sessions were found in {tried}.",
+            "Set CLAUDE_CONFIG_DIR or CODEX_HOME, or see `lmm config`.",
+        )
+
+
+def neighbours(_: Patient) -> Iterator[Finding]:
+    """No other distribution brings packages of the same names, which would be run in place of ours."""
+    house = Path(__file__).resolve().parent.parent
+    owners = importlib.metadata.packages_distributions()
+    foreign = [f"{name} ({other})" for name in WINGS for other in sorted({*owners.get(name, ())} - {"lmm-mcp"})]
+    for name in WINGS:
+        spec = importlib.util.find_spec(name)
+        if spec is None or spec.origin is None or house not in Path(spec.origin).resolve().parents:
+            where = "is missing" if spec is None else f"comes from {spec.origin}"
+            yield Finding(
+                "bad",
+                f"the package `{name}` {where}, not from {house}.",
+                "Install lmm-mcp in an environment of its own (uv tool, pipx).",
+            )
+    if foreign:
+        yield Finding(
+            "warn",
+            f"other distributions bring packages of our names: {', '.join(foreign)}.",
+            "Install lmm-mcp in an environment of its own (uv tool, pipx).",
+        )
+
+
+def lightness(_: Patient) -> Iterator[Finding]:
+    """Answering needs no torch."""
+    if "torch" in sys.modules:
+        yield Finding("warn", "torch was loaded to get here, which makes every start slow.", "Please report this.")
+
+
+Check = Callable[[Patient], Iterator[Finding]]
+CHECKS: tuple[Check, ...] = (
+    python_version,
+    memory_home,
+    settings,
+    ledger,
+    store,
+    archive,
+    embedder,
+    unreadable,
+    reading,
+    agents,
+    neighbours,
+    lightness,
+)
+
+
+def _ledger(patient: Patient) -> Ledger:
+    return Ledger.open(patient.home.ledger)
+
+
+def _store(patient: Patient) -> ChunkStore | None:
+    return ChunkStore.open(patient.home.store) if ChunkStore.exists(patient.home.store) else None
+
+
+def _named(env: Mapping[str, str], variable: str, default: Path) -> list[Path]:
+    named = [part for part in env.get(variable, "").replace(",", os.pathsep).split(os.pathsep) if part]
+    return [Path(part) for part in named] or [default]

@@ -1,0 +1,28 @@
+"""Invented sessions about a small web shop for boat parts, for machines that have none of their own.
+
+Laid out as the agents lay out theirs: `claude/projects/...` and `codex/sessions/...`.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+FOLDER = Path(__file__).resolve().parent
+
+QUESTIONS = (
+    "Which port does the development database of harbour use, and why?",
+    "AssertionError: assert 68.01999999999998 == 68.02 in test_cart_total_with_three_cleats",
+    "Where do the carts of anonymous visitors live?",
+)
+"""What they can answer: a port and its reason, an error and its fix, a decision and its later change."""
+
+
+def environment(env: Mapping[str, str], home: Path) -> dict[str, str]:
+    """The environment in which the samples are the only sessions there are, and `home` the memory."""
+    # A user's own further session folders are none of the demo's business.
+    others = {name: value for name, value in env.items() if not name.startswith("LMM_SESSIONS_")}
+    return {
+        **others,
+        "LMM_HOME": str(home),
+        "CLAUDE_CONFIG_DIR": str(FOLDER / "claude"),
+        "CODEX_HOME": str(FOLDER / "codex"),
+    }
