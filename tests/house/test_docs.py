@@ -1,0 +1,98 @@
+"""The documentation runs: examples in docstrings, the README's commands, the tables of settings and of rooms."""
+
+import doctest
+import importlib
+import re
+from pathlib import Path
+
+import pytest
+
+from lmm_mcp import config
+
+ROOT = Path(__file__).resolve().parents[2]
+PACKAGES = ("lmm_mcp", "ingest", "trainer", "prompts")
+
+
+def modules() -> list[str]:
+    paths = (
+        path for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py")) if path.name != "__main__.py"
+    )
+    names = (path.relative_to(ROOT).with_suffix("").parts for path in paths)
+    return [".".join(parts[:-1] if parts[-1] == "__init__" else parts) for parts in names]
+
+
+@pytest.mark.parametrize("name", modules())
+def test_examples_in_docstrings_are_true(name):
+    failed, _ = doctest.testmod(importlib.import_module(name))
+    assert failed == 0, "the failed examples are printed above"
+
+
+def first_screen(readme: str) -> str:
+    """Everything above the first section."""
+    return readme.split("\n## ", 1)[0]
+
+
+def commands(markdown: str) -> list[str]:
+    blocks = re.findall(r"^```[a-z]*\n(.*?)^```", markdown, re.MULTILINE | re.DOTALL)
+    lines = [line.partition("#")[0].strip() for block in blocks for line in block.splitlines()]
+    return [line for line in lines if line]
+
+
+def test_the_first_screen_of_the_readme_is_short_and_has_exactly_the_two_commands():
+    screen = first_screen((ROOT / "README.md").read_text(encoding="utf-8"))
+    assert commands(screen) == ["python3 bootstrap.py", "python3 bootstrap.py test"]
+    assert len(screen.splitlines()) <= 30
+
+
+def test_ci_runs_the_test_command_of_the_readme_and_nothing_weaker():
+    script = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+    lines = [line.strip() for line in script.splitlines() if line.strip().startswith("python3")]
+    assert sorted(lines) == ["python3 bootstrap.py check", "python3 bootstrap.py test"]
+    assert "|| true" not in script
+
+
+@pytest.mark.parametrize("name", config.names())
+def test_every_setting_is_documented(name):
+    assert f"`{name}`" in (ROOT / "docs" / "settings.md").read_text(encoding="utf-8")
+
+
+def test_no_setting_is_documented_that_is_not_there():
+    settings = (ROOT / "docs" / "settings.md").read_text(encoding="utf-8")
+    sections = {name.partition(".")[0] for name in config.names()}
+    named = {
+        name
+        for name in re.findall(r"^\| `([a-z_]+\.[a-z_]+)`", settings, re.MULTILINE)
+        if name.split(".")[0] in sections
+    }
+    assert named == set(config.names())
+
+
+def rooms() -> list[str]:
+    """Paths in the first column of the table of rooms; a name without a folder lies beside the one before it."""
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    found = []
+    for line in text.splitlines():
+        if line.startswith("| `"):
+            folder = ""
+            for name in re.findall(r"`([^`]+)`", line.split("|")[1]):
+                folder = name.rpartition("/")[0] if "/" in name else folder
+                found.append(name if "/" in name else f"{folder}/{name}")
+    return found
+
+
+@pytest.mark.parametrize("room", rooms())
+def test_every_room_in_the_architecture_is_there(room):
+    assert (ROOT / room).exists()
+
+
+@pytest.mark.parametrize(
+    "dependency", re.findall(r'^    "([a-z0-9-]+)[>=]', (ROOT / "pyproject.toml").read_text("utf-8"), re.M)
+)
+def test_every_dependency_has_its_reason(dependency):
+    assert f"| `{dependency}` |" in (ROOT / "docs" / "dependencies.md").read_text(encoding="utf-8")
+
+
+def test_links_between_the_documents_lead_somewhere():
+    for document in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]:
+        for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", document.read_text(encoding="utf-8")):
+            assert (document.parent / target).exists(), f"{document.name} points to {target}"
