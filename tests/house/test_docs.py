@@ -1,8 +1,12 @@
 """The documentation runs: examples in docstrings, the README's commands, the tables of settings and of rooms."""
 
+import ast
 import doctest
 import importlib
+import importlib.metadata
 import re
+import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -90,6 +94,33 @@ def test_every_room_in_the_architecture_is_there(room):
 )
 def test_every_dependency_has_its_reason(dependency):
     assert f"| `{dependency}` |" in (ROOT / "docs" / "dependencies.md").read_text(encoding="utf-8")
+
+
+def test_every_library_that_is_imported_is_a_declared_dependency():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    lines = [*project["dependencies"], *project["optional-dependencies"]["train"]]
+    declared = {re.split(r"[^\w.-]", line)[0].lower() for line in lines}
+    own = {*sys.stdlib_module_names, *PACKAGES}
+    by_library = importlib.metadata.packages_distributions()
+    undeclared = {
+        f"{library} in {path.relative_to(ROOT)}"
+        for package in PACKAGES
+        for path in (ROOT / package).rglob("*.py")
+        for library in imported(path) - own
+        if not {name.lower() for name in by_library.get(library, [library])} & declared
+    }
+    assert not undeclared
+
+
+def imported(path: Path) -> set[str]:
+    """Top-level names of all that a file imports, inside functions too."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            found.add(node.module.partition(".")[0])
+    return found
 
 
 def test_links_between_the_documents_lead_somewhere():
