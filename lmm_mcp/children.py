@@ -161,9 +161,13 @@ def start_ingest(
     return IngestChild(process)
 
 
-def hand_over(home: Home, paths: Sequence[Path]) -> Path:
-    """Ask the ingest process that holds the lock to read `paths`; where none runs, the next one finds the request."""
-    return _write_request(home, {"paths": [str(path.absolute()) for path in paths]})
+def hand_over(home: Home, paths: Sequence[Path], *, cut_anew: Sequence[tuple[str, str]] = ()) -> Path:
+    """Ask the ingest process that holds the lock to read `paths`; where none runs, the next one finds the request.
+
+    No path asks it to look for sessions now. `cut_anew`: (agent, thread id) of archived threads whose chunks are gone.
+    """
+    threads = [list(thread) for thread in cut_anew]
+    return _write_request(home, {"paths": [str(path.absolute()) for path in paths], "cut_anew": threads})
 
 
 def _write_request(home: Home, request: dict[str, Any]) -> Path:

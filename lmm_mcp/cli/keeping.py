@@ -2,12 +2,13 @@
 
 import dataclasses
 import os
-from typing import Annotated, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from lmm_mcp import children, doctor
-from lmm_mcp.cli import terminal
+from lmm_mcp.cli import following, terminal
 from lmm_mcp.cli.asking import AS_JSON
 from lmm_mcp.errors import BadInput, StoreError
 from lmm_mcp.server import status
@@ -15,8 +16,13 @@ from lmm_mcp.server.asking import NoSuchProject, checked_times, named_project
 from lmm_mcp.server.desk import NEVER_IMPORTED, Desk, now_ms
 from lmm_mcp.server.expand import moment
 
+if TYPE_CHECKING:
+    from lmm_mcp.store.chunks import ChunkStore
+    from lmm_mcp.store.forgetting import ForgetPlan
+
 PANEL = "Keep"
 _NUM_SESSIONS_shown = 12
+_CUT_WITHIN_s = 30.0
 _projects = typer.Typer(no_args_is_help=False, rich_markup_mode="rich")
 
 
@@ -42,7 +48,8 @@ def status_(as_json: Annotated[bool, AS_JSON] = False) -> None:
 def doctor_(as_json: Annotated[bool, AS_JSON] = False) -> None:
     """Look for what is wrong and say what to do about it.
 
-    Exit code 1 where something is broken."""
+    Exit code 1 where something is broken.
+    """
     findings = doctor.examine(os.environ)
     is_bad = any(finding.level == "bad" for finding in findings)
     if as_json:
@@ -145,15 +152,66 @@ def forget(
     key = _key(desk, project) if project else None
     if (store := desk.store()) is None:
         raise StoreError(f"{NEVER_IMPORTED}, so there is nothing to forget.")
-    wanted: dict[str, Any] = {
-        "session": session,
-        "project": key,
-        "since_ms": since_ms,
-        "until_ms": until_ms,
-        "match": match,
-    }
-    plan = forgetting.plan(store, desk.archive, desk.ledger, **wanted)
-    terminal.say(str(plan))
+
+    def plan(where: "ChunkStore") -> "ForgetPlan":
+        return forgetting.plan(
+            where,
+            desk.archive,
+            desk.ledger,
+            session=session,
+            project=key,
+            since_ms=since_ms,
+            until_ms=until_ms,
+            match=match,
+        )
+
+    if not yes:
+        _show_plan(plan(store), as_json)
+        return
+    from lmm_mcp.store.chunks import ChunkStore
+
+    with children.borrowed_write_lock(desk.home):
+        writer = ChunkStore.open(desk.home.store, create=True)
+        what = plan(writer)  # made anew: something may have been read since the question
+        gone = forgetting.carry_out(what, writer, desk.archive, desk.ledger, notes=desk.home.notes, logs=desk.home.logs)
+    if gone.to_cut:
+        _read_again(desk, gone.to_cut)
+    if as_json:
+        terminal.say_json(dataclasses.asdict(gone))
+    else:
+        terminal.say(f"forgot {gone.num_events:,} messages; {gone.num_threads:,} sessions are gone for good")
+
+
+def _show_plan(what: "ForgetPlan", as_json: bool) -> None:
+    if as_json:
+        terminal.say_json({**dataclasses.asdict(what), "num_events": what.num_events, "num_chunks": what.num_chunks})
+        return
+    if not what.threads:
+        terminal.say("nothing of that kind is remembered")
+        return
+    terminal.say(
+        f"{what.num_events:,} messages in {len(what.by_session):,} sessions would be forgotten ({what.num_chunks:,} passages):"
+    )
+    for (agent, session_id), threads in list(what.by_session.items())[:_NUM_SESSIONS_shown]:
+        num_gone = sum(len(each.event_ids) for each in threads)
+        num_all = num_gone + sum(each.num_left for each in threads)
+        first = threads[0]
+        terminal.say(
+            f"  {moment(first.last_ms)}  {agent} {session_id[:13]}  {num_gone:,} of {num_all:,} messages  {first.project}  {first.thread.title}".rstrip()
+        )
+    if len(what.by_session) > _NUM_SESSIONS_shown:
+        terminal.say(f"  and {len(what.by_session) - _NUM_SESSIONS_shown:,} more")
+    terminal.say("Nothing was touched. Add --yes to forget them for good.")
+
+
+def _read_again(desk: Desk, threads: Sequence[tuple[str, str]]) -> None:
+    """Have what is left of these threads cut anew, and wait until it can be recalled again."""
+    children.hand_over(desk.home, [], cut_anew=threads)
+    reading = children.progress(desk.home)
+    if reading is None or not reading.is_running:
+        child = children.start_ingest(desk.home, os.environ, stay=False, idle_priority=False)
+        following.follow(desk.home, child, is_enough=following.is_imported)
+        child.wait(_CUT_WITHIN_s)
 
 
 def _key(desk: Desk, name: str) -> str:
@@ -162,6 +220,3 @@ def _key(desk: Desk, name: str) -> str:
             return key
         case NoSuchProject() as none:
             raise BadInput(none.advice)
-
-
-__all__ = ["moment"]

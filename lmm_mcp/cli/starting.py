@@ -115,22 +115,26 @@ def _told(said: Progress) -> str:
 
 
 def _own_question(desk: Desk) -> str:
-    """A question that the newest session should be able to answer: its own first prompt that says enough."""
+    """A question that the newest session should be able to answer: its title, or its own first prompt that says enough."""
     rows = [row for row in desk.ledger.threads() if row.thread.agent != "notes" and not row.thread.is_subagent]
     for row in sorted(rows, key=lambda row: -row.last_ms)[:_NUM_THREADS_tried]:
+        if len(row.thread.title.split()) >= 4:
+            return _shortened(row.thread.title)
         found = desk.archive.read(row.thread.agent, row.thread.thread_id)
         prompts = [event.text for event in found[1] if event.kind == "prompt" and not event.ours] if found else []
         for prompt in prompts:
             line = next((line.strip() for line in prompt.splitlines() if len(line.split()) >= 4), "")
             if line:
-                return line if len(line) <= _QUESTION_chars else line[:_QUESTION_chars].rsplit(" ", 1)[0]
-        if len(row.thread.title.split()) >= 3:
-            return row.thread.title
+                return _shortened(line)
     return "what was decided last, and why?"
 
 
+def _shortened(line: str) -> str:
+    return line if len(line) <= _QUESTION_chars else line[:_QUESTION_chars].rsplit(" ", 1)[0]
+
+
 def _how_to_connect(home: Home) -> str:
-    command = [str(_program()), "mcp"]
+    command = [*_program(), "mcp"]
     is_named = bool(os.environ.get("LMM_HOME"))
     name = f"LMM_HOME={home.root}"
     claude = ["claude", "mcp", "add", "--scope", "user", "lmm", *(["-e", name] if is_named else []), "--", *command]
@@ -144,8 +148,7 @@ def _how_to_connect(home: Home) -> str:
     )
 
 
-def _program() -> Path:
-    """The `lmm` that runs now, by its full path: agents start it without our PATH."""
-    name = "lmm.exe" if os.name == "nt" else "lmm"
-    beside = Path(sys.executable).with_name(name)
-    return beside if beside.exists() else Path(sys.argv[0]).absolute()
+def _program() -> list[str]:
+    """How to start this `lmm` by full paths: agents start it without our PATH."""
+    beside = Path(sys.executable).with_name("lmm.exe" if os.name == "nt" else "lmm")
+    return [str(beside)] if beside.exists() else [sys.executable, "-m", "lmm_mcp"]

@@ -109,15 +109,17 @@ def reading_line(reading: Progress | None, is_paused: bool) -> str:
     if reading.error:
         return f"stopped: {reading.error}"
     if not reading.is_running:
-        return f"not running, last at {moment(reading.updated_ms)} UTC"
+        return f"not running now; last read at {moment(reading.updated_ms)} UTC"
     files = f"{reading.files_done:,} of {reading.files_total:,} files"
     match reading.phase:
         case "importing":
             return f"importing, {files} ({reading.bytes_done / 1e6:,.0f} of {reading.bytes_total / 1e6:,.0f} MB), newest first"
         case "embedding":
             return f"embedding, {reading.to_embed:,} passages to go; all of them are found by their words already"
-        case _:
+        case "watching":
             return "up to date, watching for new sessions"
+        case _:
+            return "up to date"
 
 
 def _most(counts: Mapping[str, int]) -> list[tuple[str, int]]:
