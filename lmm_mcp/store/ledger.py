@@ -88,7 +88,9 @@ class Ledger:
         """Forget that the files in which these threads occur were read: they are read anew. Returns their number."""
         wanted = set(thread_ids)
         paths = [(state.path,) for state in self.sources() if state.agent == agent and wanted & set(state.thread_ids)]
-        self._write("DELETE FROM sources WHERE path = ?", paths)
+        with self.transaction():
+            self._write("DELETE FROM sources WHERE path = ?", paths)
+            self._write("DELETE FROM unreadable WHERE path = ?", paths)
         return len(paths)
 
     def record_unreadable(self, path: Path | str, line: int, problem: str) -> None:
@@ -128,6 +130,11 @@ class Ledger:
             (session_id, project),
         )
         return [ThreadRow(Thread(*row[:8]), *row[8:]) for row in rows]
+
+    def retitle(self, agent: str, thread_id: ThreadId, title: str) -> None:
+        """Give a thread another title and note that it must be cut anew (its `chunker_version` becomes 0)."""
+        values = [title, self._thread_number(agent, thread_id)]
+        self._write("UPDATE threads SET title = ?, chunker_version = 0 WHERE number = ?", [values])
 
     def forget_threads(self, agent: str, thread_ids: Iterable[ThreadId]) -> None:
         """Delete all that is known about these threads: their rows, claims and chunk ids."""
@@ -186,21 +193,6 @@ class Ledger:
         )
         return found[0] if found else None
 
-    def forget_chunks(self, agent: str, chunk_ids: Collection[ChunkId], event_ids: Collection[EventId]) -> None:
-        """Delete these chunk ids, and all that begin or end with one of the events."""
-        with self.transaction():
-            self._write("DELETE FROM chunks WHERE chunk_id = ?", ((each,) for each in chunk_ids))
-            owner, gone = self._agent_number(agent), set(event_ids)
-            if not gone:
-                return
-            rows = self._rows(
-                "SELECT chunk_id, first_event, last_event FROM chunks JOIN threads ON threads.number = chunks.thread"
-                " WHERE threads.agent = ?",
-                (owner,),
-            )
-            old = [(chunk_id,) for chunk_id, first, last in rows if first in gone or last in gone]
-            self._write("DELETE FROM chunks WHERE chunk_id = ?", old)
-
     # Names of projects
 
     def add_alias(self, alias: str, project: str) -> None:
@@ -250,6 +242,20 @@ class Ledger:
         }
         return {event_id for event_id in event_ids if hash_of(event_id) in found} if found else set()
 
+    def forget_buried(self, agent: str) -> None:
+        """Delete the claims on buried events, and the chunk ids that begin or end with one."""
+        with self.transaction():
+            owner = self._agent_number(agent)
+            buried = {row[0] for row in self._rows("SELECT event FROM buried_events WHERE agent = ?", (owner,))}
+            self._write("DELETE FROM claims WHERE agent = ? AND event = ?", ((owner, event) for event in buried))
+            rows = self._rows(
+                "SELECT chunk_id, first_event, last_event FROM chunks JOIN threads ON threads.number = chunks.thread"
+                " WHERE threads.agent = ?",
+                (owner,),
+            )
+            old = [(row[0],) for row in rows if hash_of(row[1]) in buried or hash_of(row[2]) in buried]
+            self._write("DELETE FROM chunks WHERE chunk_id = ?", old)
+
     def bury_thread(self, agent: str, thread_id: ThreadId, until_ms: int) -> None:
         """Note that all of a thread up to a time was forgotten: a second lock, should a reader ever name events anew."""
         self._write(
@@ -267,6 +273,16 @@ class Ledger:
         )
         return found[0][0] if found else None
 
+    def bury_text(self, text: str) -> None:
+        """Note that a short text, such as a title, was forgotten; only its hash is kept. Empty text is nothing."""
+        if not text:
+            return
+        self._write("INSERT OR IGNORE INTO buried_texts VALUES (?)", [(hash_of(text),)])
+
+    def is_text_buried(self, text: str) -> bool:
+        """Whether this very text was forgotten and must not come back."""
+        return bool(self._rows("SELECT 1 FROM buried_texts WHERE hash = ?", (hash_of(text),)))
+
     def num_buried(self) -> int:
         """Events that were forgotten."""
         return int(self._rows("SELECT count(*) FROM buried_events")[0][0])
@@ -281,6 +297,10 @@ class Ledger:
     def set_meta(self, name: str, value: str) -> None:
         """Keep a value under a name."""
         self._write("INSERT OR REPLACE INTO meta VALUES (?, ?)", [(name, value)])
+
+    def clear_meta(self, name: str) -> None:
+        """Forget the value kept under a name."""
+        self._write("DELETE FROM meta WHERE name = ?", [(name,)])
 
     def purge(self) -> None:
         """Write the file anew so that nothing deleted is left in it. Raises StoreLocked while another process reads."""

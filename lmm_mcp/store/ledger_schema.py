@@ -45,6 +45,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
             agent INTEGER, thread INTEGER, until_ms INTEGER NOT NULL, PRIMARY KEY (agent, thread)) WITHOUT ROWID""",
         "CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID",
     ),
+    ("CREATE TABLE buried_texts (hash INTEGER PRIMARY KEY)",),
 )
 
 

@@ -103,12 +103,27 @@ def test_a_chunk_id_stays_resolvable_after_its_thread_was_cut_anew(ledger: Ledge
     assert ledger.resolve_chunk("never given") is None
 
 
-def test_forgotten_chunks_and_those_that_touch_forgotten_events_resolve_no_more(ledger: Ledger) -> None:
-    ledger.record_chunks("codex", "t1", [("a", "e1", "e2"), ("b", "e2", "e3"), ("c", "e4", "e5"), ("d", "e6", "e7")])
-    ledger.forget_chunks("codex", ["d"], ["e2"])
-    assert [name for name in "abcd" if ledger.resolve_chunk(name)] == ["c"]
-    ledger.forget_chunks("codex", [], [])
-    assert ledger.resolve_chunk("c") is not None
+def test_chunk_ids_and_claims_that_touch_buried_events_are_deleted(ledger: Ledger) -> None:
+    ledger.record_chunks("codex", "t1", [("a", "e1", "e2"), ("b", "e2", "e3"), ("c", "e4", "e5")])
+    ledger.record_chunks("claude-code", "t1", [("d", "e2", "e2")])
+    ledger.claim("codex", "t1", ["e2", "e4"])
+    ledger.bury("codex", ["e2"])
+    ledger.forget_buried("codex")
+    assert [name for name in "abcd" if ledger.resolve_chunk(name)] == ["c", "d"]
+    assert ledger.owners("codex", ["e2", "e4"]) == {"e4": "t1"}
+
+
+def test_a_buried_text_is_known_again_but_not_kept(ledger: Ledger) -> None:
+    ledger.bury_text("a secret title")
+    ledger.bury_text("")
+    assert ledger.is_text_buried("a secret title")
+    assert not ledger.is_text_buried("")
+
+
+def test_a_retitled_thread_is_to_be_cut_anew(ledger: Ledger) -> None:
+    record(ledger, THREAD)
+    ledger.retitle("codex", "t1", "other")
+    assert [(row.thread.title, row.chunker_version) for row in ledger.threads()] == [("other", 0)]
 
 
 def test_a_forgotten_thread_leaves_no_rows(ledger: Ledger) -> None:
@@ -148,6 +163,8 @@ def test_aliases_roots_and_values_are_kept(ledger: Ledger) -> None:
     assert ledger.aliases() == {"/old": "github.com/a/b"}
     assert ledger.known_roots() == {"/work/app": "github.com/a/b", "/work/new": "/work/new"}
     assert (ledger.meta("name"), ledger.meta("none")) == ("two", None)
+    ledger.clear_meta("name")
+    assert ledger.meta("name") is None
     ledger.forget_projects(["github.com/a/b"])
     assert (ledger.aliases(), ledger.known_roots()) == ({}, {"/work/new": "/work/new"})
 

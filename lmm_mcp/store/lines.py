@@ -1,0 +1,78 @@
+"""Cut lines out of the files that hold one thing a line: the inbox of notes, and logs. Beside and renamed over."""
+
+import json
+import os
+from collections.abc import Callable, Collection, Sequence
+from pathlib import Path
+
+from filelock import FileLock
+
+NOTES_LOCK = ".lock"
+"""In the folder of notes: held while a note is appended or the inbox is rewritten."""
+
+
+def drop_notes(folder: Path, buried: Callable[[Collection[str]], set[str]], match: str | None) -> int:
+    """Delete the notes whose `id` is buried, and those whose text holds `match`; how many that were.
+
+    A line that cannot be read is judged by its bytes alone.
+    """
+    if not folder.is_dir():
+        return 0
+    wanted = (match or "").casefold()
+    num_dropped = 0
+    with FileLock(folder / NOTES_LOCK):
+        for left in folder.glob("*.new"):  # by a rewriting that was interrupted
+            left.unlink()
+        for path in sorted(folder.glob("*.jsonl")):
+            notes = path.read_bytes().splitlines(keepends=True)
+            found = [_note(line) for line in notes]
+            gone = buried([note_id for note_id, _ in found if note_id])
+            kept = [
+                line
+                for line, (note_id, text) in zip(notes, found, strict=True)
+                if note_id not in gone and not (wanted and wanted in text.casefold())
+            ]
+            num_dropped += len(notes) - len(kept)
+            if len(kept) < len(notes):
+                _replace(path, kept)
+    return num_dropped
+
+
+def drop_log_lines(folder: Path, needles: Sequence[str] | None) -> int:
+    """Delete the lines that hold any of the needles, upper and lower case alike; all of them if `needles` is None."""
+    num_dropped = 0
+    for path in sorted(folder.rglob("*")) if folder.is_dir() else ():
+        if not path.is_file():
+            continue
+        lines = path.read_bytes().splitlines(keepends=True)
+        kept = [] if needles is None else [line for line in lines if not _holds(line, needles)]
+        num_dropped += len(lines) - len(kept)
+        if len(kept) < len(lines):
+            _replace(path, kept)
+    return num_dropped
+
+
+def _holds(line: bytes, needles: Sequence[str]) -> bool:
+    text = line.decode("utf-8", "replace").casefold()
+    # A log may quote: `C:\\\\x` for `C:\\x`.
+    return any(needle.casefold() in text or json.dumps(needle)[1:-1].casefold() in text for needle in needles)
+
+
+def _note(line: bytes) -> tuple[str, str]:
+    text = line.decode("utf-8", "replace")
+    try:
+        note = json.loads(text)
+        return str(note["id"]), "\n".join(value for value in note.values() if isinstance(value, str))
+    except (ValueError, KeyError, TypeError):
+        return "", text
+
+
+def _replace(path: Path, lines: Sequence[bytes]) -> None:
+    beside = path.with_name(path.name + ".new")
+    with os.fdopen(
+        os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_BINARY", 0), 0o600), "wb"
+    ) as file:
+        file.writelines(lines)
+        file.flush()
+        os.fsync(file.fileno())
+    beside.replace(path)

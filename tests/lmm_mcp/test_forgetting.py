@@ -1,0 +1,330 @@
+import json
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lmm_mcp.domain.chunk import Chunk, Line, Span, chunk_id
+from lmm_mcp.domain.event import Event, Thread
+from lmm_mcp.errors import BadInput, StoreError
+from lmm_mcp.store import forgetting
+from lmm_mcp.store.archive import Archive
+from lmm_mcp.store.chunks import ChunkStore, Scope
+from lmm_mcp.store.forgetting import ForgetPlan, Forgotten
+from lmm_mcp.store.ledger import Ledger, SourceState
+
+
+@dataclass(frozen=True)
+class House:
+    """A memory home with real rooms, filled by a walk that makes one chunk of each event."""
+
+    home: Path
+    archive: Archive
+    store: ChunkStore
+    ledger: Ledger
+
+    def hear(self, thread: Thread, events: list[Event], project: str = "shop") -> None:
+        buried = self.ledger.buried(thread.agent, [event.id for event in events])
+        fresh = [event for event in events if event.id not in buried]
+        if not fresh:
+            return
+        self.archive.append(thread, fresh)
+        self.cut(thread.agent, thread.thread_id, project)
+        path = self.home.parent / "sessions" / f"{thread.session_id}.jsonl"
+        cursor = json.dumps({"context": {"title": thread.title}})
+        self.ledger.record_source(
+            SourceState(str(path), thread.agent, 1, 1, "", 0, 1, cursor, "1", (thread.thread_id,))
+        )
+        self.ledger.record_unreadable(path, 1, "no JSON")
+
+    def cut(self, agent: str, thread_id: str, project: str) -> None:
+        found = self.archive.read(agent, thread_id)
+        assert found is not None
+        thread, events = found
+        chunks = [chunk_of(thread, event, number, project) for number, event in enumerate(events)]
+        self.ledger.claim(agent, thread_id, [event.id for event in events])
+        self.ledger.record_chunks(agent, thread_id, [(c.id, c.event_ids[0], c.event_ids[-1]) for c in chunks])
+        self.store.replace_thread(agent, thread_id, chunks)
+        self.store.add_vectors([(chunk.id, 0, np.array([1, 0], np.float32)) for chunk in self.store.unembedded(99)])
+        self.ledger.record_thread(
+            thread, project=project, first_ms=1, last_ms=2, num_events=len(events), chunker_version=1
+        )
+
+    def plan(self, **conditions: str | int) -> ForgetPlan:
+        return forgetting.plan(self.store, self.archive, self.ledger, **conditions)  # type: ignore[arg-type]
+
+    def forget(self, **conditions: str | int) -> Forgotten:
+        return forgetting.carry_out(
+            self.plan(**conditions),
+            self.store,
+            self.archive,
+            self.ledger,
+            notes=self.home / "notes",
+            logs=self.home / "logs",
+        )
+
+    def finish(self) -> Forgotten | None:
+        return forgetting.finish(
+            self.store, self.archive, self.ledger, notes=self.home / "notes", logs=self.home / "logs"
+        )
+
+    def holds(self, needle: str) -> bool:
+        """Whether any file holds the text, the archive's unpacked."""
+        threads = [thread for _, thread in self.archive.threads()]
+        records = [str(r) for t in threads for r in self.archive.records(t.agent, t.thread_id)]
+        files = [path.read_bytes() for path in self.home.rglob("*") if path.is_file()]
+        return any(needle in text for text in records) or any(needle.encode() in data for data in files)
+
+    def event_ids(self, agent: str = "codex", thread_id: str = "s1") -> list[str]:
+        found = self.archive.read(agent, thread_id)
+        return [event.id for event in found[1]] if found else []
+
+
+def chunk_of(thread: Thread, event: Event, number: int, project: str) -> Chunk:
+    return Chunk(
+        id=chunk_id(thread.agent, event.id, 0, 1),
+        agent=thread.agent,
+        session_id=thread.session_id,
+        thread_id=thread.thread_id,
+        project=project,
+        branch="",
+        first_ms=event.at_ms,
+        last_ms=event.at_ms,
+        part=0,
+        ordinal=number,
+        header=f"{project} {thread.title}",
+        lines=(Line("user", event.text, Span(event.id, 0, len(event.text))),),
+        files=event.paths,
+        commands=(event.command,) if event.command else (),
+        content_hash=f"{project}{event}",
+    )
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> House:
+    home = tmp_path / "home"
+    store = ChunkStore.open(home / "store", create=True)
+    store.set_embedder("m", "1", 2)
+    for name in ("logs", "notes"):
+        (home / name).mkdir()
+    return House(home, Archive(home / "archive"), store, Ledger.open(home / "ledger.sqlite"))
+
+
+def session(name: str, agent: str = "codex", title: str = "") -> Thread:
+    return Thread(agent, name, name, title=title, cwd="/work/app")
+
+
+def said(name: str, text: str, at_ms: int = 1_000) -> Event:
+    return Event(name, "prompt", text, at_ms=at_ms)
+
+
+@pytest.fixture
+def needle() -> str:
+    return secrets.token_hex(20)
+
+
+# What would go
+
+
+def test_a_plan_says_what_would_go_and_touches_nothing(house: House) -> None:
+    house.hear(session("s1"), [said("a", "apple", 1_000), said("b", "pear", 2_000)])
+    house.hear(Thread("codex", "s1", "sub"), [said("c", "apple", 3_000)])
+    house.hear(session("s2", agent="claude-code"), [said("d", "plum", 9_000)])
+    plan = house.plan(match="APPLE")
+    assert {each.thread.thread_id: each.event_ids for each in plan.threads} == {"s1": ("a",), "sub": ("c",)}
+    assert (plan.num_events, plan.num_chunks) == (2, 2)
+    assert [(name, len(threads)) for name, threads in plan.by_session.items()] == [(("codex", "s1"), 2)]
+    assert [(each.num_left, each.first_ms, each.last_ms) for each in plan.threads] == [
+        (1, 1_000, 1_000),
+        (0, 3_000, 3_000),
+    ]
+    assert house.store.count() == 4
+    assert house.event_ids() == ["a", "b"]
+
+
+def test_conditions_narrow_one_another_down(house: House) -> None:
+    house.hear(session("s1"), [said("a", "apple", 1_000), said("b", "apple", 0), said("c", "apple", 3_000)])
+    house.hear(session("s2"), [said("d", "apple", 1_000)], project="other")
+
+    def ids(**conditions: str | int) -> str:
+        return "".join(sorted(name for each in house.plan(**conditions).threads for name in each.event_ids))
+
+    assert ids(match="apple") == "abcd"
+    assert ids(match="apple", project="other") == "d"
+    assert ids(session="s1") == "abc"
+    assert ids(session="s1", since_ms=2_000) == "c"
+    assert ids(until_ms=1_000) == "abd"
+    assert ids(until_ms=1_000, project="shop", match="app") == "ab"
+    assert ids(project="nobody") == ids(session="x") == ids(match="plum") == ""
+
+
+def test_a_session_may_be_named_by_a_beginning_that_is_its_own(house: House) -> None:
+    for name in ("abc-1", "abc-2", "abc"):
+        house.hear(session(name), [said(name, "x")])
+    assert [each.thread.session_id for each in house.plan(session="abc-1").threads] == ["abc-1"]
+    assert [each.thread.session_id for each in house.plan(session="abc").threads] == ["abc"]
+    with pytest.raises(BadInput, match="3 sessions"):
+        house.plan(session="ab")
+    for nothing in ({}, {"match": "  "}):
+        with pytest.raises(BadInput, match="say what"):
+            house.plan(**nothing)
+
+
+# What is gone
+
+
+def test_of_a_forgotten_session_no_byte_is_left_and_others_stay(house: House, needle: str) -> None:
+    secret = Event("a", "call", f"run {needle}", 1_000, command=f"echo {needle}", paths=(f"/{needle}",))
+    house.hear(session("s1", title=f"about {needle}"), [secret, said("b", "pear")])
+    house.hear(Thread("codex", "s1", "sub", title=needle), [said("c", needle)])
+    house.hear(session("s2"), [said("d", "plum")])
+    (house.home / "logs" / "ingest.log").write_text("reading s1.jsonl\nreading s2.jsonl\n", encoding="utf-8")
+    house.store.optimize()
+    assert house.holds(needle)
+    forgotten = house.forget(session="s1")
+    assert forgotten == Forgotten(num_events=3, num_threads=2, num_chunks=3, to_cut=())
+    assert not house.holds(needle)
+    assert not house.holds("s1.jsonl")
+    assert [row.thread.session_id for row in house.ledger.threads()] == ["s2"]
+    assert [hit.chunk_id for hit in house.store.lexical(["plum"], Scope(), 5)] == [chunk_id("codex", "d", 0, 1)]
+    assert len(house.store.nearest(np.array([1, 0], np.float32), Scope(), 9)) == 1
+    assert house.ledger.resolve_chunk(chunk_id("codex", "a", 0, 1)) is None
+    assert house.ledger.resolve_chunk(chunk_id("codex", "d", 0, 1)) is not None
+    assert (house.home / "logs" / "ingest.log").read_text(encoding="utf-8") == "reading s2.jsonl\n"
+
+
+def test_what_is_forgotten_stays_forgotten_when_the_file_is_seen_again(house: House, needle: str) -> None:
+    events = [said("a", needle), said("b", "pear")]
+    house.hear(session("s1"), events)
+    house.forget(session="s1")
+    assert house.ledger.sources() == []
+    house.hear(session("s1"), events)
+    assert house.event_ids() == []
+    assert not house.holds(needle)
+    assert house.ledger.buried_until("codex", "s1") == 1_000
+    house.hear(session("s1"), [*events, said("new", "what came later")])
+    assert house.event_ids() == ["new"]
+
+
+def test_of_a_text_no_byte_is_left_and_what_remains_of_its_threads_is_to_be_cut_anew(house: House, needle: str) -> None:
+    house.hear(session("s1", title=f"{needle} and more"), [said("a", f"so {needle.upper()}"), said("b", "pear")])
+    house.hear(session("s2"), [said("c", needle)])
+    house.hear(session("s3"), [said("d", "plum")])
+    (house.home / "logs" / "x.log").write_text(f"one\nwarn {needle}\n", encoding="utf-8")
+    forgotten = house.forget(match=needle)
+    assert forgotten == Forgotten(num_events=2, num_threads=1, num_chunks=3, to_cut=(("codex", "s1"),))
+    assert not house.holds(needle)
+    assert not house.holds(needle.upper())
+    assert house.store.get([chunk_id("codex", "b", 0, 1)]) == []
+    assert [(row.thread.session_id, row.thread.title, row.chunker_version) for row in house.ledger.threads()] == [
+        ("s1", "", 0),
+        ("s3", "", 1),
+    ]
+    assert house.ledger.is_text_buried(f"{needle} and more")
+    house.cut("codex", "s1", "shop")
+    assert [each.lines[0].text for each in house.store.thread("codex", "s1")] == ["pear"]
+    assert house.ledger.owners("codex", ["a", "b"]) == {"b": "s1"}
+
+
+def test_an_event_that_once_held_the_text_goes_in_all_its_versions(house: House, needle: str) -> None:
+    house.hear(session("s1"), [said("a", needle), said("b", "pear")])
+    house.hear(session("s1"), [said("a", "revised")])
+    house.forget(match=needle)
+    assert house.event_ids() == ["b"]
+    assert not house.holds(needle)
+
+
+def test_a_title_alone_is_forgotten_without_its_events(house: House, needle: str) -> None:
+    house.hear(session("s1", title=needle), [said("a", "apple")])
+    assert house.forget(match=needle).to_cut == (("codex", "s1"),)
+    assert not house.holds(needle)
+    assert house.event_ids() == ["a"]
+
+
+def test_of_a_forgotten_project_not_even_the_name_is_left(house: House, needle: str) -> None:
+    project = f"/work/{needle}"
+    house.hear(session("s1"), [said("a", "apple")], project=project)
+    house.hear(session("s2"), [said("b", "pear")])
+    house.ledger.add_root(project, project)
+    house.ledger.add_alias("/old", project)
+    house.forget(project=project)
+    assert not house.holds(needle)
+    assert house.ledger.aliases() == house.ledger.known_roots() == {}
+    assert house.store.projects() == {"shop": 1}
+
+
+def test_forgetting_a_time_range_takes_the_events_of_that_time(house: House) -> None:
+    house.hear(session("s1"), [said("a", "one", 1_000), said("b", "two", 2_000), said("c", "three", 3_000)])
+    house.forget(since_ms=1_500, until_ms=2_500)
+    assert house.event_ids() == ["a", "c"]
+
+
+def test_notes_are_forgotten_by_id_and_by_text_also_before_they_were_read(house: House, needle: str) -> None:
+    inbox = house.home / "notes" / "2026-11.jsonl"
+    lines = [{"id": "n1", "text": "apple"}, {"id": "n2", "text": "pear"}, {"id": "n3", "text": f"so {needle}"}]
+    inbox.write_text("".join(json.dumps(line) + "\n" for line in lines) + f"broken {needle}", encoding="utf-8")
+    house.hear(session("notes-1", agent="notes"), [said("n1", "apple"), said("n2", "pear")])
+    house.forget(match=needle)
+    assert [json.loads(line)["id"] for line in inbox.read_text(encoding="utf-8").splitlines()] == ["n1", "n2"]
+    house.forget(match="apple")
+    assert [json.loads(line)["id"] for line in inbox.read_text(encoding="utf-8").splitlines()] == ["n2"]
+    assert not house.holds("apple")
+    assert not house.holds(needle)
+
+
+# When it dies in between
+
+
+STAGES: list[tuple[str, Callable[[House], tuple[object, str]]]] = [
+    ("notes", lambda house: (forgetting.lines, "drop_notes")),
+    ("logs", lambda house: (forgetting.lines, "drop_log_lines")),
+    ("chunks", lambda house: (ChunkStore, "delete")),
+    ("archive", lambda house: (Archive, "rewrite")),
+    ("ledger", lambda house: (Ledger, "forget_threads")),
+    ("sweeping", lambda house: (Archive, "sweep")),
+    ("purging the store", lambda house: (ChunkStore, "purge")),
+    ("purging the ledger", lambda house: (Ledger, "purge")),
+]
+
+
+@pytest.mark.parametrize("again", ["the same command", "the next writer"])
+@pytest.mark.parametrize(("name", "stage"), STAGES, ids=[name for name, _ in STAGES])
+def test_a_forgetting_that_dies_is_completed_later(
+    house: House,
+    needle: str,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    stage: Callable[[House], tuple[object, str]],
+    again: str,
+) -> None:
+    house.hear(session("s1", title=needle), [said("a", needle)])
+    house.hear(session("s2", title=needle), [said("b", f"x {needle}"), said("c", "pear")])
+    house.hear(session("n", agent="notes"), [said("n1", needle)])
+    (house.home / "notes" / "x.jsonl").write_text(json.dumps({"id": "n1", "text": needle}) + "\n", encoding="utf-8")
+    (house.home / "logs" / "x.log").write_text(f"warn {needle}\nfine\n", encoding="utf-8")
+
+    def dies(*_: object, **__: object) -> None:
+        raise StoreError("died")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(*stage(house), dies)
+        with pytest.raises(StoreError, match="died"):
+            house.forget(match=needle)
+    assert forgetting.is_unfinished(house.ledger)
+    house.hear(session("s1", title=""), [said("a", needle)])
+    forgotten = house.forget(match=needle) if again == "the same command" else house.finish()
+    assert forgotten is not None
+    assert forgotten.to_cut == (("codex", "s2"),)
+    assert not house.holds(needle)
+    assert not forgetting.is_unfinished(house.ledger)
+    assert house.event_ids(thread_id="s2") == ["c"]
+    assert house.finish() is None
+
+
+def test_nothing_to_forget_is_no_error(house: House) -> None:
+    house.hear(session("s1"), [said("a", "apple")])
+    assert house.forget(match="plum") == Forgotten(0, 0, 0, ())
+    assert house.event_ids() == ["a"]
