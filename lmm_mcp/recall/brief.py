@@ -4,10 +4,11 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from lmm_mcp.domain.chunk import Chunk
-from lmm_mcp.domain.fence import fenced
+from lmm_mcp.domain.fence import defused, fenced
 from lmm_mcp.domain.recall import CHARS_PER_TOKEN, Brief, Citation, NothingFound, num_tokens
 from lmm_mcp.recall.evidence import Evidence
 
+_ROOM_FOR_A_LINE_chars = 60
 _SAID_BY = {
     "user": "user",
     "agent": "agent",
@@ -28,20 +29,24 @@ def write(evidence: Sequence[Evidence], *, budget_tokens: int, notes: Sequence[s
     `budget_tokens` counts the whole text: fence, marks and sources included.
     """
     max_chars = budget_tokens * CHARS_PER_TOKEN
+    # Where all evidence is of one project, it is named once. Only what is quoted counts, and that is known at the end:
+    # what might be quoted decides, so that the budget is kept either way.
+    projects = {item.chunk.project for item in evidence}
+    title = f"sources, all from {_name(*projects)}:" if len(projects) == 1 else "sources:"
     lines: list[str] = []
     sources: list[str] = []
     citations: dict[str, Citation] = {}
-    size = len(fenced("sources:")) + 1
+    size = len(fenced(title)) + 1
     for item in evidence:
         citation = citations.get(item.chunk.id)
         known = citation is not None
         if citation is None:
             citation = _cite(item.chunk, len(citations) + 1)
         line = f"[{citation.mark}] {_SAID_BY.get(item.line.role, item.line.role)}{_was(item)}: {item.text}"
-        source = "" if known else _source(citation)
+        source = "" if known else _source(citation, with_project=len(projects) > 1)
         cost = len(line) + 1 + (0 if known else len(source) + 1)
         if size + cost > max_chars:
-            if max_chars - size < 120:
+            if max_chars - size < _ROOM_FOR_A_LINE_chars:
                 break
             continue
         size += cost
@@ -51,7 +56,7 @@ def write(evidence: Sequence[Evidence], *, budget_tokens: int, notes: Sequence[s
             sources.append(source)
     if not lines:
         return None
-    text = fenced("\n".join([*lines, "sources:", *sources]))
+    text = fenced("\n".join([*lines, title, *sources]))
     assert num_tokens(text) <= budget_tokens
     return Brief(text=text, citations=tuple(citations.values()), notes=tuple(notes))
 
@@ -78,9 +83,13 @@ def _cite(chunk: Chunk, number: int) -> Citation:
     )
 
 
-def _source(citation: Citation) -> str:
+def _source(citation: Citation, *, with_project: bool) -> str:
     day = datetime.fromtimestamp(citation.at_ms / 1000, UTC).strftime("%Y-%m-%d") if citation.at_ms else "undated"
-    project = citation.project.rsplit("/", 1)[-1] or "no project"
+    project = f" {_name(citation.project)}" if with_project else ""
     return (
-        f"[{citation.mark}] {day} {citation.agent} {project} session {citation.session_id[:13]} id {citation.chunk_id}"
+        f"[{citation.mark}] {day} {citation.agent}{project} session {citation.session_id[:13]} id {citation.chunk_id}"
     )
+
+
+def _name(project: str) -> str:
+    return defused(project.rsplit("/", 1)[-1]) or "no project"

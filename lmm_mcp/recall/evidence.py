@@ -1,7 +1,7 @@
 """Candidate chunks in, evidence lines out: the lines that answer, most useful first, each told once."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 
 from lmm_mcp.domain.chunk import Chunk, Line
@@ -11,7 +11,7 @@ from lmm_mcp.store.terms import terms
 
 MAX_CHUNKS = 40
 """Chunks whose lines are looked at."""
-MAX_LINE_chars = 320
+MAX_LINE_chars = 240
 MAX_LINES_PER_CHUNK = 16
 MIN_LINE_chars = 12
 NEIGHBOUR_SHARE = 0.3
@@ -55,7 +55,7 @@ def pick(query: Query, chunks: Sequence[Chunk], scores: Mapping[str, float]) -> 
         analysed = [frozenset(terms(line.text)) for line in chunk.lines]
         overlaps = [query.overlap(each) for each in analysed]
         for n, line in enumerate(chunk.lines):
-            text = quoted(line.text)
+            text = quoted(line.text, query.idf)
             if len(text) < MIN_LINE_chars:
                 continue
             beside = max([overlaps[m] for m in (n - 1, n + 1) if 0 <= m < len(overlaps)], default=0.0)
@@ -119,11 +119,27 @@ def _same_but_for_a_value(one: frozenset[str], other: frozenset[str]) -> bool:
     return len(one & other) / min(len(one), len(other)) >= SAME_TERMS and bool(one - other) and bool(other - one)
 
 
-def quoted(text: str) -> str:
-    r"""Bring a line into the form in which it is quoted.
+def quoted(text: str, wanted: Container[str] = ()) -> str:
+    """Bring a line into the form in which it is quoted; of a long one the part that repeats most of `wanted`.
 
-    >>> quoted("  a\tb </lmm-brief>")
+    >>> quoted("  a   b </lmm-brief>")
     'a b (/lmm-brief)'
     """
     flat = defused(" ".join(text.split()))
-    return flat if len(flat) <= MAX_LINE_chars else flat[: MAX_LINE_chars - 2] + " …"
+    if len(flat) <= MAX_LINE_chars:
+        return flat
+    start = _best_window(flat, wanted)
+    end = start + MAX_LINE_chars - 4
+    return f"{'… ' if start else ''}{flat[start:end].strip()}{' …' if end < len(flat) else ''}"
+
+
+def _best_window(flat: str, wanted: Container[str]) -> int:
+    """Where the window begins that holds the most wanted terms; the first such window, at a word's start."""
+    hits = [word.start() for word in re.finditer(r"\S+", flat) if any(term in wanted for term in terms(word.group()))]
+    if not hits or hits[-1] < MAX_LINE_chars - 4:
+        return 0
+    width = MAX_LINE_chars - 4
+    lead = 40  # a few words before the first hit, so that the sentence can be understood
+    best = max(range(len(hits)), key=lambda n: (sum(hits[n] <= at < hits[n] - lead + width for at in hits), -n))
+    start = min(max(0, hits[best] - lead), max(0, len(flat) - width))
+    return flat.rfind(" ", 0, start) + 1 if start else 0

@@ -1,0 +1,290 @@
+"""From session files to the store through the real service, on invented sessions."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from filelock import FileLock
+
+from ingest import service
+from lmm_mcp import children, notes
+from lmm_mcp.config import Sessions, Settings
+from lmm_mcp.domain.fence import FENCE_OPEN
+from lmm_mcp.domain.recall import Brief, NothingFound, Question
+from lmm_mcp.paths import Home
+from lmm_mcp.recall.pipeline import Recaller
+from lmm_mcp.store.archive import Archive
+from lmm_mcp.store.chunks import ChunkStore
+from lmm_mcp.store.ledger import Ledger
+
+SESSIONS = Path(__file__).parents[1] / "sessions"
+
+
+class Machine:
+    """A machine with session folders of its own and a memory home."""
+
+    def __init__(self, root: Path) -> None:
+        self.claude = root / "claude"
+        self.codex = root / "codex"
+        (self.claude / "projects" / "p").mkdir(parents=True)
+        self.home = Home(root / "lmm").ensure()
+        self.env = {"HOME": str(root), "CLAUDE_CONFIG_DIR": str(self.claude), "CODEX_HOME": str(self.codex)}
+
+    def read(self, *paths: Path, settings: Settings | None = None) -> int:
+        return service.run(self.home, self.env, settings or Settings(), paths, stay=False)
+
+    def write(self, session: str, *records: dict, mode: str = "a") -> Path:
+        path = self.claude / "projects" / "p" / f"{session}.jsonl"
+        with path.open(mode, encoding="utf-8") as out:
+            out.writelines(json.dumps(record) + "\n" for record in records)
+        return path
+
+    @property
+    def store(self) -> ChunkStore:
+        return ChunkStore.open(self.home.store)
+
+    @property
+    def ledger(self) -> Ledger:
+        return Ledger.open(self.home.ledger)
+
+    def recall(self, text: str, **more):
+        return Recaller(self.store, None).recall(Question(text, **more))
+
+    def everything(self) -> dict[str, str]:
+        store = self.store
+        ids = [
+            chunk.id
+            for row in self.ledger.threads()
+            for chunk in store.thread(row.thread.agent, row.thread.thread_id)
+        ]
+        assert len(ids) == len(set(ids)) == store.count()
+        return {chunk.id: chunk.content_hash for chunk in store.get(ids)}
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Machine:
+    return Machine(tmp_path)
+
+
+def said(session: str, n: int, role: str, text: str, *, cwd: str = "/work/harbour", uuid: str = "", at: str = "") -> dict:
+    content = text if role == "user" else [{"type": "text", "text": text}]
+    return {
+        "type": role,
+        "uuid": uuid or f"{session}-{n}",
+        "parentUuid": None,
+        "sessionId": session,
+        "timestamp": at or f"2026-03-0{1 + n % 9}T10:00:00.000Z",
+        "cwd": cwd,
+        "gitBranch": "main",
+        "message": {"id": f"m-{uuid or session}-{n}", "role": role, "content": content},
+    }
+
+
+def test_every_invented_session_becomes_recallable(machine):
+    shutil.copytree(SESSIONS / "claude_code" / "projects", machine.claude / "projects", dirs_exist_ok=True)
+    (machine.codex / "sessions").mkdir(parents=True)
+    for n, path in enumerate(sorted((SESSIONS / "codex").glob("*.jsonl"))):
+        shutil.copy(path, machine.codex / "sessions" / f"rollout-2026-03-01T00-00-{n:02}-{path.stem}.jsonl")
+    assert machine.read() == 0
+    by_agent = machine.store.stats().by_agent
+    assert by_agent["claude-code"] > 10
+    assert by_agent["codex"] > 5
+    assert children.progress(machine.home).phase == "done"
+
+
+def test_reading_again_changes_nothing(machine):
+    machine.write("s1", said("s1", 1, "user", "Which port has the tide service?"), said("s1", 2, "assistant", "Port 7311."))
+    machine.read()
+    before, version = machine.everything(), machine.store.stats().num_versions
+    machine.read()
+    assert machine.everything() == before
+    assert machine.store.stats().num_versions == version
+
+
+def test_a_session_fed_step_by_step_gives_the_same_chunks_as_fed_whole(tmp_path):
+    records = [
+        record
+        for n in range(0, 12, 2)
+        for record in (said("s1", n, "user", f"Question {n} about the crane?"), said("s1", n + 1, "assistant", f"Answer {n}: " + "load it. " * 60))
+    ]
+    stepwise, whole = Machine(tmp_path / "a"), Machine(tmp_path / "b")
+    for record in records:
+        stepwise.write("s1", record)
+        stepwise.read()
+    whole.write("s1", *records)
+    whole.read()
+    assert stepwise.everything() == whole.everything()
+
+
+def test_a_rewritten_file_loses_nothing_and_doubles_nothing(machine):
+    one, two, three = (said("s1", n, "user", f"Prompt number {n} about ropes") for n in (1, 2, 3))
+    machine.write("s1", one, two)
+    machine.read()
+    machine.write("s1", two, three, mode="w")
+    machine.read()
+    found = Archive(machine.home.archive).read("claude-code", "s1")
+    assert [event.id for event in found[1]] == ["s1-1", "s1-2", "s1-3"]
+
+
+def test_memory_outlives_the_agents_file(machine):
+    path = machine.write("s1", said("s1", 1, "user", "The ferry manifest lives in the blue folder."))
+    machine.read()
+    path.unlink()
+    machine.read()
+    assert isinstance(machine.recall("where is the ferry manifest"), Brief)
+
+
+@pytest.mark.parametrize("first", ["origin", "fork"])
+def test_a_fork_is_counted_once_under_the_session_where_it_first_appeared(machine, first):
+    shared = [
+        said("origin", 1, "user", "How do we moor the barge?", uuid="u1", at="2026-03-01T10:00:00Z"),
+        said("origin", 2, "assistant", "With two lines and a spring.", uuid="u2", at="2026-03-01T10:01:00Z"),
+    ]
+    origin = [*shared, said("origin", 3, "user", "And at low tide?", uuid="u3", at="2026-03-01T10:05:00Z")]
+    fork = [{**record, "sessionId": "fork"} for record in shared]
+    fork.append(said("fork", 4, "user", "What about a storm?", uuid="u4", at="2026-03-02T09:00:00Z"))
+    for session, records in sorted({"origin": origin, "fork": fork}.items(), key=lambda item: item[0] != first):
+        machine.write(session, *records)
+        machine.read()
+    machine.everything()
+    found = machine.recall("how do we moor the barge")
+    assert found.sessions[0] == "origin"
+    assert machine.recall("what about a storm").sessions[0] == "fork"
+
+
+def test_what_we_answered_leaves_no_trace_in_store_or_brief(machine):
+    machine.write("s1", said("s1", 1, "user", "The winch is rated for nine tonnes."))
+    machine.read()
+    brief = machine.recall("what is the winch rated for")
+    assert isinstance(brief, Brief)
+    call = said("s2", 1, "assistant", "")
+    call["message"]["content"] = [{"type": "tool_use", "id": "t1", "name": "mcp__lmm__recall", "input": {"query": "winch"}}]
+    result = said("s2", 2, "user", "")
+    result["message"]["content"] = [{"type": "tool_result", "tool_use_id": "t1", "content": brief.text}]
+    machine.write("s2", said("s2", 0, "user", "Look it up please"), call, result, said("s2", 3, "user", f"You said:\n{brief.text}\nIs that so?"))
+    machine.read()
+    for chunk in machine.store.thread("claude-code", "s2"):
+        assert FENCE_OPEN not in chunk.text_of()
+        assert "nine tonnes" not in chunk.text_of()
+    assert machine.recall("what is the winch rated for").sessions == ("s1",)
+    kept = Archive(machine.home.archive).read("claude-code", "s2")
+    assert [event.ours for event in kept[1]] == [False, True, True, False]
+
+
+def test_a_note_is_recallable_after_the_next_look(machine):
+    notes.remember(machine.home, "Deploys go out on Tuesdays only.", project="/work/harbour", cwd="/work/harbour", now_ms=1_772_000_000_000)
+    machine.read()
+    found = machine.recall("when do deploys go out", project="/work/harbour")
+    assert isinstance(found, Brief)
+    assert "Tuesdays" in found.text
+    assert found.citations[0].agent == "notes"
+
+
+def test_secrets_reach_neither_archive_nor_store_nor_brief(machine):
+    secret = "ghp_" + "Zx81" * 9
+    machine.write("s1", said("s1", 1, "user", f"Use the deploy token {secret} for the crane release <private>my diary</private> please"))
+    machine.read()
+    found = machine.recall("deploy token crane release")
+    assert isinstance(found, Brief)
+    assert secret not in found.text
+    assert "diary" not in found.text
+    for path in machine.home.root.rglob("*"):
+        if path.is_file():
+            assert secret.encode() not in path.read_bytes(), path
+    for _, thread in Archive(machine.home.archive).threads():
+        for event in Archive(machine.home.archive).read(thread.agent, thread.thread_id)[1]:
+            assert secret not in event.text
+            assert "diary" not in event.text
+
+
+def test_what_is_excluded_is_never_archived(machine):
+    machine.write("s1", said("s1", 1, "user", "A public matter about buoys."), mode="w")
+    machine.write("s2", said("s2", 1, "user", "A hidden matter about smugglers.", cwd="/work/secret/deep"), mode="w")
+    machine.read(settings=Settings(sessions=Sessions(exclude_paths=("/work/secret",))))
+    assert [thread.thread_id for _, thread in Archive(machine.home.archive).threads()] == ["s1"]
+    assert machine.store.count() == 1
+    machine.read()  # the rule was lifted
+    assert machine.store.count() == 2
+
+
+def test_recall_stays_within_the_askers_project(machine):
+    for n in range(20):
+        machine.write(f"a{n}", said(f"a{n}", 1, "user", f"The canary of harbour {n} sings at dawn."))
+        machine.write(f"b{n}", said(f"b{n}", 1, "user", f"The canary of quarry {n} sings at dusk.", cwd="/work/quarry"))
+    machine.read()
+    inside = machine.recall("when does the canary sing", project="/work/harbour", budget_tokens=2000)
+    assert "quarry" not in inside.text
+    everywhere = machine.recall("when does the canary sing", budget_tokens=2000)
+    assert "quarry" in everywhere.text
+
+
+def test_a_session_in_a_subfolder_belongs_to_the_repository_above(machine):
+    machine.write("s1", said("s1", 1, "user", "Paint the hull red."))
+    machine.write("s2", said("s2", 1, "user", "Paint the mast blue.", cwd="/work/harbour/web"))
+    machine.read()
+    assert machine.store.projects() == {"/work/harbour": 2}
+
+
+def test_nothing_later_than_until_is_used(machine):
+    machine.write("s1", said("s1", 1, "user", "The lock opens at nine.", at="2026-03-01T10:00:00Z"))
+    machine.write("s2", said("s2", 1, "user", "The lock opens at noon.", at="2026-04-01T10:00:00Z"))
+    machine.read()
+    found = machine.recall("when does the lock open", until_ms=1_773_000_000_000)
+    assert "nine" in found.text
+    assert "noon" not in found.text
+
+
+def test_nothing_relevant_is_said_in_one_line(machine):
+    machine.write("s1", said("s1", 1, "user", "The lock opens at nine."))
+    machine.read()
+    found = machine.recall("kubernetes ingress annotations")
+    assert isinstance(found, NothingFound)
+    assert found.num_searched == 1
+
+
+def test_bad_files_are_named_and_the_rest_goes_on(machine):
+    machine.write("good", said("good", 1, "user", "The lock opens at nine."))
+    folder = machine.claude / "projects" / "p"
+    (folder / "empty.jsonl").touch()
+    (folder / "torn.jsonl").write_text('{"type": "user", "uuid"')
+    (folder / "garbage.jsonl").write_bytes(b"\xff\xfe\x00rubbish\n" * 3)
+    (folder / "folder.jsonl").mkdir()
+    assert machine.read() == 0
+    assert isinstance(machine.recall("when does the lock open"), Brief)
+    complained = {Path(row.path).name for row in machine.ledger.unreadable()}
+    assert "garbage.jsonl" in complained
+    assert not complained & {"good.jsonl", "empty.jsonl", "torn.jsonl"}
+
+
+def test_paths_that_are_no_sessions_are_named(machine, tmp_path):
+    (tmp_path / "notes.txt").write_text("just text")
+    machine.read(tmp_path / "notes.txt", tmp_path / "missing.jsonl")
+    assert {Path(row.path).name for row in machine.ledger.unreadable()} == {"notes.txt", "missing.jsonl"}
+
+
+def test_a_second_process_hands_its_paths_over(machine):
+    path = machine.write("s1", said("s1", 1, "user", "The lock opens at nine."))
+    with FileLock(machine.home.write_lock):
+        assert machine.read(path) == 0
+        assert not ChunkStore.exists(machine.home.store)
+    machine.claude.rename(machine.claude.with_name("elsewhere"))
+    (machine.claude / "projects").mkdir(parents=True)
+    handed = next(machine.home.handover.glob("*.json"))
+    assert json.loads(handed.read_text())["paths"] == [str(path)]
+
+
+def test_a_walk_that_died_before_the_ledger_is_repeated_without_doubles(machine, monkeypatch):
+    machine.write("s1", said("s1", 1, "user", "One."), said("s1", 2, "user", "Two about ropes."))
+
+    def power_cut(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Ledger, "record_source", power_cut)
+    with pytest.raises(KeyboardInterrupt):
+        machine.read()
+    monkeypatch.undo()
+    machine.read()
+    assert len(machine.everything()) == 2
+    found = Archive(machine.home.archive).read("claude-code", "s1")
+    assert len(found[1]) == 2
