@@ -31,6 +31,8 @@ STOP_GRACE_s = 10.0
 """How long a child may take to finish the file it is in before it is killed (it is resumable at any point)."""
 STDERR_LOG = "ingest-stderr.log"
 """What the last ingest process wrote to standard error: why it could not start, above all."""
+_LEFT_BEHIND: list["subprocess.Popen[bytes]"] = []
+"""Held so that Python does not complain of children that were meant to go on."""
 _count = itertools.count()
 
 
@@ -90,14 +92,16 @@ class IngestChild:
 
     def poll(self) -> int | None:
         """Its exit code, None while it runs. 0 also when it handed its paths over to the one that holds the lock."""
-        return self._process.poll()
+        code = self._process.poll()
+        if code is not None:
+            self.let_go()
+        return code
 
     def wait(self, timeout_s: float | None = None) -> int | None:
         """Wait for its end; None where that did not come within `timeout_s`."""
-        try:
-            return self._process.wait(timeout_s)
-        except subprocess.TimeoutExpired:
-            return None
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(timeout_s)
+        return self.poll()
 
     def let_go(self) -> None:
         """Close its pipe: it finishes the file it is in and leaves."""
@@ -158,6 +162,8 @@ def start_ingest(
     if idle_priority and os.name == "posix":
         with suppress(OSError):  # it has ended already, or this system forbids it: priority is a courtesy
             os.setpriority(os.PRIO_PROCESS, process.pid, IDLE_NICENESS)
+    if outlive_us:
+        _LEFT_BEHIND.append(process)
     return IngestChild(process)
 
 
