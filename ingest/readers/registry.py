@@ -4,10 +4,11 @@ from pathlib import Path
 
 from ingest.readers.claude_code import ClaudeCode
 from ingest.readers.codex import Codex
+from ingest.readers.notes import Notes
 from ingest.session import Reader
 from lmm_mcp.errors import BadInput
 
-READERS: tuple[Reader, ...] = (ClaudeCode(), Codex())
+READERS: tuple[Reader, ...] = (ClaudeCode(), Codex(), Notes())
 
 
 def by_agent(name: str) -> Reader:

@@ -121,13 +121,21 @@ def _resolve(folder: str, remote: str, roots: Mapping[str, str], read_git: bool)
 
 
 def _nearest_root(folder: str, roots: Mapping[str, str]) -> str | None:
+    """Find the root that `folder` lies in: the nearest that has a remote, else the topmost of the folders known.
+
+    A folder without a remote is a root only because work was done there; if work was done above it in a repository too,
+    it is a part of that one, whichever of the two was seen first.
+    """
+    topmost = None
     for at in _upwards(folder):
         # Somebody once started an agent in their home folder; that does not make one project of everything below.
         if at != folder and looks_like_home(at):
-            return None
+            break
         if (key := _known(at, roots)) is not None:
-            return key
-    return None
+            if not _is_folder(key):
+                return key
+            topmost = key
+    return topmost
 
 
 def _upwards(folder: str) -> Iterator[str]:

@@ -54,9 +54,7 @@ class Machine:
     def everything(self) -> dict[str, str]:
         store = self.store
         ids = [
-            chunk.id
-            for row in self.ledger.threads()
-            for chunk in store.thread(row.thread.agent, row.thread.thread_id)
+            chunk.id for row in self.ledger.threads() for chunk in store.thread(row.thread.agent, row.thread.thread_id)
         ]
         assert len(ids) == len(set(ids)) == store.count()
         return {chunk.id: chunk.content_hash for chunk in store.get(ids)}
@@ -67,7 +65,9 @@ def machine(tmp_path: Path) -> Machine:
     return Machine(tmp_path)
 
 
-def said(session: str, n: int, role: str, text: str, *, cwd: str = "/work/harbour", uuid: str = "", at: str = "") -> dict:
+def said(
+    session: str, n: int, role: str, text: str, *, cwd: str = "/work/harbour", uuid: str = "", at: str = ""
+) -> dict:
     content = text if role == "user" else [{"type": "text", "text": text}]
     return {
         "type": role,
@@ -94,7 +94,9 @@ def test_every_invented_session_becomes_recallable(machine):
 
 
 def test_reading_again_changes_nothing(machine):
-    machine.write("s1", said("s1", 1, "user", "Which port has the tide service?"), said("s1", 2, "assistant", "Port 7311."))
+    machine.write(
+        "s1", said("s1", 1, "user", "Which port has the tide service?"), said("s1", 2, "assistant", "Port 7311.")
+    )
     machine.read()
     before, version = machine.everything(), machine.store.stats().num_versions
     machine.read()
@@ -106,7 +108,10 @@ def test_a_session_fed_step_by_step_gives_the_same_chunks_as_fed_whole(tmp_path)
     records = [
         record
         for n in range(0, 12, 2)
-        for record in (said("s1", n, "user", f"Question {n} about the crane?"), said("s1", n + 1, "assistant", f"Answer {n}: " + "load it. " * 60))
+        for record in (
+            said("s1", n, "user", f"Question {n} about the crane?"),
+            said("s1", n + 1, "assistant", f"Answer {n}: " + "load it. " * 60),
+        )
     ]
     stepwise, whole = Machine(tmp_path / "a"), Machine(tmp_path / "b")
     for record in records:
@@ -159,10 +164,18 @@ def test_what_we_answered_leaves_no_trace_in_store_or_brief(machine):
     brief = machine.recall("what is the winch rated for")
     assert isinstance(brief, Brief)
     call = said("s2", 1, "assistant", "")
-    call["message"]["content"] = [{"type": "tool_use", "id": "t1", "name": "mcp__lmm__recall", "input": {"query": "winch"}}]
+    call["message"]["content"] = [
+        {"type": "tool_use", "id": "t1", "name": "mcp__lmm__recall", "input": {"query": "winch"}}
+    ]
     result = said("s2", 2, "user", "")
     result["message"]["content"] = [{"type": "tool_result", "tool_use_id": "t1", "content": brief.text}]
-    machine.write("s2", said("s2", 0, "user", "Look it up please"), call, result, said("s2", 3, "user", f"You said:\n{brief.text}\nIs that so?"))
+    machine.write(
+        "s2",
+        said("s2", 0, "user", "Look it up please"),
+        call,
+        result,
+        said("s2", 3, "user", f"You said:\n{brief.text}\nIs that so?"),
+    )
     machine.read()
     for chunk in machine.store.thread("claude-code", "s2"):
         assert FENCE_OPEN not in chunk.text_of()
@@ -173,7 +186,13 @@ def test_what_we_answered_leaves_no_trace_in_store_or_brief(machine):
 
 
 def test_a_note_is_recallable_after_the_next_look(machine):
-    notes.remember(machine.home, "Deploys go out on Tuesdays only.", project="/work/harbour", cwd="/work/harbour", now_ms=1_772_000_000_000)
+    notes.remember(
+        machine.home,
+        "Deploys go out on Tuesdays only.",
+        project="/work/harbour",
+        cwd="/work/harbour",
+        now_ms=1_772_000_000_000,
+    )
     machine.read()
     found = machine.recall("when do deploys go out", project="/work/harbour")
     assert isinstance(found, Brief)
@@ -183,7 +202,12 @@ def test_a_note_is_recallable_after_the_next_look(machine):
 
 def test_secrets_reach_neither_archive_nor_store_nor_brief(machine):
     secret = "ghp_" + "Zx81" * 9
-    machine.write("s1", said("s1", 1, "user", f"Use the deploy token {secret} for the crane release <private>my diary</private> please"))
+    machine.write(
+        "s1",
+        said(
+            "s1", 1, "user", f"Use the deploy token {secret} for the crane release <private>my diary</private> please"
+        ),
+    )
     machine.read()
     found = machine.recall("deploy token crane release")
     assert isinstance(found, Brief)
