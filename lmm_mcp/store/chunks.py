@@ -23,7 +23,7 @@ from lmm_mcp.errors import MixedEmbeddings, StoreError
 from lmm_mcp.store import frequencies, schema, tables
 from lmm_mcp.store.frequencies import Frequencies
 from lmm_mcp.store.schema import EmbedderRecord, StoreRecord
-from lmm_mcp.store.search import EVERYTHING, Hit, Scope, all_of, any_id, best_of_each, filter_of, query_of
+from lmm_mcp.store.search import EVERYTHING, Hit, Scope, all_of, any_id, best_of, filter_of, nearest_in, query_of
 from lmm_mcp.store.tables import ALL_ROWS, StoreStats, named_errors, parts, upsert
 
 __all__ = ["ChunkStore", "EmbedderRecord", "Hit", "Scope", "StoreStats"]
@@ -185,14 +185,7 @@ class ChunkStore:
         query = query_of(terms, weights)
         if query is None or limit < 1:
             return []
-
-        def search() -> list[Hit]:
-            request = self._chunks.search(query).select(["id", "_score"]).limit(limit)
-            found = _narrowed(request, scope).to_arrow()
-            pairs = zip(found["id"].to_pylist(), found["_score"].to_pylist(), strict=True)
-            return [Hit(chunk_id, score) for chunk_id, score in pairs]
-
-        return self._read(search)
+        return self._read(lambda: best_of(self._chunks, query, scope, limit))
 
     def nearest(self, vector: np.ndarray, scope: Scope, limit: int) -> list[Hit]:
         """The chunks whose best piece is most similar to `vector` (normalised); none where nothing was embedded.
@@ -209,19 +202,7 @@ class ChunkStore:
                     f"the question was embedded with {vector.size} dimensions, the store holds "
                     f"{self._record.embedder.dim} ({self._record.embedder.name}). Run `lmm embedder rebuild`."
                 )
-            num_pieces = limit * 4
-            while True:
-                request = (
-                    table.search(np.ascontiguousarray(vector, dtype=np.float32), vector_column_name="vector")
-                    .distance_type("dot")
-                    .select(["chunk_id", "_distance"])
-                    .limit(num_pieces)
-                )
-                found = _narrowed(request, scope).to_arrow()
-                hits = best_of_each(found["chunk_id"].to_pylist(), found["_distance"].to_pylist(), limit)
-                if len(hits) == limit or found.num_rows < num_pieces:
-                    return hits
-                num_pieces *= 4
+            return nearest_in(table, vector, scope, limit)
 
         return self._read(search)
 
@@ -394,8 +375,3 @@ def _place(chunk: Chunk) -> tuple[Any, ...]:
 
 def _scope(chunk: Chunk) -> tuple[Any, ...]:
     return tuple(getattr(chunk, name) for name in schema.SCOPE_COLUMNS)
-
-
-def _narrowed(request: Any, scope: Scope) -> Any:
-    where = filter_of(scope)
-    return request if where is None else request.where(where, prefilter=True)

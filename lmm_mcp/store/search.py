@@ -1,4 +1,4 @@
-"""What may be searched, what is found, and how both are said to LanceDB. No state, no disk.
+"""What may be searched, what is found, and how both are said to LanceDB. Holds no state.
 
 Filters are built from typed expressions, never from text, so that a project named `'; drop` is only a name.
 """
@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import reduce
 from typing import Any
 
+import numpy as np
 from lancedb.expr import Expr, col, lit
 from lancedb.query import BooleanQuery, FullTextQuery, MatchQuery, Occur
 
@@ -83,10 +84,35 @@ def _any_of(terms: str, boost: float) -> FullTextQuery:
     return MatchQuery(terms, "terms", boost=boost)  # type: ignore[call-arg]  # its defaults are hidden from mypy
 
 
-def best_of_each(ids: Sequence[Any], distances: Sequence[Any], limit: int) -> list[Hit]:
+def best_of(table: Any, query: FullTextQuery, scope: Scope, limit: int) -> list[Hit]:
+    """The chunks that meet `query` within scope, best first."""
+    # The score is named: LanceDB writes a warning for each search that gets it unasked.
+    found = _narrowed(table.search(query).select(["id", "_score"]).limit(limit), scope).to_arrow()
+    return [Hit(*pair) for pair in zip(found["id"].to_pylist(), found["_score"].to_pylist(), strict=True)]
+
+
+def nearest_in(table: Any, vector: np.ndarray, scope: Scope, limit: int) -> list[Hit]:
+    """The chunks with the pieces most similar to `vector` within scope, best first: exact, every row is looked at."""
+    vector = np.ascontiguousarray(vector, dtype=np.float32)
+    num_pieces = limit * 4
+    while True:
+        request = table.search(vector, vector_column_name="vector").distance_type("dot")
+        found = _narrowed(request.select(["chunk_id", "_distance"]).limit(num_pieces), scope).to_arrow()
+        hits = _best_of_each(found["chunk_id"].to_pylist(), found["_distance"].to_pylist(), limit)
+        if len(hits) == limit or found.num_rows < num_pieces:
+            return hits
+        num_pieces *= 4  # a few chunks of many pieces took all places
+
+
+def _narrowed(request: Any, scope: Scope) -> Any:
+    where = filter_of(scope)
+    return request if where is None else request.where(where, prefilter=True)
+
+
+def _best_of_each(ids: Sequence[Any], distances: Sequence[Any], limit: int) -> list[Hit]:
     """Pieces, nearest first, to chunks: the first piece of a chunk speaks for it.
 
-    >>> best_of_each(["a", "b", "a"], [0.25, 0.5, 0.75], 5)
+    >>> _best_of_each(["a", "b", "a"], [0.25, 0.5, 0.75], 5)
     [Hit(chunk_id='a', score=0.75), Hit(chunk_id='b', score=0.5)]
     """
     best: dict[str, float] = {}

@@ -9,6 +9,7 @@ the index cannot disagree with this file. Raise TERMS_VERSION when anything here
 import re
 import unicodedata
 from functools import lru_cache
+from itertools import chain
 
 TERMS_VERSION = 1
 MAX_TERM_chars = 64
@@ -46,10 +47,8 @@ def terms(text: str) -> list[str]:
     >>> terms("数据库端口")
     ['数据', '据库', '库端', '端口']
     """
-    found: list[str] = []
-    for run in _RUN.findall(text if text.isascii() else unicodedata.normalize("NFKC", text)):
-        found += _terms_of_run(run)
-    return found
+    runs = _RUN.findall(text if text.isascii() else unicodedata.normalize("NFKC", text))
+    return list(chain.from_iterable(map(_terms_of_run, runs)))
 
 
 @lru_cache(maxsize=200_000)
@@ -117,9 +116,7 @@ def stem(word: str) -> str:
     """
     if len(word) < 4 or not word.isascii() or not word.isalpha():
         return word
-    if word.endswith("ies"):
-        word = word[:-2]
-    elif word.endswith("sses"):
+    if word.endswith(("ies", "sses")):
         word = word[:-2]
     elif word.endswith("s") and not word.endswith(("ss", "us", "is")):
         word = word[:-1]
