@@ -39,10 +39,11 @@ MAKE_MODEL = (
 
 EXTRAS = {"base": ".", "test": ".[dev,train]"}  # `test` holds `base`
 USAGE_ERROR, INTERRUPTED = 2, 130
+AGAIN = "Run this again when that is mended (the network, a proxy, space on the disk?); what is done stays done."
 
 
 class Failed(Exception):
-    """A step failed; the message says why and what to do next."""
+    """A step failed; the message ends with the last that it printed."""
 
 
 def main(arguments):
@@ -62,7 +63,7 @@ def main(arguments):
         make_model_ready()
         return run_lmm(["start", *rest]) if command == "start" else 0
     except Failed as problem:
-        print(f"\nbootstrap: {problem}", file=sys.stderr)
+        print(f"\nbootstrap: {problem}\n{AGAIN}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("\nbootstrap: stopped. The next run goes on from here.", file=sys.stderr)
@@ -249,10 +250,9 @@ def step(title, command, environment=None):
     )
     print(f"{time.monotonic() - started:6.1f} s{'  failed' if done.returncode else ''}", flush=True)
     if done.returncode:
-        tail = "\n".join("    " + line for line in done.stdout.decode("utf-8", "replace").strip().splitlines()[-20:])
+        told = done.stdout.decode("utf-8", "replace").strip().splitlines()
         raise Failed(
-            f"`{' '.join(command)}` ended with {done.returncode}:\n{tail}\n"
-            "Run this again when that is mended (the network, a proxy, space on the disk); what is done stays done."
+            "\n".join([f"`{' '.join(command)}` ended with {done.returncode}:", *("    " + line for line in told[-40:])])
         )
 
 
@@ -290,8 +290,8 @@ def run_checks():
     """Run every check, also after one has failed; 0 where all have passed."""
     failed = []
     for title, command in (
-        ("lint", [venv("python"), "-m", "ruff", "check"]),
-        ("format", [venv("python"), "-m", "ruff", "format", "--check"]),
+        ("lint", [venv("python"), "-m", "ruff", "check", "--output-format", "concise"]),
+        ("format", [venv("python"), "-m", "ruff", "format", "--check", "--output-format", "concise"]),
         ("types", [venv("python"), "-m", "mypy"]),
         ("import contracts", [venv("lint-imports")]),
     ):
