@@ -8,16 +8,24 @@ from lmm_mcp.redaction import redact
 
 def redact_event(event: Event) -> Event:
     """Cut secrets out of everything an event says; the same object where there are none."""
-    clean = {name: redact(getattr(event, name)) for name in ("text", "command", "cwd", "branch")}
-    paths = tuple(map(redact, event.paths))
-    if paths == event.paths and all(getattr(event, name) == value for name, value in clean.items()):
-        return event
-    return replace(event, paths=paths, **clean)
+    clean = replace(
+        event,
+        text=redact(event.text),
+        command=redact(event.command),
+        paths=tuple(map(redact, event.paths)),
+        cwd=redact(event.cwd),
+        branch=redact(event.branch),
+    )
+    return event if clean == event else clean
 
 
 def redact_thread(thread: Thread) -> Thread:
     """Cut secrets out of what is known about a thread; a remote with credentials is a frequent one."""
-    clean = {name: redact(getattr(thread, name)) for name in ("title", "cwd", "branch", "remote")}
-    if all(getattr(thread, name) == value for name, value in clean.items()):
-        return thread
-    return replace(thread, **clean)
+    clean = replace(
+        thread,
+        title=redact(thread.title),
+        cwd=redact(thread.cwd),
+        branch=redact(thread.branch),
+        remote=redact(thread.remote),
+    )
+    return thread if clean == thread else clean

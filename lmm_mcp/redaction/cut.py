@@ -1,0 +1,122 @@
+"""Cut secrets out of a text: find every span, merge what overlaps, put a mark in its place.
+
+Cutting is repeated until nothing more is found, so that redacting twice is redacting once. It ends because every round
+takes away characters that are not part of a mark and marks are never looked into.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Iterator
+
+from lmm_mcp.redaction.assignments import assignments
+from lmm_mcp.redaction.headers import headers
+from lmm_mcp.redaction.tokens import Span, tokens
+
+REDACTION_VERSION = 1
+"""Raise it when what is cut changes: archives written before may hold what would be cut today."""
+
+_SHORTEST_chars = 10
+"""Nothing shorter can be a name with its secret, or a token."""
+_MARK = "[REDACTED:"
+_MARKS = re.compile(r"\[REDACTED:[a-z0-9-]{1,40}\]")
+_NAMING = re.compile(r"[ =:>：]")
+"""Without one of these no name is given to anything, so what is known by its name need not be sought."""
+_PRIVATE = re.compile(r"<(/?)private\s*>")
+
+
+def redact(text: str) -> str:
+    """Replace each secret in `text` by `[REDACTED:<rule-id>]` and leave everything else as it is. Never raises.
+
+    >>> redact("export DB_PASSWORD=hunter2 && run")
+    'export DB_PASSWORD=[REDACTED:assigned-password] && run'
+    >>> redact("the rest <private>is nobody's</private> business")
+    'the rest [REDACTED:private] business'
+    """
+    if len(text) < _SHORTEST_chars:
+        return text
+    while spans := _find(text):
+        text = _cut(text, spans)
+    return text
+
+
+def count(text: str) -> Counter[str]:
+    """How many secrets of each rule `redact` cuts out of `text`."""
+    return Counter(rule_id for rule_id, _ in hits(text))
+
+
+def hits(text: str) -> Iterator[tuple[str, str]]:
+    """Every cut that `redact` makes, as rule id and the secret itself: for measuring, never for keeping."""
+    while spans := _find(text):
+        yield from ((rule_id, text[start:end]) for start, end, rule_id in spans)
+        text = _cut(text, spans)
+
+
+def _find(text: str) -> list[Span]:
+    """Spans to be cut in one round, in order, none touching another or an earlier mark."""
+    return _between_marks(text) if _MARK in text else _find_unmarked(text)
+
+
+def _find_unmarked(text: str) -> list[Span]:
+    spans = tokens(text)
+    if _NAMING.search(text):
+        folded = _folded(text)
+        if "<private" in folded and (blocks := list(_private(folded))):
+            return blocks
+        spans += headers(text, folded) + assignments(text, folded)
+    return _merged(spans) if spans else spans
+
+
+def _between_marks(text: str) -> list[Span]:
+    """The same for a text with marks: private blocks may hold marks, everything else is sought between them."""
+    if blocks := list(_private(_folded(text))):
+        return blocks
+    spans: list[Span] = []
+    start = 0
+    for end, resume in [*(mark.span() for mark in _MARKS.finditer(text)), (len(text), len(text))]:
+        spans += ((first + start, last + start, rule_id) for first, last, rule_id in _find_unmarked(text[start:end]))
+        start = resume
+    return spans
+
+
+def _folded(text: str) -> str:
+    folded = text.lower()
+    # One letter's small form is two characters long; positions must stay what they are.
+    return folded if len(folded) == len(text) else text.replace("\u0130", "I").lower()
+
+
+def _private(folded: str) -> Iterator[Span]:
+    """Blocks marked `<private>`, nested ones within their outermost, an unclosed one to the end of the text."""
+    depth = start = 0
+    for tag in _PRIVATE.finditer(folded):
+        if not tag[1]:
+            start = tag.start() if depth == 0 else start
+            depth += 1
+        elif depth:
+            depth -= 1
+            if depth == 0:
+                yield start, tag.end(), "private"
+    if depth:
+        yield start, len(folded), "private"
+
+
+def _merged(spans: list[Span]) -> list[Span]:
+    """Sort, and join what overlaps under the name of the longest. A token inside an assignment keeps its own name."""
+    merged: list[Span] = []
+    for start, end, rule_id in sorted(spans):
+        if not merged or start >= merged[-1][1]:
+            merged.append((start, end, rule_id))
+            continue
+        first, last, earlier = merged[-1]
+        if earlier.startswith("assigned-") or (end - start > last - first and not rule_id.startswith("assigned-")):
+            earlier = rule_id
+        merged[-1] = (first, max(last, end), earlier)
+    return merged
+
+
+def _cut(text: str, spans: list[Span]) -> str:
+    pieces: list[str] = []
+    done = 0
+    for start, end, rule_id in spans:
+        pieces += (text[done:start], f"{_MARK}{rule_id}]")
+        done = end
+    return "".join((*pieces, text[done:]))
