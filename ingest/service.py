@@ -18,7 +18,6 @@ from pathlib import Path
 
 import orjson
 from filelock import FileLock, Timeout
-from lmm_mcp.store.ledger import Ledger
 
 from ingest import pipeline, sources
 from ingest.chunking import embedding_text
@@ -32,6 +31,7 @@ from lmm_mcp.embedding import NoEmbedder
 from lmm_mcp.paths import Home
 from lmm_mcp.store.archive import Archive
 from lmm_mcp.store.chunks import ChunkStore
+from lmm_mcp.store.ledger import Ledger
 
 BATCH_bytes = 4_000_000
 """Session bytes that go into one commit: small enough to be searchable soon, large enough not to litter the store."""

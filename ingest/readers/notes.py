@@ -19,7 +19,7 @@ class Notes:
     agent = "notes"
     version = 1
 
-    def roots(self, env: Mapping[str, str], extra: Sequence[Path]) -> tuple[Path, ...]:
+    def roots(self, env: Mapping[str, str], extra: Sequence[Path]) -> tuple[Path, ...]:  # noqa: ARG002 - the protocol
         """The folders named: the inbox is ours, so there is no place to guess."""
         return tuple(extra)
 

@@ -13,6 +13,8 @@ MAX_CHUNKS = 40
 """Chunks whose lines are looked at."""
 MAX_LINE_chars = 240
 MAX_LINES_PER_CHUNK = 16
+MAX_LINES = 400
+"""More than the largest brief holds of lines worth quoting."""
 MIN_LINE_chars = 12
 NEIGHBOUR_SHARE = 0.3
 """What a line gains from the overlap of the line before or after it: an answer often stands beside the words asked for."""
@@ -50,21 +52,24 @@ class Evidence:
 
 def pick(query: Query, chunks: Sequence[Chunk], scores: Mapping[str, float]) -> list[Evidence]:
     """Rank the lines of `chunks`. `scores` are their fused scores by id, 0 to 1."""
-    found: list[tuple[float, int, int, Evidence, frozenset[str]]] = []
+    ranked: list[tuple[float, int, int, frozenset[str]]] = []
     for rank, chunk in enumerate(chunks[:MAX_CHUNKS]):
         analysed = [frozenset(terms(line.text)) for line in chunk.lines]
         overlaps = [query.overlap(each) for each in analysed]
         for n, line in enumerate(chunk.lines):
-            text = quoted(line.text, query.idf)
-            if len(text) < MIN_LINE_chars:
+            if len(line.text) < MIN_LINE_chars:
                 continue
             beside = max([overlaps[m] for m in (n - 1, n + 1) if 0 <= m < len(overlaps)], default=0.0)
             score = ROLE_WEIGHT.get(line.role, 0.5) * (
                 overlaps[n] + NEIGHBOUR_SHARE * beside + CHUNK_SHARE * scores.get(chunk.id, 0.0)
             )
-            found.append((-score, rank, n, Evidence(chunk, line, score, text), analysed[n]))
-    found.sort(key=lambda item: item[:3])
-    return _newest_first(_told_once([(evidence, its_terms) for *_, evidence, its_terms in found]))
+            ranked.append((-score, rank, n, analysed[n]))
+    ranked.sort(key=lambda item: item[:3])
+    found = []
+    for score, rank, n, its_terms in ranked[:MAX_LINES]:
+        line = chunks[rank].lines[n]
+        found.append((Evidence(chunks[rank], line, -score, quoted(line.text, query.idf)), its_terms))
+    return _newest_first(_told_once(found))
 
 
 def _told_once(found: Sequence[tuple[Evidence, frozenset[str]]]) -> list[tuple[Evidence, frozenset[str]]]:
