@@ -25,7 +25,7 @@ def main() -> int:
     arguments = parser.parse_args()
     try:
         home = home_of(os.environ).ensure()
-        handlers = [
+        handlers: list[logging.Handler] = [
             RotatingFileHandler(home.logs / "ingest.log", maxBytes=1_000_000, backupCount=3, encoding="utf-8"),
             logging.StreamHandler(sys.stderr),
         ]

@@ -6,13 +6,12 @@ files are read does not matter: of two threads that share messages, the one whos
 original, and one that holds nothing but shared messages is the stem the other grew from.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-
-from lmm_mcp.store.ledger import Ledger
 
 from lmm_mcp.domain.event import Event, Thread
 from lmm_mcp.store.archive import Archive
+from lmm_mcp.store.ledger import Ledger
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +42,7 @@ def settle(thread: Thread, events: Sequence[Event], archive: Archive, ledger: Le
         their_unshared = _first_ms(event for event in theirs if event.id not in shared)
         if _is_original(thread, other, mine_unshared, their_unshared):
             ledger.release(thread.agent, sorted(shared))
-            archive.rewrite(thread.agent, owner, lambda event, taken=frozenset(shared): event.id not in taken)
+            archive.rewrite(thread.agent, owner, _not_in(frozenset(shared)))
             robbed.append(other)
         else:
             given_up |= shared
@@ -62,6 +61,10 @@ def _is_original(mine: Thread, other: Thread, mine_unshared_ms: int | None, thei
     return (mine_unshared_ms, mine.thread_id) < (their_unshared_ms, other.thread_id)
 
 
-def _first_ms(events: object) -> int | None:
-    times = [event.at_ms for event in events if event.at_ms]  # type: ignore[attr-defined]
+def _not_in(taken: frozenset[str]) -> Callable[[Event], bool]:
+    return lambda event: event.id not in taken
+
+
+def _first_ms(events: Iterable[Event]) -> int | None:
+    times = [event.at_ms for event in events if event.at_ms]
     return min(times) if times else None

@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import orjson
-from lmm_mcp.store.ledger import Ledger, SourceState
 
 from ingest import ownership
 from ingest.chunking import CHUNKER_VERSION, chunk_thread
@@ -27,6 +26,7 @@ from lmm_mcp.redaction import REDACTION_VERSION
 from lmm_mcp.store import projects
 from lmm_mcp.store.archive import Archive
 from lmm_mcp.store.chunks import ChunkStore
+from lmm_mcp.store.ledger import Ledger, SourceState
 
 PREFIX_bytes = 4096
 """Hashed to tell whether a file that grew is still the same file."""
