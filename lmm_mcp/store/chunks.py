@@ -33,6 +33,7 @@ _FEW_ids = 500
 _UPKEEP_rows = 1_000
 """Rows that are not in the text index yet cost a search about 10 ms for each thousand."""
 _UPKEEP_commits = 64
+"""Each leaves a small file. Joining them rewrites the table, so a large one (by 500 rows each) bears one more."""
 
 _T = TypeVar("_T")
 
@@ -271,7 +272,9 @@ class ChunkStore:
 
     def upkeep_due(self) -> bool:
         """Whether enough was written through this object for `optimize` to pay off."""
-        return self._num_new_rows >= _UPKEEP_rows or self._num_commits >= _UPKEEP_commits
+        if self._num_new_rows >= _UPKEEP_rows:
+            return True
+        return self._num_commits >= _UPKEEP_commits + self._chunks.count_rows() // 500
 
     def optimize(self) -> None:
         """Bring new rows into the text index, join small files, drop versions older than ten minutes. Raises StoreError."""
