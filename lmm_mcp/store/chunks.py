@@ -274,7 +274,7 @@ class ChunkStore:
         """Whether enough was written through this object for `optimize` to pay off."""
         if self._num_new_rows >= _UPKEEP_rows:
             return True
-        return self._num_commits >= _UPKEEP_commits + self._chunks.count_rows() // 500
+        return self._num_commits >= _UPKEEP_commits + tables.count(self._chunks) // 500
 
     def optimize(self) -> None:
         """Bring new rows into the text index, join small files, drop versions older than ten minutes. Raises StoreError."""
