@@ -7,12 +7,14 @@ from pathlib import Path
 
 from filelock import FileLock
 
+NOTE_EVENT = "note:"
+"""The reader of notes names the event of a note by this and the note's own id."""
 NOTES_LOCK = ".lock"
 """In the folder of notes: held while a note is appended or the inbox is rewritten."""
 
 
 def drop_notes(folder: Path, buried: Callable[[Collection[str]], set[str]], match: str | None) -> int:
-    """Delete the notes whose `id` is buried, and those whose text holds `match`; how many that were.
+    """Delete the notes whose event is buried, and those whose text holds `match`; how many that were.
 
     A line that cannot be read is judged by its bytes alone.
     """
@@ -26,11 +28,11 @@ def drop_notes(folder: Path, buried: Callable[[Collection[str]], set[str]], matc
         for path in sorted(folder.glob("*.jsonl")):
             notes = path.read_bytes().splitlines(keepends=True)
             found = [_note(line) for line in notes]
-            gone = buried([note_id for note_id, _ in found if note_id])
+            gone = buried([event_id for event_id, _ in found if event_id])
             kept = [
                 line
-                for line, (note_id, text) in zip(notes, found, strict=True)
-                if note_id not in gone and not (wanted and wanted in text.casefold())
+                for line, (event_id, text) in zip(notes, found, strict=True)
+                if event_id not in gone and not (wanted and wanted in text.casefold())
             ]
             num_dropped += len(notes) - len(kept)
             if len(kept) < len(notes):
@@ -59,10 +61,11 @@ def _holds(line: bytes, needles: Sequence[str]) -> bool:
 
 
 def _note(line: bytes) -> tuple[str, str]:
+    """The id of the event that a note becomes, and all its text."""
     text = line.decode("utf-8", "replace")
     try:
         note = json.loads(text)
-        return str(note["id"]), "\n".join(value for value in note.values() if isinstance(value, str))
+        return f"{NOTE_EVENT}{note['id']}", "\n".join(value for value in note.values() if isinstance(value, str))
     except (ValueError, KeyError, TypeError):
         return "", text
 

@@ -266,7 +266,7 @@ def test_notes_are_forgotten_by_id_and_by_text_also_before_they_were_read(house:
     inbox = house.home / "notes" / "2026-11.jsonl"
     lines = [{"id": "n1", "text": "apple"}, {"id": "n2", "text": "pear"}, {"id": "n3", "text": f"so {needle}"}]
     inbox.write_text("".join(json.dumps(line) + "\n" for line in lines) + f"broken {needle}", encoding="utf-8")
-    house.hear(session("notes-1", agent="notes"), [said("n1", "apple"), said("n2", "pear")])
+    house.hear(session("notes-1", agent="notes"), [said("note:n1", "apple"), said("note:n2", "pear")])
     house.forget(match=needle)
     assert [json.loads(line)["id"] for line in inbox.read_text(encoding="utf-8").splitlines()] == ["n1", "n2"]
     house.forget(match="apple")
@@ -302,7 +302,7 @@ def test_a_forgetting_that_dies_is_completed_later(
 ) -> None:
     house.hear(session("s1", title=needle), [said("a", needle)])
     house.hear(session("s2", title=needle), [said("b", f"x {needle}"), said("c", "pear")])
-    house.hear(session("n", agent="notes"), [said("n1", needle)])
+    house.hear(session("n", agent="notes"), [said("note:n1", needle)])
     (house.home / "notes" / "x.jsonl").write_text(json.dumps({"id": "n1", "text": needle}) + "\n", encoding="utf-8")
     (house.home / "logs" / "x.log").write_text(f"warn {needle}\nfine\n", encoding="utf-8")
 
