@@ -31,8 +31,6 @@ STOP_GRACE_s = 10.0
 """How long a child may take to finish the file it is in before it is killed (it is resumable at any point)."""
 STDERR_LOG = "ingest-stderr.log"
 """What the last ingest process wrote to standard error: why it could not start, above all."""
-_LEFT_BEHIND: list["subprocess.Popen[bytes]"] = []
-"""Held so that Python does not complain of children that were meant to go on."""
 _count = itertools.count()
 
 
@@ -109,6 +107,11 @@ class IngestChild:
             with suppress(OSError):
                 self._process.stdin.close()
 
+    def leave_behind(self) -> None:
+        """Never ask for it again: it goes on without us."""
+        if self.poll() is None:
+            self._process.returncode = 0  # else Python complains that nobody waited for it
+
     def stop(self, grace_s: float = STOP_GRACE_s) -> int:
         """Ask it to leave, wait, and end it where it does not; its exit code."""
         self.let_go()
@@ -162,8 +165,6 @@ def start_ingest(
     if idle_priority and os.name == "posix":
         with suppress(OSError):  # it has ended already, or this system forbids it: priority is a courtesy
             os.setpriority(os.PRIO_PROCESS, process.pid, IDLE_NICENESS)
-    if outlive_us:
-        _LEFT_BEHIND.append(process)
     return IngestChild(process)
 
 

@@ -95,7 +95,9 @@ def remember(
     note_id, key = desk.remember(sys.stdin.read() if text == "-" else text, project=project)
     reading = children.progress(desk.home)
     if reading is None or not reading.is_running:  # a running one looks for notes by itself
-        children.start_ingest(desk.home, os.environ, stay=False, paths=[desk.home.notes]).wait(_READ_WITHIN_s)
+        child = children.start_ingest(desk.home, os.environ, stay=False, paths=[desk.home.notes], idle_priority=False)
+        child.wait(_READ_WITHIN_s)
+        child.stop()
     if as_json:
         terminal.say_json({"id": note_id, "project": key})
     else:

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
 PANEL = "Keep"
 _NUM_SESSIONS_shown = 12
-_CUT_WITHIN_s = 30.0
 _projects = typer.Typer(no_args_is_help=False, rich_markup_mode="rich")
 
 
@@ -111,7 +110,9 @@ def merge(
     if reading is not None and reading.is_running:
         children.hand_over(desk.home, [])
     else:
-        children.start_ingest(desk.home, os.environ, stay=False).wait()
+        child = children.start_ingest(desk.home, os.environ, stay=False, idle_priority=False)
+        following.follow(desk.home, child, is_enough=following.is_embedded)
+        child.stop()
     terminal.say(f"{key} means {target} from now on")
 
 
@@ -211,7 +212,7 @@ def _read_again(desk: Desk, threads: Sequence[tuple[str, str]]) -> None:
     if reading is None or not reading.is_running:
         child = children.start_ingest(desk.home, os.environ, stay=False, idle_priority=False)
         following.follow(desk.home, child, is_enough=following.is_imported)
-        child.wait(_CUT_WITHIN_s)
+        child.stop()
 
 
 def _key(desk: Desk, name: str) -> str:

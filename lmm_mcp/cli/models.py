@@ -88,4 +88,5 @@ def rebuild() -> None:
         return
     child = children.start_ingest(desk.home, os.environ, stay=False, idle_priority=False)
     said = following.follow(desk.home, child, is_enough=following.is_embedded)
+    child.stop()
     terminal.say(f"embedded {said.embedded:,} passages with {model.name}")

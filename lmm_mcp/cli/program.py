@@ -30,15 +30,19 @@ _UsageError: type[Exception] = typer.BadParameter.__bases__[0]
 _CommandError: type[Exception] = _UsageError.__bases__[0]
 
 
-@app.callback()
-def _options(
-    show_version: Annotated[
-        bool, typer.Option("--version", help="Print the version and leave.", is_eager=True)
-    ] = False,
-) -> None:
-    if show_version:
+def _tell_version(is_asked: bool) -> None:
+    if is_asked:
         typer.echo(version() or "unknown")
         raise typer.Exit
+
+
+@app.callback()
+def _options(
+    _: Annotated[
+        bool, typer.Option("--version", callback=_tell_version, is_eager=True, help="Print the version and leave.")
+    ] = False,
+) -> None:
+    """Options that stand before the command."""
 
 
 @app.command("mcp", rich_help_panel=reading.PANEL)
@@ -71,8 +75,9 @@ def run(arguments: Sequence[str]) -> int:
         return _complain(problem.format_message(), 1)  # type: ignore[attr-defined]
     except (typer.Abort, KeyboardInterrupt):
         return _complain("interrupted; what was done is kept.", INTERRUPTED)
-    except BrokenPipeError:
-        # Whoever read our output has seen enough. Python would complain once more when it closes standard output.
+    except SystemExit:  # click's way out where whoever read our output has seen enough and left
+        return 0
+    except BrokenPipeError:  # the same, found out by our own flush; Python would complain once more at the end
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as problem:

@@ -58,8 +58,7 @@ def import_(
         raise BadInput("reading is paused. `lmm resume` first.")
     child = children.start_ingest(home, os.environ, stay=False, paths=paths or (), idle_priority=False)
     said = following.follow(home, child, is_enough=following.is_imported if words_only else following.is_embedded)
-    if words_only:
-        child.stop()
+    child.stop()  # where it is done it has gone by itself
     if as_json:
         terminal.say_json(
             {"files": said.files_done, "bytes": said.bytes_done, "passages": said.chunks, "unreadable": said.unreadable}
@@ -114,7 +113,7 @@ def read_samples(home: Home) -> Home:
         home.models.symlink_to(terminal.home().models, target_is_directory=True)
     child = children.start_ingest(home, samples.environment(os.environ, home.root), stay=False, idle_priority=False)
     following.follow(home, child, is_enough=following.is_embedded)
-    child.wait(10)
+    child.stop()
     return home
 
 

@@ -100,6 +100,7 @@ def _read(home: Home, wait_s: float) -> Progress:
     except KeyboardInterrupt:
         child.stop(grace_s=0.5)
         raise
+    child.leave_behind()
     return said
 
 

@@ -82,7 +82,8 @@ class Desk:
         notes = (*found.notes, *self._notes(asker))
         if isinstance(found, NothingFound):
             # Who sees only the text should learn why nothing came, as far as the budget goes; a brief needs no such word.
-            told = " ".join([found.text, *(f"Note: {note}." for note in notes)])
+            first = found.text if asker.has_history else "Nothing relevant is remembered."
+            told = " ".join([first, *(f"Note: {note}." for note in notes)])
             found = replace(found, text=told if num_tokens(told) <= budget else found.text)
         return replace(found, notes=notes)
 

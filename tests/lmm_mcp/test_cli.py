@@ -1,0 +1,325 @@
+"""The commands as people and scripts use them, over a real memory."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import typer
+
+from lmm_mcp import children, config
+from lmm_mcp.cli import program
+from lmm_mcp.domain.fence import FENCE_OPEN
+from lmm_mcp.paths import Home
+
+HARBOUR = "/home/mira/harbour"
+PORT_QUESTION = "which port does the development database use?"
+
+
+class Shell:
+    """Runs commands in this process, as one user."""
+
+    def __init__(self, env: dict[str, str], monkeypatch, capsys) -> None:
+        for name in ("HOME", "USERPROFILE", "LMM_HOME", "CLAUDE_CONFIG_DIR", "CODEX_HOME"):
+            monkeypatch.setenv(name, env[name])
+        self.home = Home(Path(env["LMM_HOME"]))
+        self._capsys = capsys
+
+    def run(self, *arguments: str, expect: int = 0) -> str:
+        """Standard output of a command that ends with the code expected."""
+        return self.both(*arguments, expect=expect)[0]
+
+    def both(self, *arguments: str, expect: int = 0) -> tuple[str, str]:
+        self._capsys.readouterr()
+        code = program.run(arguments)
+        told = self._capsys.readouterr()
+        assert code == expect, told.err + told.out
+        return told.out, told.err
+
+
+@pytest.fixture
+def reader(harbour_env, monkeypatch, capsys) -> Shell:
+    """A user who only reads the shared memory."""
+    return Shell(harbour_env, monkeypatch, capsys)
+
+
+@pytest.fixture
+def owner(own_env, monkeypatch, capsys) -> Shell:
+    """A user with a memory of their own."""
+    return Shell(own_env, monkeypatch, capsys)
+
+
+@pytest.fixture
+def newcomer(tmp_path, monkeypatch, capsys) -> Shell:
+    """A user without sessions and without a memory."""
+    names = {"CLAUDE_CONFIG_DIR": ".claude", "CODEX_HOME": ".codex", "LMM_HOME": "lmm"}
+    env = {name: str(tmp_path / folder) for name, folder in names.items()}
+    return Shell({**env, "HOME": str(tmp_path), "USERPROFILE": str(tmp_path)}, monkeypatch, capsys)
+
+
+# Ask
+
+
+def test_recall_prints_the_brief_with_its_fence_where_no_person_looks(reader):
+    told = reader.run("recall", PORT_QUESTION, "--project", "*")
+    assert told.startswith(FENCE_OPEN)
+    assert "5433" in told
+    assert "\x1b[" not in told
+
+
+def test_recall_as_json_is_json_alone_in_the_shape_of_the_tool(reader):
+    found = json.loads(reader.run("recall", PORT_QUESTION, "-p", "harbour", "--budget", "200", "--json"))
+    assert list(found) == ["status", "text", "sessions", "citations", "notes"]
+    assert found["status"] == "found"
+    assert len(found["text"]) <= 200 * 4
+
+
+def test_the_id_in_a_brief_leads_to_the_whole_passage(reader):
+    found = json.loads(reader.run("recall", PORT_QUESTION, "-p", "*", "--json"))
+    chunk_id = found["citations"][0]["id"]
+    assert chunk_id in found["text"]
+    assert chunk_id in reader.run("show", chunk_id)
+    (passage,) = json.loads(reader.run("show", chunk_id, "--json", "--before", "1"))
+    assert passage["thread"]["session_id"] == found["citations"][0]["session"]
+
+
+def test_a_note_can_be_recalled_right_after_it_was_left(owner):
+    told = json.loads(owner.run("remember", "Berth 44 belongs to the harbour master.", "-p", "harbour", "--json"))
+    assert told["project"] == HARBOUR
+    assert "harbour master" in owner.run("recall", "who has berth 44?", "-p", "harbour")
+
+
+# Read
+
+
+def test_import_reads_once_and_says_so(newcomer, harbour_env):
+    sessions = Path(harbour_env["CLAUDE_CONFIG_DIR"])
+    first = newcomer.run("import", str(sessions), "--words-only")
+    assert re.match(r"read 4 files \(\d", first)
+    again = json.loads(newcomer.run("import", str(sessions), "--json"))
+    assert again["files"] == 0
+
+
+def test_import_of_what_is_not_there_is_refused(newcomer):
+    _, complaint = newcomer.both("import", "/no/such/folder", expect=1)
+    assert complaint.startswith("lmm: /no/such/folder does not exist")
+
+
+def test_nothing_is_read_while_reading_is_paused(owner):
+    owner.run("pause")
+    _, complaint = owner.both("import", expect=1)
+    assert "lmm resume" in complaint
+    assert "paused" in owner.run("status")
+    owner.run("resume")
+    owner.run("import", "--words-only")
+
+
+def test_the_demo_answers_its_three_questions_and_leaves_nothing_behind(newcomer):
+    answers = json.loads(newcomer.run("demo", "--json"))
+    texts = [answer["text"] for answer in answers]
+    assert [answer["status"] for answer in answers] == ["found"] * 3
+    assert "5433" in texts[0]
+    assert "test_cart" in texts[1]
+    assert "anonymous_cart" in texts[2]
+    assert not newcomer.home.store.exists()
+
+
+def test_start_asks_about_the_newest_session_and_shows_how_to_connect(owner):
+    told = owner.run("start")
+    assert "> how often does the lamp turn?" in told
+    assert "ZEBRAFISH" in told
+    assert f"claude mcp add --scope user lmm -e LMM_HOME={owner.home.root} -- " in told
+    assert "codex mcp add lmm" in told
+
+
+def test_start_asks_what_it_is_told_to(owner):
+    told = owner.run("start", "--question", PORT_QUESTION)
+    assert f"> {PORT_QUESTION}" in told
+    assert "5433" in told
+
+
+def test_start_without_sessions_shows_invented_ones(newcomer):
+    told = newcomer.run("start")
+    assert "invented" in told
+    assert "5433" in told
+    assert "nothing has been imported" in newcomer.run("status")
+
+
+# Keep
+
+
+def test_status_counts_what_is_remembered(reader):
+    now = json.loads(reader.run("status", "--json"))
+    assert now["num_sessions"] == 5
+    assert now["num_chunks"] == sum(now["by_agent"].values()) == sum(now["by_project"].values())
+    assert now["is_reading"] is False
+    assert "remembered: 5 sessions" in reader.run("status")
+
+
+def test_forgetting_shows_first_and_then_leaves_no_byte(owner):
+    needle = "ZEBRAFISH"
+    question = ("recall", "keeper code of the lighthouse", "-p", "*")
+    assert needle in owner.run(*question)
+    told = owner.run("forget", "--match", needle.lower())
+    assert "1 messages in 1 sessions would be forgotten" in told
+    assert needle in owner.run(*question)
+
+    owner.run("forget", "--match", needle.lower(), "--yes")
+    assert needle not in owner.run(*question)
+    owner.run("import")  # the agent's own file still holds it
+    assert needle not in owner.run(*question)
+    assert "how often does the lamp turn" in owner.run("recall", "how often does the lamp turn?", "-p", "*")
+    files = [path for path in owner.home.root.rglob("*") if path.is_file()]
+    assert not [path for path in files if needle.encode() in path.read_bytes()]
+
+
+def test_a_forgotten_project_is_gone(owner):
+    owner.run("forget", "--project", "lighthouse", "--yes")
+    assert list(json.loads(owner.run("projects", "--json"))["projects"]) == [HARBOUR]
+    assert "nothing of that kind" in owner.run("forget", "--match", "lighthouse")
+
+
+def test_forgetting_everything_by_mistake_is_refused(owner):
+    _, complaint = owner.both("forget", "--yes", expect=1)
+    assert "say what to forget" in complaint
+
+
+def test_merged_projects_answer_as_one(owner):
+    owner.run("projects", "merge", "lighthouse", "harbour")
+    assert list(json.loads(owner.run("projects", "--json"))["projects"]) == [HARBOUR]
+    assert "ZEBRAFISH" in owner.run("recall", "keeper code of the lighthouse", "-p", "harbour")
+    _, complaint = owner.both("projects", "merge", "harbour", "lighthouse", expect=1)
+    assert complaint.startswith("lmm: ")
+
+
+# Set up
+
+
+def test_settings_are_shown_with_where_they_come_from(newcomer, monkeypatch):
+    newcomer.run("config", "set", "recall.budget_tokens", "800")
+    monkeypatch.setenv("LMM_EMBEDDER_NUM_THREADS", "2")
+    found = {one["name"]: one for one in json.loads(newcomer.run("config", "--json"))}
+    assert list(found) == list(config.names())
+    assert found["recall.budget_tokens"]["value"] == 800
+    assert found["recall.budget_tokens"]["source"] == str(newcomer.home.config)
+    assert found["embedder.num_threads"]["source"] == "LMM_EMBEDDER_NUM_THREADS"
+    assert found["sessions.codex"]["source"] == "default"
+
+
+def test_setting_one_keeps_the_rest_of_the_file_and_its_comments(newcomer):
+    newcomer.home.ensure()
+    newcomer.home.config.write_text("# mine\n[recall]\nbudget_tokens = 900  # why\n", encoding="utf-8")
+    newcomer.run("config", "set", "sessions.exclude_paths", "~/secret", "~/clients/*")
+    text = newcomer.home.config.read_text(encoding="utf-8")
+    assert "# mine" in text
+    assert "900  # why" in text
+    assert config.load(newcomer.home.config, {}).sessions.exclude_paths == ("~/secret", "~/clients/*")
+    newcomer.run("config", "set", "sessions.exclude_paths")
+    assert config.load(newcomer.home.config, {}).sessions.exclude_paths == ()
+
+
+@pytest.mark.parametrize("wrong", [("recall.budget_tokens", "3"), ("recall.budget_tokens", "x"), ("no.such", "1")])
+def test_a_wrong_setting_is_refused_and_nothing_changes(newcomer, wrong):
+    _, complaint = newcomer.both("config", "set", *wrong, expect=1)
+    assert complaint.startswith("lmm: ")
+    assert not newcomer.home.config.exists()
+
+
+def test_vectors_are_not_thrown_away_where_no_model_could_make_new_ones(owner):
+    assert json.loads(owner.run("embedder", "show", "--json"))["is_there"] is False
+    _, complaint = owner.both("embedder", "rebuild", expect=1)
+    assert "nothing was thrown away" in complaint
+
+
+def test_a_suite_of_questions_is_answered_into_a_file(reader, tmp_path):
+    suite, results = tmp_path / "suite.jsonl", tmp_path / "results.jsonl"
+    asked = {"id": "q1", "question": PORT_QUESTION, "project": HARBOUR, "asked_at": "2026-04-01T00:00:00Z"}
+    early = {"id": "q2", "question": PORT_QUESTION, "project": HARBOUR, "asked_at": "2026-01-01T00:00:00Z"}
+    suite.write_text(json.dumps(asked) + "\n" + json.dumps(early) + "\n", encoding="utf-8")
+    reader.run("bench", "questions", str(suite), "--results", str(results))
+    first, second = [json.loads(line) for line in results.read_text(encoding="utf-8").splitlines()]
+    assert "5433" in first["text"]
+    assert first["sessions"]
+    assert second["abstained"] is True
+
+
+# When it cannot go on
+
+
+@pytest.mark.parametrize(
+    "arguments", [("recall",), ("recall", "x", "--nonsense"), ("nonsense",), ("show", "x", "--before", "x")]
+)
+def test_what_was_not_said_right_ends_with_two_and_points_to_the_help(reader, arguments):
+    out, complaint = reader.both(*arguments, expect=2)
+    assert complaint.startswith("lmm: ")
+    assert "--help" in complaint
+    assert out == ""
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("recall", " "), ("recall", "x", "--since", "soon"), ("recall", "x", "-p", "harbor"), ("show", "c1")],
+)
+def test_what_cannot_be_done_is_said_in_one_line(reader, arguments):
+    out, complaint = reader.both(*arguments, expect=1)
+    assert complaint.startswith("lmm: ")
+    assert len(complaint.splitlines()) == 1
+    assert out == ""
+
+
+def commands(group, prefix: tuple[str, ...] = ()):
+    for name, command in group.commands.items():
+        yield (*prefix, name)
+        if hasattr(command, "commands"):
+            yield from commands(command, (*prefix, name))
+
+
+@pytest.mark.parametrize("command", list(commands(typer.main.get_command(program.app))), ids=" ".join)
+def test_every_command_explains_itself(newcomer, command):
+    told = newcomer.run(*command, "--help")
+    assert f"Usage: lmm {' '.join(command)}" in told
+    assert not newcomer.home.root.exists()
+
+
+def run_alone(env: dict[str, str], *arguments: str, **more) -> "subprocess.CompletedProcess[str]":
+    command = [sys.executable, "-m", "lmm_mcp", *arguments]
+    return subprocess.run(command, env=env, capture_output=True, text=True, encoding="utf-8", timeout=60, **more)
+
+
+def test_a_reader_that_leaves_early_causes_no_complaint(harbour_env):
+    read_end, write_end = os.pipe()
+    os.close(read_end)
+    command = [sys.executable, "-m", "lmm_mcp", "status"]
+    done = subprocess.run(command, env=harbour_env, stdout=write_end, stderr=subprocess.PIPE, timeout=60)
+    os.close(write_end)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals of a terminal")
+def test_an_interrupted_import_ends_at_once_and_its_child_too(own_env):
+    env = {**own_env, "LMM_HOME": own_env["LMM_HOME"] + "-new"}
+    home = Home(Path(env["LMM_HOME"])).ensure()
+    command = [sys.executable, "-m", "lmm_mcp", "import"]
+    with subprocess.Popen(command, env=env, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL) as process:
+        while (said := children.progress(home)) is None:
+            assert process.poll() is None
+        process.send_signal(signal.SIGINT)
+        _, complaint = process.communicate(timeout=30)
+    assert process.returncode in (0, 130)  # 0: it was done before the signal came
+    assert b"Traceback" not in complaint
+    deadline = children.STOP_GRACE_s
+    child = said.pid
+    for _ in range(int(deadline * 1000)):
+        if not children.Progress(pid=child).is_running:
+            break
+        os.sched_yield()
+    assert run_alone(env, "status").returncode == 0
+
+
+def test_the_version_is_told_without_a_memory(newcomer):
+    assert newcomer.run("--version").strip()
+    assert not newcomer.home.root.exists()

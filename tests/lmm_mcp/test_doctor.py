@@ -1,0 +1,126 @@
+"""What `lmm doctor` finds in healthy and in broken memories."""
+
+import os
+import shutil
+import time
+from pathlib import Path
+
+import pytest
+
+from lmm_mcp import doctor, samples
+from lmm_mcp.config import Embedder
+from lmm_mcp.doctor import Finding
+from lmm_mcp.paths import Home
+from lmm_mcp.store.ledger import Ledger
+
+
+def levels(findings: list[Finding]) -> set[str]:
+    return {finding.level for finding in findings}
+
+
+def about(findings: list[Finding], word: str) -> Finding:
+    (found,) = [finding for finding in findings if word in finding.what]
+    return found
+
+
+@pytest.fixture
+def home(own_env) -> Home:
+    return Home(Path(own_env["LMM_HOME"]))
+
+
+def test_a_healthy_memory_has_nothing_bad(harbour_env):
+    findings = doctor.examine(harbour_env)
+    assert "bad" not in levels(findings), findings
+    assert about(findings, "ledger:").what == "ledger: 5 session files read so far"
+    assert "sample could be read" in about(findings, "archive:").what
+    assert "Claude Code: " in about(findings, "sessions found").what
+
+
+def test_every_finding_that_is_not_ok_in_a_new_installation_has_a_next_step(tmp_path):
+    findings = doctor.examine({"HOME": str(tmp_path), "LMM_HOME": str(tmp_path / "lmm")})
+    assert "bad" not in levels(findings), findings
+    assert [finding for finding in findings if finding.level == "warn"]
+    assert all(finding.next_step for finding in findings if finding.level == "warn")
+    assert not (tmp_path / "lmm").exists()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="rights as POSIX knows them")
+def test_a_memory_that_others_could_read_is_made_private_again(own_env, home):
+    home.root.chmod(0o755)
+    assert "(mode 700)" in about(doctor.examine(own_env), "memory home").what
+
+
+def test_broken_settings_are_bad(own_env, home):
+    home.config.write_text("recall = [", encoding="utf-8")
+    finding = next(finding for finding in doctor.examine(own_env) if finding.level == "bad")
+    assert "config.toml" in finding.what
+
+
+def test_a_damaged_archive_is_bad_and_named(own_env, home):
+    damaged = next(home.archive.glob("*/*.zst"))
+    content = bytearray(damaged.read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    damaged.write_bytes(content)
+    assert any(damaged.name in finding.what for finding in doctor.examine(own_env) if finding.level == "bad")
+
+
+def test_a_store_of_a_newer_version_is_bad_and_says_to_upgrade(own_env, home):
+    record = home.store / "store.json"
+    written = record.read_text(encoding="utf-8")
+    record.write_text(written.replace('"schema_version": 1', '"schema_version": 99'), encoding="utf-8")
+    assert any("Upgrade" in finding.what for finding in doctor.examine(own_env) if finding.level == "bad")
+
+
+def test_what_could_not_be_read_is_counted_by_agent_and_shown_with_its_line(own_env, home):
+    ledger = Ledger.open(home.ledger)
+    path = ledger.sources()[0].path
+    for line in range(1, 13):
+        ledger.record_unreadable(path, line, "not JSON")
+    ledger.close()
+    findings = doctor.examine(own_env)
+    assert "12 records could not be understood" in about(findings, "could not be understood").what
+    assert len([finding for finding in findings if finding.what.startswith(f"{path}:")]) == doctor.NUM_UNREADABLE_shown
+    assert about(findings, f"{path}:1:").what.endswith("not JSON")
+
+
+def test_passages_without_vectors_are_told_once_there_is_a_model(own_env, home, minilm_home):
+    shutil.copytree(minilm_home.models, home.models)
+    assert Embedder().name in about(doctor.examine(own_env), "dimensions").what
+    finding = about(doctor.examine(own_env), "no vector yet")
+    assert (finding.level, "lmm import" in finding.next_step) == ("warn", True)
+
+
+def test_a_request_that_nobody_answers_is_told(own_env, home):
+    request = home.handover / "1-1.json"
+    request.write_text('{"paths": []}', encoding="utf-8")
+    long_ago = time.time() - 2 * doctor.STALE_REQUEST_s
+    os.utime(request, (long_ago, long_ago))
+    assert about(doctor.examine(own_env), "requests to read").next_step == "`lmm import`"
+
+
+def test_a_check_that_fails_itself_is_a_finding_too(harbour_env, monkeypatch):
+    def broken_check(_):
+        raise ZeroDivisionError("by zero")
+        yield
+
+    monkeypatch.setattr(doctor, "CHECKS", (broken_check, doctor.python_version))
+    first, second = doctor.examine(harbour_env)
+    assert (first.level, second.level) == ("bad", "ok")
+    assert "broken check failed: ZeroDivisionError: by zero" in first.what
+
+
+def test_a_package_of_the_same_name_from_elsewhere_is_bad(harbour_env, tmp_path, monkeypatch):
+    (tmp_path / "trainer").mkdir()
+    (tmp_path / "trainer" / "__init__.py").write_text("", encoding="utf-8")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(__import__("sys").modules, "trainer", raising=False)
+    findings = list(doctor.neighbours(doctor.Patient(Home(tmp_path), harbour_env)))
+    assert "`trainer` comes from" in about(findings, "trainer").what
+    assert levels(findings) == {"bad"}
+
+
+def test_agents_are_found_where_their_own_variables_say(tmp_path):
+    env = samples.environment({"HOME": str(tmp_path)}, tmp_path / "lmm")
+    (finding,) = doctor.agents(doctor.Patient(Home(tmp_path / "lmm"), env))
+    assert str(samples.FOLDER / "claude" / "projects") in finding.what
+    assert str(samples.FOLDER / "codex" / "sessions") in finding.what
