@@ -1,5 +1,5 @@
 """Secrets are cut before anything is kept. Text in, the same text with marks in place of secrets out; no input or output."""
 
-from lmm_mcp.redaction.cut import REDACTION_VERSION, count, hits, redact
+from lmm_mcp.redaction.cut import REDACTION_VERSION, RULE_IDS, count, hits, redact
 
-__all__ = ["REDACTION_VERSION", "count", "hits", "redact"]
+__all__ = ["REDACTION_VERSION", "RULE_IDS", "count", "hits", "redact"]

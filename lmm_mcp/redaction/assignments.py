@@ -6,7 +6,7 @@ with digits. So `password: str`, `token = get_token()` and `max_tokens: 4096` st
 """
 
 import re
-from typing import Literal
+from typing import Literal, get_args
 
 from lmm_mcp.redaction.tokens import Span
 from lmm_mcp.redaction.values import is_placeholder, is_random, is_reference, is_uuid, mixes
@@ -15,6 +15,7 @@ _STEMS = ("pass", "pwd", "secret", "token", "key")
 """Searched in the lower-cased text; everything else happens only around a hit."""
 
 _Kind = Literal["password", "secret", "token", "key"]
+RULE_IDS = frozenset(f"assigned-{kind}" for kind in get_args(_Kind))
 
 _PASSWORDS = frozenset({"password", "passwd", "passphrase", "pwd", "passwort", "dbpass", "userpass", "sshpass", "pass"})
 _KINDS: dict[str, _Kind] = {
@@ -73,7 +74,7 @@ _BEFORE_BLANK = re.compile(r"\blogin\s+\S{1,64}\s+\Z|\bENV\s\Z")
 """`.netrc` and Dockerfiles put a blank between name and value."""
 
 
-def assignments(text: str, folded: str) -> list[Span]:
+def find(text: str, folded: str) -> list[Span]:
     """Find the values given to names of secrets in `text`; `folded` is the same in lower case, position by position."""
     spans = []
     for stem in _STEMS:

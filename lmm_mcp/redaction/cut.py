@@ -1,22 +1,26 @@
 """Cut secrets out of a text: find every span, merge what overlaps, put a mark in its place.
 
-Cutting is repeated until nothing more is found, so that redacting twice is redacting once. It ends because every round
-takes away characters that are not part of a mark and marks are never looked into.
+Cutting is repeated until nothing more is found, so that redacting twice is redacting once: a cut can lay bare the start or
+the end of another secret. Marks are never looked into.
 """
 
 import re
 from collections import Counter
 from collections.abc import Iterator
 
-from lmm_mcp.redaction.assignments import assignments
-from lmm_mcp.redaction.headers import headers
-from lmm_mcp.redaction.tokens import Span, tokens
+from lmm_mcp.redaction import assignments, headers, tokens
+from lmm_mcp.redaction.tokens import Span
 
 REDACTION_VERSION = 1
 """Raise it when what is cut changes: archives written before may hold what would be cut today."""
 
-_SHORTEST_chars = 10
-"""Nothing shorter can be a name with its secret, or a token."""
+RULE_IDS = tokens.RULE_IDS | headers.RULE_IDS | assignments.RULE_IDS | {"private"}
+"""Every name a mark can bear."""
+
+_SHORTEST_chars = 9
+"""Nothing shorter can be a name with its secret, a token, or an opened private block."""
+_MAX_ROUNDS = 12
+"""Two or three are common. A text made to need one for each of its secrets must not cost the square of its length."""
 _MARK = "[REDACTED:"
 _MARKS = re.compile(r"\[REDACTED:[a-z0-9-]{1,40}\]")
 _NAMING = re.compile(r"[ =:>：]")
@@ -32,10 +36,8 @@ def redact(text: str) -> str:
     >>> redact("the rest <private>is nobody's</private> business")
     'the rest [REDACTED:private] business'
     """
-    if len(text) < _SHORTEST_chars:
-        return text
-    while spans := _find(text):
-        text = _cut(text, spans)
+    for *_, after in _rounds(text):
+        text = after
     return text
 
 
@@ -46,9 +48,19 @@ def count(text: str) -> Counter[str]:
 
 def hits(text: str) -> Iterator[tuple[str, str]]:
     """Every cut that `redact` makes, as rule id and the secret itself: for measuring, never for keeping."""
-    while spans := _find(text):
-        yield from ((rule_id, text[start:end]) for start, end, rule_id in spans)
-        text = _cut(text, spans)
+    for spans, before, _ in _rounds(text):
+        yield from ((rule_id, before[start:end]) for start, end, rule_id in spans)
+
+
+def _rounds(text: str) -> Iterator[tuple[list[Span], str, str]]:
+    """What is cut in each round, and the text before and after it."""
+    for _ in range(_MAX_ROUNDS):
+        spans = _find(text) if len(text) >= _SHORTEST_chars else []
+        if not spans:
+            return
+        after = _cut(text, spans)
+        yield spans, text, after
+        text = after
 
 
 def _find(text: str) -> list[Span]:
@@ -57,12 +69,12 @@ def _find(text: str) -> list[Span]:
 
 
 def _find_unmarked(text: str) -> list[Span]:
-    spans = tokens(text)
+    spans = tokens.find(text)
     if _NAMING.search(text):
         folded = _folded(text)
         if "<private" in folded and (blocks := list(_private(folded))):
             return blocks
-        spans += headers(text, folded) + assignments(text, folded)
+        spans += headers.find(text, folded) + assignments.find(text, folded)
     return _merged(spans) if spans else spans
 
 

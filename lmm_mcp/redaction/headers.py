@@ -10,7 +10,7 @@ from lmm_mcp.redaction.tokens import Gated, Span, gated
 from lmm_mcp.redaction.values import is_bearer, is_credential
 
 
-def headers(text: str, folded: str) -> list[Span]:
+def find(text: str, folded: str) -> list[Span]:
     """Find them in `text`; `folded` is the same text in lower case, position by position."""
     spans: list[Span] = []
     for rule in _GATED:
@@ -60,3 +60,4 @@ _GATED = (
     ),
 )
 _DISCORD = re.compile(r"(?<![\w.-])[MNO][\w-]{23,27}\.[\w-]{6}\.[\w-]{27,40}(?![\w-])", re.ASCII)
+RULE_IDS = frozenset(rule.id for rule in _GATED) | {"discord-token"}

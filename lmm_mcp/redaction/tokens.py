@@ -126,7 +126,7 @@ class Gated:
     """Asked last, with the secret as it is written."""
 
 
-_START = r"(?:(?<![\w-]{0})|(?<=\\[nrt]{0})|(?<=%[0-9a-fA-F]{{2}}{0}))"
+_START = r"(?:(?<![\w-]{0})|(?<=\\[nrt]{0})|(?<=%[0-9a-fA-F]{{2}}{0})|(?<=\x1b\[\dm{0})|(?<=\x1b\[\d\dm{0})|(?<=\x1b\[\d;\d\dm{0}))"
 _GATED = (
     # The look-behind stands after the literal so that the search can still jump from literal to literal.
     Gated("AKIA", "aws-key-id", re.compile(r"AKIA[A-Z2-7]{16}(?![A-Za-z0-9+/=])")),
@@ -135,11 +135,11 @@ _GATED = (
     Gated(
         "eyJ", "jwt", re.compile("eyJ" + _START.format("eyJ") + r"[\w-]{10,}+\.eyJ[\w-]{8,}+(?:\.[\w-]*+)?", re.ASCII)
     ),
-    Gated("SK", "twilio-key", re.compile(r"SK[0-9a-f]{32}(?!\w)")),
-    Gated("dapi", "databricks-token", re.compile(r"dapi[0-9a-f]{32}(?:-\d)?(?!\w)")),
+    Gated("SK", "twilio-key", re.compile(r"SK[0-9a-f]{32}(?!\w)", re.ASCII)),
+    Gated("dapi", "databricks-token", re.compile(r"dapi[0-9a-f]{32}(?:-\d)?(?!\w)", re.ASCII)),
     Gated(".atlasv1.", "terraform-token", re.compile(r"[A-Za-z0-9]{14}\.atlasv1\.[\w=-]{60,70}", re.ASCII)),
     Gated(":AA", "telegram-token", re.compile(r"(?<!\d)\d{8,10}:AA[\w-]{33}(?![\w-])", re.ASCII)),
-    Gated("Q~", "azure-secret", re.compile(r"(?<![\w~.-])[\w~.-]{3}\dQ~[\w~.-]{31,34}(?![\w~.-])", re.ASCII)),
+    Gated("Q~", "azure-secret", re.compile(r"[\w~.-]{3}\dQ~[\w~.-]{31,}", re.ASCII)),
     Gated("ATATT3", "atlassian-token", re.compile(r"ATATT3[\w=-]{60,}", re.ASCII)),
     Gated(
         "://",
@@ -158,18 +158,20 @@ _GATED = (
     ),
     Gated("sig=", "azure-signature", re.compile(r"(?<=[?&])sig=(?P<secret>[A-Za-z0-9%+/]{40,}(?:%3[Dd]|=)?)")),
 )
+RULE_IDS = frozenset(row[0] for row in _PREFIXED) | {rule.id for rule in _GATED} | {"private-key"}
+
 _PEM_HEAD = re.compile(r"-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----")
 _PEM_END = re.compile(r"-----END [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----")
 _PEM_LINES = re.compile(
     # Lines of base64 with what editors, diffs, quotes and nested JSON put between them; headers such as `DEK-Info: ...`.
     r"(?:(?:\\[nrt]|[^A-Za-z0-9+/=\\]|\\(?![nrt])){0,24}+(?:\d{1,5}[^A-Za-z0-9+/=]{1,4})?"
     r"(?:(?:Proc-Type|DEK-Info|Version|Comment|Hash|Charset): ?[^\n\\]{1,80}|[A-Za-z0-9+/]{16,}+={0,2}))+"
-    r"(?:(?:\\[nr]|\s){1,4}[A-Za-z0-9+/]{1,15}={0,2}(?=\s*\Z|\\|=))?"
+    r"(?:(?:\\[nr]|\s){1,4}[A-Za-z0-9+/]{1,15}(?:={1,2}|(?=\s*\Z|\\)))?"
 )
 _PEM_MAX_chars = 20_000
 
 
-def tokens(text: str) -> list[Span]:
+def find(text: str) -> list[Span]:
     """Find every token in `text`."""
     spans = list(_prefixed(text)) if _ANCHOR.search(text) else []
     for rule in _GATED:
