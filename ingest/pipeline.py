@@ -6,9 +6,10 @@ messages are compared with the archive, chunks are named by what they are made o
 """
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import orjson
 
@@ -22,7 +23,7 @@ from ingest.session import Cursor, ReadTo, SourceFile, Unreadable
 from ingest.turns import pair_turns
 from lmm_mcp.domain.chunk import Chunk
 from lmm_mcp.domain.event import Event, Thread
-from lmm_mcp.redaction import REDACTION_VERSION
+from lmm_mcp.redaction import REDACTION_VERSION, redact
 from lmm_mcp.store import projects
 from lmm_mcp.store.archive import Archive
 from lmm_mcp.store.chunks import ChunkStore
@@ -97,7 +98,7 @@ def harvest(source: SourceFile, rooms: Rooms) -> Harvest:
         reading = _read(source, cursor)
     except OSError as problem:
         complaint = Unreadable(str(source.path), 0, f"cannot be read: {problem.strerror or problem}")
-        unread = _state(source, cursor, "", stamp, ())
+        unread = _state(source, cursor, "", stamp, (), _clean(cursor.context, rooms.ledger))
         # The stamp is left empty: the file is tried again every time, until it can be read.
         return Harvest(
             source, dataclasses.replace(unread, reader_version=""), unreadable=(complaint,), from_start=False
@@ -105,13 +106,16 @@ def harvest(source: SourceFile, rooms: Rooms) -> Harvest:
     cuts: dict[str, Cut] = {}
     for thread_id, found in reading.threads.items():
         thread = redact_thread(found)
+        if rooms.ledger.is_text_buried(thread.title):
+            thread = dataclasses.replace(thread, title="")
         project = project_of(thread, rooms)
         if rooms.exclusion.excludes(thread.agent, thread.cwd, thread.remote or project):
             continue
         for cut in _take_in(thread, reading.events.get(thread_id, []), rooms):
             cuts[cut.thread.thread_id] = cut
     rooms.archive.flush()
-    state = _state(source, reading.cursor, _prefix(source.path), stamp, tuple(reading.threads))
+    context = _clean(reading.cursor.context, rooms.ledger)
+    state = _state(source, reading.cursor, _prefix(source.path), stamp, tuple(reading.threads), context)
     return Harvest(source, state, tuple(cuts.values()), tuple(reading.unreadable), from_start=cursor.offset == 0)
 
 
@@ -166,8 +170,12 @@ def _take_in(thread: Thread, events: Sequence[Event], rooms: Rooms) -> list[Cut]
     """Archive what is new of a thread; the thread cut anew, and those that lost messages to it."""
     last = {event.id: event for event in events}
     buried = rooms.ledger.buried(thread.agent, list(last))
-    until_ms = rooms.ledger.buried_until(thread.agent, thread.thread_id) or -1
-    fresh = [redact_event(event) for event in last.values() if event.id not in buried and event.at_ms > until_ms]
+    until_ms = rooms.ledger.buried_until(thread.agent, thread.thread_id)
+    fresh = [
+        redact_event(event)
+        for event in last.values()
+        if event.id not in buried and (until_ms is None or event.at_ms > until_ms)
+    ]
     settled = ownership.settle(thread, fresh, rooms.archive, rooms.ledger)
     known = rooms.archive.read(thread.agent, thread.thread_id)
     archived = {event.id: event for event in known[1]} if known is not None else {}
@@ -248,7 +256,22 @@ def _prefix(path: Path) -> str:
         return ""
 
 
-def _state(source: SourceFile, cursor: Cursor, prefix: str, stamp: str, thread_ids: tuple[str, ...]) -> SourceState:
+def _clean(value: Any, ledger: Ledger) -> Any:
+    """Take secrets and forgotten titles out of what a reader wants to remember: that is kept, too."""
+    match value:
+        case str():
+            return "" if ledger.is_text_buried(value) else redact(value)
+        case Mapping():
+            return {name: _clean(item, ledger) for name, item in value.items()}
+        case list() | tuple():
+            return [_clean(item, ledger) for item in value]
+        case _:
+            return value
+
+
+def _state(
+    source: SourceFile, cursor: Cursor, prefix: str, stamp: str, thread_ids: tuple[str, ...], context: Any
+) -> SourceState:
     return SourceState(
         path=str(source.path),
         agent=source.agent,
@@ -257,9 +280,7 @@ def _state(source: SourceFile, cursor: Cursor, prefix: str, stamp: str, thread_i
         prefix_hash=prefix,
         prefix_bytes=min(PREFIX_bytes, source.size) if prefix else 0,
         cursor_offset=cursor.offset,
-        cursor_json=orjson.dumps(
-            {"offset": cursor.offset, "line": cursor.line, "context": dict(cursor.context)}
-        ).decode(),
+        cursor_json=orjson.dumps({"offset": cursor.offset, "line": cursor.line, "context": context}).decode(),
         reader_version=stamp,
         thread_ids=thread_ids,
     )

@@ -20,7 +20,7 @@ import orjson
 from filelock import FileLock, Timeout
 
 from ingest import pipeline, sources
-from ingest.chunking import embedding_text
+from ingest.chunking import CHUNKER_VERSION, embedding_text
 from ingest.exclusion import Exclusion
 from ingest.pipeline import Rooms
 from ingest.session import SourceFile, Unreadable
@@ -29,6 +29,7 @@ from lmm_mcp.children import Progress
 from lmm_mcp.config import Settings
 from lmm_mcp.embedding import NoEmbedder
 from lmm_mcp.paths import Home
+from lmm_mcp.store import forgetting
 from lmm_mcp.store.archive import Archive
 from lmm_mcp.store.chunks import ChunkStore
 from lmm_mcp.store.ledger import Ledger
@@ -86,6 +87,7 @@ class Service:
         """Work until nothing is left (`--once`), or until told to stop."""
         _watch_parent(self._stop)
         try:
+            self._mend()
             if paths:
                 self._queue(sources.named(paths))
             while not self._stop.is_set():
@@ -120,7 +122,7 @@ class Service:
         if self._plan.files:
             self._import(self._next_batch())
             if not self._plan.files:
-                self._resettle_projects()
+                self._resettle()
             return True
         if self._plan.upkeep_due or self._rooms.store.upkeep_due():
             self._upkeep()
@@ -137,10 +139,12 @@ class Service:
             self._notes_seen = seen
             found.extend(SourceFile("notes", Path(path), size, mtime_ns) for path, size, mtime_ns in seen)
         for request in sorted(self._home.handover.glob("*.json")):
-            paths = _requested(request)
-            if paths:
-                self._queue(sources.named(paths), first=True)
-            elif paths is not None:
+            wish = _requested(request)
+            if wish.threads:
+                self._cut_anew(wish.threads)
+            if wish.paths:
+                self._queue(sources.named(wish.paths), first=True)
+            elif not wish.threads:
                 self._plan.rescan_at = 0.0
             request.unlink(missing_ok=True)
         return [source for source in found if not self._is_done(source)]
@@ -198,18 +202,23 @@ class Service:
         self._plan.upkeep_due = self._plan.upkeep_due or len(batch) > 1
         self._report("importing", chunks=self._rooms.store.count())
 
-    def _resettle_projects(self) -> None:
-        """Cut those threads anew whose project is known better by now (a remote was learnt, an alias was made)."""
-        moved = []
-        for row in self._rooms.ledger.threads():
-            cut = None
-            if pipeline.project_of(row.thread, self._rooms) != row.project:
-                cut = pipeline.cut_anew(row.thread.agent, row.thread.thread_id, self._rooms)
-            if cut is not None:
-                moved.append(cut)
-        if moved:
-            _log.info("%d threads moved to another project", len(moved))
-            pipeline.store_cuts(moved, self._rooms)
+    def _resettle(self) -> None:
+        """Cut those threads anew that other rules cut, or whose project is known better by now (a remote was learnt)."""
+        outdated = [
+            (row.thread.agent, row.thread.thread_id)
+            for row in self._rooms.ledger.threads()
+            if row.chunker_version != CHUNKER_VERSION or pipeline.project_of(row.thread, self._rooms) != row.project
+        ]
+        if outdated:
+            _log.info("%d threads are cut anew", len(outdated))
+            self._cut_anew(outdated)
+
+    def _cut_anew(self, threads: Sequence[tuple[str, str]]) -> None:
+        for start in range(0, len(threads), BATCH_files):
+            some = threads[start : start + BATCH_files]
+            cuts = [cut for agent, thread_id in some if (cut := pipeline.cut_anew(agent, thread_id, self._rooms))]
+            pipeline.store_cuts(cuts, self._rooms)
+            self._plan.upkeep_due = True
 
     def _embed(self) -> bool:
         """Give the newest chunks without vectors theirs; False when there are none or no model is set up."""
@@ -232,6 +241,18 @@ class Service:
         self._plan.upkeep_due = to_embed == 0
         self._report("embedding", chunks=num_chunks, embedded=num_chunks - to_embed, to_embed=to_embed)
         return True
+
+    def _mend(self) -> None:
+        """Complete what was interrupted, and redo what an upgrade made outdated."""
+        self._rooms.archive.sweep()
+        forgetting.finish(
+            self._rooms.store,
+            self._rooms.archive,
+            self._rooms.ledger,
+            notes=self._home.notes,
+            logs=self._home.logs,
+        )
+        self._resettle()
 
     def _upkeep(self) -> None:
         self._plan.upkeep_due = False
@@ -290,12 +311,25 @@ class Service:
             _log.warning("progress cannot be written: %s", problem)
 
 
-def _requested(request: Path) -> list[Path] | None:
+@dataclass(frozen=True, slots=True)
+class _Wish:
+    """What another process handed over."""
+
+    paths: tuple[Path, ...] = ()
+    threads: tuple[tuple[str, str], ...] = ()
+    """Agent and thread id of threads to be cut anew, after a part of them was forgotten."""
+
+
+def _requested(request: Path) -> _Wish:
     try:
-        return [Path(path) for path in orjson.loads(request.read_bytes())["paths"]]
-    except (OSError, ValueError, KeyError, TypeError) as problem:
+        found = orjson.loads(request.read_bytes())
+        return _Wish(
+            tuple(Path(path) for path in found["paths"]),
+            tuple((str(agent), str(thread_id)) for agent, thread_id in found.get("cut_anew", ())),
+        )
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as problem:
         _log.warning("a handed-over request cannot be read: %s", problem)
-        return None
+        return _Wish()
 
 
 def _watch_parent(stop: threading.Event) -> None:

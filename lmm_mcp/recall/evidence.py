@@ -33,6 +33,7 @@ ROLE_WEIGHT: Mapping[str, float] = {
     "path": 0.4,
 }
 """What people ask for later was mostly said or typed, seldom printed."""
+_NO_TERMS: frozenset[str] = frozenset()
 SAME_TERMS = 0.8
 """Share of common terms from which two lines tell the same, perhaps with another value: the newer one goes first."""
 
@@ -53,8 +54,9 @@ class Evidence:
 def pick(query: Query, chunks: Sequence[Chunk], scores: Mapping[str, float]) -> list[Evidence]:
     """Rank the lines of `chunks`. `scores` are their fused scores by id, 0 to 1."""
     ranked: list[tuple[float, int, int, frozenset[str]]] = []
+    may_hold = query.sift()
     for rank, chunk in enumerate(chunks[:MAX_CHUNKS]):
-        analysed = [frozenset(terms(line.text)) for line in chunk.lines]
+        analysed = [frozenset(terms(line.text)) if may_hold(line.text) else _NO_TERMS for line in chunk.lines]
         overlaps = [query.overlap(each) for each in analysed]
         for n, line in enumerate(chunk.lines):
             if len(line.text) < MIN_LINE_chars:
