@@ -81,13 +81,13 @@ def synthetic_chunks(embedder: embedding.OnnxEmbedder, count: int, num_tokens: i
     dice = random.Random(7)
     chunks = []
     for _ in range(count):
-        wanted = int(num_tokens * dice.uniform(0.75, 1.25))
-        lines: list[str] = []
-        while True:
-            lines.append(_line(dice))
-            if embedder.num_tokens("\n".join(lines)) >= min(wanted, embedder.max_tokens):
-                chunks.append("\n".join(lines))
-                break
+        wanted = min(int(num_tokens * dice.uniform(0.75, 1.25)), embedder.max_tokens)
+        words: list[str] = []
+        while embedder.num_tokens(" ".join(words)) < wanted:
+            words += _line(dice).split(" ")
+        while embedder.num_tokens(" ".join(words)) > wanted:
+            words.pop()
+        chunks.append(" ".join(words))
     return chunks
 
 

