@@ -43,7 +43,7 @@ def test_nothing_in_real_sessions_is_unreadable_but_outputs_whose_side_files_wer
     assert {problem.partition(" (")[0] for problem in memory.problems()} <= {"the tool output kept beside the session"}
 
 
-def test_the_archive_holds_every_claude_message_once_and_no_other(memory, record_property):
+def test_the_archive_holds_every_claude_message_once_and_no_other(memory, record_testsuite_property):
     speaking: dict[str, str] = {}  # uuid -> why it is noise, '' where it says something
     for record in records(memory.user / ".claude"):
         if claude_speaks(record):
@@ -52,7 +52,7 @@ def test_the_archive_holds_every_claude_message_once_and_no_other(memory, record
             speaking[record["uuid"]] = noise if speaking.get(record["uuid"], noise) else ""
     noise = Counter(filter(None, speaking.values()))
     for name, num_records in noise.items():
-        record_property(f"noise: {name}", num_records)
+        record_testsuite_property(f"noise: {name}", num_records)
     archived = Counter(event.id.partition("#")[0] for event in events(memory, "claude-code") if is_message(event))
     assert set(archived) == {uuid for uuid, why in speaking.items() if not why}
     assert noise.total() < 0.03 * len(speaking), noise
@@ -177,7 +177,7 @@ def test_redaction_cuts_at_most_one_spot_in_a_megabyte_of_what_real_sessions_say
 # Recall ---------------------------------------------------------------------------------------------------------------
 
 
-def test_questions_about_real_sessions_are_answered_by_words_alone(memory, question_files, record_property):
+def test_questions_about_real_sessions_are_answered_by_words_alone(memory, question_files, record_testsuite_property):
     asked = [json.loads(line) for file in question_files for line in file.read_text(encoding="utf-8").splitlines()]
     asked = [q for q in asked if q["gold"] and all(g["file"].startswith(("claude-code/", "codex/")) for g in q["gold"])]
     if not asked:
@@ -193,8 +193,8 @@ def test_questions_about_real_sessions_are_answered_by_words_alone(memory, quest
         sessions = found.sessions[:5] if isinstance(found, Brief) else ()
         hits.append(any(gold["session"] in sessions for gold in question["gold"]))
     cover, hit = sum(covers) / len(covers), sum(hits) / len(hits)
-    record_property("cover@1000", round(cover, 3))
-    record_property("hit@5", round(hit, 3))
+    record_testsuite_property("cover@1000", round(cover, 3))
+    record_testsuite_property("hit@5", round(hit, 3))
     assert (cover >= MIN_COVER, hit >= MIN_HIT_5) == (True, True), f"cover@1000 {cover:.3f}, hit@5 {hit:.3f}"
 
 
