@@ -60,13 +60,15 @@ _AFTER = re.compile(
        (?:(?P<annotated>:\ ?&?[A-Za-z][\w.\[\]<>|]{0,30}(?:\ \|\ None)?\ ?=(?!=))|(?P<sign>:=|=>|=(?![=~>])|:(?!:)|：|>(?![=>])))
        (?P<more>[ \t]{0,12})
      | (?P<option>[ ](?:is[ ](?:set[ ]to[ ])?)?))
-    (?:[furbFURB]?(?P<quote>\\*["'`])(?P<quoted>[^\n"'`\\]{4,256}) | (?P<bare>[^\s"'`\\<]{4,256}))
+    (?:[furbFURB]?(?P<quote>\\*["'`])(?P<quoted>(?:(?!(?P=quote))(?:\\.|[^\n\\])){4,256}+) | (?P<bare>[^\s"'`\\<]{4,256}))
     """,
     re.VERBOSE | re.ASCII,
 )
 _BARE_END = ",;.)]}"
 _NEXT_FIELD = re.compile(r"(?<=.)[&;]")
 """In addresses and connection strings the next field follows without a blank."""
+_LOOKED_AT_chars = 256
+"""Of a value: enough to judge it by (and the bound in the pattern above); what follows goes the same way."""
 _BARE_MORE = re.compile(r"[^\s\"'`\\,;<>)}\]&]*")
 _CODE = re.compile(r"[(){}\[\]<>|]|->|::|\w\.[A-Za-z_]+\Z|,\S")
 _AWS_SECRET = re.compile(r"[A-Za-z0-9/+]{40}={0,2}")
@@ -118,14 +120,23 @@ def _value_at(text: str, start: int, end: int) -> Span | None:
             value = _NEXT_FIELD.split(value, maxsplit=1)[0]
         value = value.rstrip(_BARE_END)
         last = first + len(value)
-    elif text[last : last + 1] not in ("", "\\", after["quote"][-1]) and len(quoted) < 256:
-        return None
+    elif last < len(text) and not text.startswith(after["quote"], last) and len(quoted) < _LOOKED_AT_chars:
+        return None  # the quote is another one's end, or an apostrophe
     tight = upper and not after["blanks"] and not after["more"] and after["sign"] == "="
     if not _is_secret(value, kind, name.lower(), quoted=quoted is not None, dotenv=tight):
         return None
-    if quoted is None and last - first >= 250 and (more := _BARE_MORE.match(text, last)):
-        last = more.end()
+    if last - first >= _LOOKED_AT_chars - len(_BARE_END):
+        last = _rest_of(text, last, after["quote"])
     return first, last, f"assigned-{kind}"
+
+
+def _rest_of(text: str, last: int, quote: str | None) -> int:
+    """Where a value ends that is longer than what was looked at."""
+    if quote is None:
+        more = _BARE_MORE.match(text, last)
+        return more.end() if more else last
+    line_end, close = text.find("\n", last), text.find(quote, last)
+    return min((end for end in (line_end, close) if end >= 0), default=len(text))
 
 
 def _kind_of(name: str, upper: bool) -> _Kind | None:

@@ -156,7 +156,7 @@ _GATED = (
         "webhook-url",
         re.compile(r"://(?:\w+\.)?discord(?:app)?\.com/api/webhooks/\d{10,}/(?P<secret>[\w-]{40,})", re.ASCII),
     ),
-    Gated("sig=", "azure-signature", re.compile(r"(?<=[?&])sig=(?P<secret>[A-Za-z0-9%+/]{40,}(?:%3[Dd]|=)?)")),
+    Gated("://", "azure-signature", re.compile(r"(?<=[?&])sig=(?P<secret>[A-Za-z0-9%+/]{40,}(?:%3[Dd]|=)?)")),
 )
 RULE_IDS = frozenset(row[0] for row in _PREFIXED) | {rule.id for rule in _GATED} | {"private-key"}
 
