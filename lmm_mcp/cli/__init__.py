@@ -1,5 +1,6 @@
 """The command line. `main` is its door; `lmm mcp` goes straight to the server, since an agent waits for its handshake."""
 
+import gc
 import os
 import sys
 
@@ -20,8 +21,12 @@ def main() -> int:
 
 
 def _serve(*, ingest: bool) -> int:
+    gc.disable()  # nothing that is imported now is ever thrown away: looking for it would cost a tenth of the start
     from lmm_mcp.errors import LmmError
     from lmm_mcp.server.app import serve
+
+    gc.enable()
+    gc.freeze()
 
     code = 0
     try:

@@ -73,7 +73,7 @@ def _bars() -> Bars:
 def _show(bars: Bars, import_bar: TaskID, embed_bar: TaskID, said: Progress) -> None:
     if said.files_total:
         told = f"{said.files_done:,}/{said.files_total:,} files"
-        what = f"reading {said.current_agent}" if said.phase == "importing" else "read"
+        what = f"reading {said.current_agent}".strip() if said.phase == "importing" else "read"
         bars.update(import_bar, description=what, completed=said.bytes_done, total=max(said.bytes_total, 1), told=told)
     if said.phase == "embedding" or said.to_embed:
         told = f"{said.embedded:,}/{said.embedded + said.to_embed:,} passages"

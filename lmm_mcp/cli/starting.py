@@ -18,11 +18,10 @@ from lmm_mcp import children, samples
 from lmm_mcp.children import Progress
 from lmm_mcp.cli import following, reading, terminal
 from lmm_mcp.domain.recall import Recall
-from lmm_mcp.embedding import MINILM, NoEmbedder, full_name
-from lmm_mcp.errors import EmbedderError
 from lmm_mcp.paths import Home
 from lmm_mcp.server import status
 from lmm_mcp.server.desk import Desk
+from lmm_mcp.server.warming import make_model_ready
 
 WAIT_FOR_IMPORT_s = 20.0
 WAIT_FOR_VECTORS_s = 8.0
@@ -51,7 +50,7 @@ def start(
     [dim]lmm start --question "how do we deploy?"[/]
     """
     home = terminal.home()
-    _make_model_ready(home)
+    make_model_ready(terminal.desk(home))
     said = _read(home, wait)
     desk = terminal.desk(home)
     is_own = bool(_num_sessions(desk))
@@ -72,20 +71,6 @@ def start(
         f"\nanswered in {took_ms:,.0f} ms; {status.reading_line(children.progress(desk.home), is_paused=False)}"
     )
     terminal.say(_how_to_connect(home))
-
-
-def _make_model_ready(home: Home) -> None:
-    """Make the bundled model servable where it is wanted, at hand and not made yet; without it recall goes by words."""
-    from lmm_mcp import embedder_fetch
-
-    desk = terminal.desk(home)
-    wanted = full_name(desk.settings.embedder.name)
-    if wanted != MINILM or not isinstance(desk.embedder(), NoEmbedder) or embedder_fetch.bundle() is None:
-        return
-    try:
-        embedder_fetch.install_bundled(home)
-    except EmbedderError as problem:
-        terminal.aside(f"lmm: {problem}")
 
 
 def _read(home: Home, wait_s: float) -> Progress:

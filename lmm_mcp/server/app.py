@@ -5,31 +5,24 @@ and sees to it that an ingest process is at work. Standard output belongs to the
 standard error, and name counts and times, never session text.
 """
 
-import asyncio
 import logging
 import logging.handlers
 import os
 import sys
-import threading
-import time
 from collections.abc import Mapping
 from importlib import metadata
-from typing import Any
 
 import anyio
-from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
 
-from lmm_mcp.errors import LmmError
 from lmm_mcp.paths import Home, home_of
 from lmm_mcp.server.desk import Desk, reachable_cwd
 from lmm_mcp.server.keeper import Keeper
 from lmm_mcp.server.tools import build_server
+from lmm_mcp.server.warming import WarmUp
 
 LOG_FILE = "server.log"
 MAX_LOG_bytes = 1_000_000
 NUM_LOGS_kept = 3
-AFTER_HANDSHAKE_s = 1.0
-"""Patience for the client's tools/list, which most send right after the handshake: it should not compete with our imports."""
 
 _log = logging.getLogger(__name__)
 
@@ -49,45 +42,6 @@ def serve(env: Mapping[str, str], *, ingest: bool = True) -> None:
         if keeper is not None:
             keeper.stop()
         _log.info("process %d leaves", os.getpid())
-
-
-class WarmUp:
-    """Middleware that starts the opening of everything as soon as, and not before, the client has what it waits for."""
-
-    def __init__(self, desk: Desk, keeper: Keeper | None) -> None:
-        self._desk = desk
-        self._keeper = keeper
-        self._has_begun = False
-
-    async def __call__(self, ctx: ServerRequestContext[Any, Any], call_next: CallNext) -> HandlerResult:
-        """Pass the message on; see to the warm-up around it."""
-        if ctx.method == "tools/call":
-            self._begin()
-        result = await call_next(ctx)
-        if ctx.method == "tools/list":
-            # Not before the answer has left: importing holds the interpreter's lock for long stretches.
-            asyncio.get_running_loop().call_later(0.05, self._begin)
-        elif ctx.method in ("initialize", "server/discover"):
-            asyncio.get_running_loop().call_later(AFTER_HANDSHAKE_s, self._begin)
-        return result
-
-    def _begin(self) -> None:
-        if not self._has_begun:
-            self._has_begun = True
-            threading.Thread(target=self._warm_up, name="warm-up", daemon=True).start()
-
-    def _warm_up(self) -> None:
-        started = time.perf_counter()
-        if self._keeper is not None:
-            self._keeper.start()
-        try:
-            self._desk.warm_up()
-        except LmmError as problem:  # every call will say so to whoever can act on it
-            _log.warning("warm-up: %s", problem)
-        except Exception:
-            _log.exception("warm-up failed")
-        else:
-            _log.info("warm after %.1f s", time.perf_counter() - started)
 
 
 def start_logging(home: Home) -> None:

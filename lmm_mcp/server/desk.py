@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from lmm_mcp import children, config
 from lmm_mcp.domain.project import NO_PROJECT, looks_like_home, normalise_path
 from lmm_mcp.domain.recall import NothingFound, Question, Recall, num_tokens
-from lmm_mcp.errors import BadInput
+from lmm_mcp.errors import BadInput, ConfigError
 from lmm_mcp.paths import Home
 from lmm_mcp.server import asking, expand
 
@@ -55,6 +55,7 @@ class Desk:
         self._embedder: OnnxEmbedder | NoEmbedder | None = None
         self._looked_for_model_s = 0.0
         self._mixed_with = ""
+        self._bad_project_file = ""
 
     # What there is to ask
 
@@ -129,10 +130,15 @@ class Desk:
 
     @property
     def settings(self) -> config.Settings:
-        """The settings that hold here. Raises ConfigError."""
+        """The settings that hold here. Raises ConfigError for the user's own; a bad file of a project is left aside."""
         with self._lock:
             if self._settings is None:
-                self._settings = config.load(self.home.config, self._env, project_dir=_project_dir(self.cwd))
+                mine = config.load(self.home.config, self._env)
+                try:
+                    mine = config.load(self.home.config, self._env, project_dir=_project_dir(self.cwd))
+                except ConfigError as problem:  # opening somebody's repository must not take the memory away
+                    self._bad_project_file = str(problem)
+                self._settings = mine
             return self._settings
 
     @property
@@ -173,6 +179,11 @@ class Desk:
                 self._embedder = load(self.home, self.settings.embedder, num_threads=1)
                 self._looked_for_model_s = time.monotonic()
             return self._embedder
+
+    def look_for_model(self) -> None:
+        """Look again at the next question: one was made ready."""
+        with self._lock:
+            self._looked_for_model_s = -_LOOK_FOR_MODEL_EVERY_s
 
     def warm_up(self) -> None:
         """Open everything and run one question through it, so that the first real one is answered at once."""
@@ -240,10 +251,12 @@ class Desk:
             and reading.files_done < reading.files_total
         ):
             notes.append(
-                f"still importing: {reading.files_done} of {reading.files_total} session files are read, newest first; ask again in a minute for the rest"
+                f"still importing: {reading.files_done:,} of {reading.files_total:,} session files are read, newest first; ask again in a minute for the rest"
             )
         elif reading is not None and reading.is_running and reading.phase == "embedding" and reading.to_embed:
-            notes.append(f"still embedding: {reading.to_embed} passages are found by their words only so far")
+            notes.append(f"still embedding: {reading.to_embed:,} passages are found by their words only so far")
+        if self._bad_project_file:
+            notes.append(f"settings of this project are not obeyed: {self._bad_project_file}".rstrip("."))
         if self._mixed_with:
             notes.append(
                 f"the stored vectors were made by {self._mixed_with}: searched by words only until `lmm embedder rebuild`"

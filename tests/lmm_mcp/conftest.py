@@ -64,6 +64,7 @@ def harbour_env(tmp_path_factory) -> dict[str, str]:
     lighthouse_session(user / ".claude")
     env = {name: value for name, value in os.environ.items() if not name.startswith(("LMM_", "CLAUDE_", "CODEX_"))}
     env |= {"HOME": str(user), "USERPROFILE": str(user), "LMM_HOME": str(user / "lmm"), "PYTHONPATH": str(ROOT)}
+    env |= {"LMM_EMBEDDER_NAME": "none"}  # by words alone: a model would take most of the time
     env |= {"CLAUDE_CONFIG_DIR": str(user / ".claude"), "CODEX_HOME": str(user / ".codex")}
     home = Home(user / "lmm").ensure()
     child = children.start_ingest(home, env, stay=False, idle_priority=False)

@@ -14,6 +14,7 @@ import typer
 
 from lmm_mcp import children, config
 from lmm_mcp.cli import program
+from lmm_mcp.config import Embedder
 from lmm_mcp.domain.fence import FENCE_OPEN
 from lmm_mcp.paths import Home
 
@@ -27,6 +28,7 @@ class Shell:
     def __init__(self, env: dict[str, str], monkeypatch, capsys) -> None:
         for name in ("HOME", "USERPROFILE", "LMM_HOME", "CLAUDE_CONFIG_DIR", "CODEX_HOME"):
             monkeypatch.setenv(name, env[name])
+        monkeypatch.setenv("LMM_EMBEDDER_NAME", "none")
         self.home = Home(Path(env["LMM_HOME"]))
         self._capsys = capsys
 
@@ -230,10 +232,23 @@ def test_a_wrong_setting_is_refused_and_nothing_changes(newcomer, wrong):
     assert not newcomer.home.config.exists()
 
 
-def test_vectors_are_not_thrown_away_where_no_model_could_make_new_ones(owner):
+def test_vectors_are_not_thrown_away_where_no_model_could_make_new_ones(owner, monkeypatch):
+    monkeypatch.setenv("LMM_EMBEDDER_NAME", "nobody/has-this-model")
     assert json.loads(owner.run("embedder", "show", "--json"))["is_there"] is False
     _, complaint = owner.both("embedder", "rebuild", expect=1)
     assert "nothing was thrown away" in complaint
+
+
+def test_a_model_that_is_made_ready_embeds_what_was_read(owner, monkeypatch, minilm_home):
+    monkeypatch.setenv("LMM_EMBEDDER_NAME", Embedder().name)
+    owner.home.models.symlink_to(minilm_home.models)
+    owner.run("import")
+    shown = json.loads(owner.run("embedder", "show", "--json"))
+    assert (shown["vectors_of"], shown["num_unembedded"]) == (Embedder().name, 0)
+    assert re.match(r"embedded \d+ passages", owner.run("embedder", "rebuild"))
+    assert json.loads(owner.run("embedder", "show", "--json"))["num_unembedded"] == 0
+    found = json.loads(owner.run("recall", PORT_QUESTION, "-p", "harbour", "--json"))
+    assert (found["status"], found["notes"]) == ("found", [])
 
 
 def test_a_suite_of_questions_is_answered_into_a_file(reader, tmp_path):

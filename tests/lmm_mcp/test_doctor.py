@@ -85,8 +85,9 @@ def test_what_could_not_be_read_is_counted_by_agent_and_shown_with_its_line(own_
 
 def test_passages_without_vectors_are_told_once_there_is_a_model(own_env, home, minilm_home):
     shutil.copytree(minilm_home.models, home.models)
-    assert Embedder().name in about(doctor.examine(own_env), "dimensions").what
-    finding = about(doctor.examine(own_env), "no vector yet")
+    findings = doctor.examine({**own_env, "LMM_EMBEDDER_NAME": Embedder().name})
+    assert Embedder().name in about(findings, "dimensions").what
+    finding = about(findings, "no vector yet")
     assert (finding.level, "lmm import" in finding.next_step) == ("warn", True)
 
 

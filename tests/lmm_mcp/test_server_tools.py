@@ -208,6 +208,19 @@ async def test_broken_settings_are_named_in_the_answer(own_env, era):
     assert "config.toml" in await complaint(Desk(home, own_env), era, "recall", query="anything")
 
 
+async def test_a_project_may_set_its_budget_and_nothing_that_redirects(harbour, harbour_env, era, tmp_path):
+    file = tmp_path / ".lmm.toml"
+    (tmp_path / "src").mkdir()
+    desk = Desk(harbour, harbour_env, cwd=str(tmp_path / "src"))
+    file.write_text("[recall]\nbudget_tokens = 60\n", encoding="utf-8")
+    assert num_tokens(text_of(await call(desk, era, "recall", query=PORT_QUESTION, project="*"))) <= 60
+    file.write_text('[embedder]\nname = "evil/model"\n', encoding="utf-8")
+    desk = Desk(harbour, harbour_env, cwd=str(tmp_path / "src"))
+    reply = await call(desk, era, "recall", query=PORT_QUESTION, project="*")
+    assert reply.structured_content["status"] == "found"
+    assert any(".lmm.toml" in note for note in reply.structured_content["notes"])
+
+
 # expand
 
 
