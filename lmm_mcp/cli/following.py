@@ -29,15 +29,21 @@ def follow(
         with _bars() as bars:
             import_bar = bars.add_task("looking for sessions", total=None, told="")
             embed_bar = bars.add_task("embedding", total=None, visible=False, told="")
+            num_calm = 0
             while at_most_s is None or time.monotonic() - started_s < at_most_s:
                 code = child.poll()
                 said = children.progress(home) or said
-                is_of_now = said.pid == child.pid or (code == 0 and said.is_running)
-                if is_of_now:
+                is_others = code == 0 and said.pid != child.pid and said.is_running
+                if said.pid == child.pid or is_others:
                     _show(bars, import_bar, embed_bar, said)
-                if code not in (None, 0) or (is_of_now and said.error):
+                if code not in (None, 0) or (said.pid == child.pid and said.error):
                     raise StoreError(_complaint(home, said if said.pid == child.pid else Progress()))
-                if (is_of_now and is_enough(said)) or (code == 0 and not (is_of_now and said.is_running)):
+                if said.pid == child.pid and is_enough(said):
+                    return said
+                # Another one may not have found yet what was handed over: it must be calm twice, with nothing waiting.
+                is_calm = is_others and is_enough(said) and not any(home.handover.glob("*.json"))
+                num_calm = num_calm + 1 if is_calm else 0
+                if num_calm > 1 or (code == 0 and not is_others):
                     return said
                 time.sleep(_LOOK_EVERY_s)
     except KeyboardInterrupt:

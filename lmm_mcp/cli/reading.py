@@ -64,7 +64,11 @@ def import_(
             {"files": said.files_done, "bytes": said.bytes_done, "passages": said.chunks, "unreadable": said.unreadable}
         )
     else:
-        terminal.say(summary(said))
+        terminal.say(
+            summary(said)
+            if said.pid == child.pid
+            else f"the ingest process that runs already has read it: {said.chunks:,} passages remembered"
+        )
 
 
 def summary(said: Progress) -> str:

@@ -107,6 +107,16 @@ def test_import_reads_once_and_says_so(newcomer, harbour_env):
     assert again["files"] == 0
 
 
+def test_import_beside_an_agents_reader_has_it_read_by_that_one(newcomer, harbour_env):
+    home = newcomer.home.ensure()
+    other = children.start_ingest(home, os.environ, stay=True)
+    while (said := children.progress(home)) is None or said.phase != "watching":
+        assert other.wait(0.05) is None
+    assert "runs already" in newcomer.run("import", harbour_env["CODEX_HOME"])
+    assert "migrate" in newcomer.run("recall", "deploy to staging, migrations first", "-p", "*")
+    other.stop()
+
+
 def test_import_of_what_is_not_there_is_refused(newcomer):
     _, complaint = newcomer.both("import", "/no/such/folder", expect=1)
     assert complaint.startswith("lmm: /no/such/folder does not exist")
