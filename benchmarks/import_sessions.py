@@ -38,14 +38,22 @@ def main() -> None:
                 "CODEX_HOME": str(arguments.home / ".codex"),
             }
             started = time.perf_counter()
-            subprocess.run([sys.executable, "-m", "ingest", "--once"], env=env, check=True, stdin=subprocess.DEVNULL, capture_output=True)
+            subprocess.run(
+                [sys.executable, "-m", "ingest", "--once"],
+                env=env,
+                check=True,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+            )
             seconds = time.perf_counter() - started
             num_chunks = ChunkStore.open(Path(folder) / "store").count()
             disk_mb = sum(path.stat().st_size for path in Path(folder).rglob("*") if path.is_file()) / 1e6
         times.append(seconds)
         # Linux counts in kB; the highest of all children so far, so the first run is the one to read.
         peak_mb = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
-        print(f"run {run + 1}: {len(files)} files, {size_mb:.1f} MB in {seconds:.2f} s; {num_chunks} chunks; {disk_mb:.1f} MB on disk; peak {peak_mb:.0f} MB")
+        print(
+            f"run {run + 1}: {len(files)} files, {size_mb:.1f} MB in {seconds:.2f} s; {num_chunks} chunks; {disk_mb:.1f} MB on disk; peak {peak_mb:.0f} MB"
+        )
     print(f"median {statistics.median(times):.2f} s of {len(times)} runs")
 
 

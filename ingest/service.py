@@ -24,7 +24,7 @@ from ingest.chunking import CHUNKER_VERSION, embedding_text
 from ingest.exclusion import Exclusion
 from ingest.pipeline import Rooms
 from ingest.session import SourceFile, Unreadable
-from lmm_mcp import children, embedding
+from lmm_mcp import children, config, embedding
 from lmm_mcp.children import Progress
 from lmm_mcp.config import Settings
 from lmm_mcp.embedding import NoEmbedder
@@ -68,6 +68,8 @@ class _Plan:
     files: deque[SourceFile] = field(default_factory=deque)
     rescan_at: float = 0.0
     upkeep_due: bool = False
+    look_for_model_at: float = 0.0
+    """One that was installed meanwhile is found at the next look."""
 
 
 class Service:
@@ -91,7 +93,7 @@ class Service:
             if paths:
                 self._queue(sources.named(paths))
             while not self._stop.is_set():
-                if self._stay and children.is_lock_wanted(self._home):
+                if children.is_lock_wanted(self._home):
                     self._lend(lock)
                 if not self._step(scan=not paths or self._stay):
                     if not self._stay:
@@ -226,7 +228,9 @@ class Service:
         chunks = store.unembedded(EMBED_SLICE)
         if not chunks:
             return False
-        if self._embedder is None:
+        is_due = time.monotonic() >= self._plan.look_for_model_at
+        if self._embedder is None or (isinstance(self._embedder, NoEmbedder) and is_due):
+            self._plan.look_for_model_at = time.monotonic() + RESCAN_s
             threads = self._settings.embedder.num_threads or os.cpu_count() or 1
             self._embedder = embedding.load(self._home, self._settings.embedder, num_threads=threads)
             if not isinstance(self._embedder, NoEmbedder):
@@ -266,7 +270,10 @@ class Service:
         while children.is_lock_wanted(self._home) and not self._stop.is_set():
             self._stop.wait(0.1)
         lock.acquire()
+        self._settings = config.load(self._home.config, self._env)
         self._rooms = self._open()
+        self._embedder = None
+        self._plan.look_for_model_at = 0.0
         self._notes_seen = ()
 
     def _open(self) -> Rooms:

@@ -2,7 +2,8 @@
 
 Not reciprocal rank fusion: ranks throw away how far apart two candidates are, and on coding sessions plain RRF with
 k = 60 loses to the better of its two sides (Bruch et al. 2023 find the same: a convex combination needs one weight and
-little data to fit it). The weight was fitted by cross-validation over repositories, see docs/benchmarks.md.
+little data to fit it). The best share differs little between 0.5 and 0.9, so one inside that range was taken and not
+the peak of one set of questions; `benchmarks/fusion.py` measures every share, and what one chosen elsewhere is worth.
 """
 
 from collections.abc import Mapping
@@ -17,7 +18,7 @@ def fuse(
 ) -> dict[str, float]:
     """Merge two scored candidate lists, best first. Ties are broken by id, so that equal input gives equal output.
 
-    >>> list(fuse({"a": 8.0, "b": 4.0}, {"b": 0.7, "c": 0.4}))
+    >>> list(fuse({"a": 8.0, "b": 6.0}, {"b": 0.7, "c": 0.4}))
     ['b', 'a', 'c']
     >>> list(fuse({"a": 8.0, "b": 4.0}, {}))
     ['a', 'b']

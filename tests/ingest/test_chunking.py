@@ -41,7 +41,9 @@ def test_an_exchange_becomes_one_chunk_with_its_header():
 def test_spans_index_the_archived_event():
     text = "First line.\n\n  Second line, indented.\nThird."
     (chunk,) = cut(event("u1", "prompt", text))
-    assert [text[line.span.start : line.span.end].strip() for line in chunk.lines] == [line.text for line in chunk.lines]
+    assert [text[line.span.start : line.span.end].strip() for line in chunk.lines] == [
+        line.text for line in chunk.lines
+    ]
 
 
 @settings(max_examples=60, deadline=None)
@@ -54,7 +56,14 @@ def test_every_quoted_line_of_prose_stands_in_its_event_whatever_the_text(text):
 
 
 def test_long_output_keeps_head_tail_and_the_lines_that_look_like_errors():
-    output = "\n".join([*(f"compiling unit {n}" for n in range(200)), "fatal: tide table missing", *(f"step {n}" for n in range(200)), "build ended"])
+    output = "\n".join(
+        [
+            *(f"compiling unit {n}" for n in range(200)),
+            "fatal: tide table missing",
+            *(f"step {n}" for n in range(200)),
+            "build ended",
+        ]
+    )
     (chunk,) = cut(event("u1", "prompt", "build"), *shell(1, "make", output, 2))
     text = chunk.text_of("output", "error")
     assert "compiling unit 0" in text
@@ -67,7 +76,14 @@ def test_long_output_keeps_head_tail_and_the_lines_that_look_like_errors():
 def test_a_file_that_was_merely_read_leaves_its_path_and_not_its_text():
     (chunk,) = cut(
         event("u1", "prompt", "look at the config"),
-        event("c1", "call", "file_path: /work/harbour/config.toml", call_id="k", tool="Read", paths=("/work/harbour/config.toml",)),
+        event(
+            "c1",
+            "call",
+            "file_path: /work/harbour/config.toml",
+            call_id="k",
+            tool="Read",
+            paths=("/work/harbour/config.toml",),
+        ),
         event("r1", "result", "secretly long file text", call_id="k"),
     )
     assert chunk.files == ("/work/harbour/config.toml",)
@@ -92,7 +108,10 @@ def test_base64_and_ruler_lines_are_noise():
 
 
 def test_a_long_turn_is_cut_into_parts_that_repeat_what_was_asked():
-    chunks = cut(event("u1", "prompt", "Explain the whole booking flow"), *(event(f"a{n}", "reply", f"Step {n}: " + "the crane moves. " * 30) for n in range(12)))
+    chunks = cut(
+        event("u1", "prompt", "Explain the whole booking flow"),
+        *(event(f"a{n}", "reply", f"Step {n}: " + "the crane moves. " * 30) for n in range(12)),
+    )
     assert len(chunks) > 3
     assert [chunk.part for chunk in chunks] == list(range(len(chunks)))
     assert all("asked: Explain the whole booking flow" in chunk.header for chunk in chunks[1:])
@@ -101,7 +120,12 @@ def test_a_long_turn_is_cut_into_parts_that_repeat_what_was_asked():
 
 
 def test_a_grown_thread_keeps_its_earlier_chunks():
-    events = [event("u1", "prompt", "one"), event("a1", "reply", "yes"), event("u2", "prompt", "two"), event("a2", "reply", "no")]
+    events = [
+        event("u1", "prompt", "one"),
+        event("a1", "reply", "yes"),
+        event("u2", "prompt", "two"),
+        event("a2", "reply", "no"),
+    ]
     assert cut(*events)[:1] == cut(*events[:2])
 
 
@@ -118,6 +142,10 @@ def test_a_sub_agent_is_shown_under_its_parents_session():
 
 
 def test_the_embedder_sees_what_was_said_before_what_was_printed():
-    (chunk,) = cut(event("u1", "prompt", "why?"), *shell(1, "make", "noise\nmore noise"), event("a1", "reply", "Because of the tide."))
+    (chunk,) = cut(
+        event("u1", "prompt", "why?"),
+        *shell(1, "make", "noise\nmore noise"),
+        event("a1", "reply", "Because of the tide."),
+    )
     text = embedding_text(chunk)
     assert text.index("Because of the tide.") < text.index("noise")

@@ -14,10 +14,18 @@ def test_each_prompt_opens_a_turn_and_takes_everything_up_to_the_next_one():
     turns = list(
         pair_turns(
             THREAD,
-            [event("u1", "prompt", "one"), event("a1", "reply", "yes"), event("u2", "prompt", "two"), event("a2", "reply", "no")],
+            [
+                event("u1", "prompt", "one"),
+                event("a1", "reply", "yes"),
+                event("u2", "prompt", "two"),
+                event("a2", "reply", "no"),
+            ],
         )
     )
-    assert [(turn.prompt.text, [step.text for step in turn.steps]) for turn in turns] == [("one", ["yes"]), ("two", ["no"])]
+    assert [(turn.prompt.text, [step.text for step in turn.steps]) for turn in turns] == [
+        ("one", ["yes"]),
+        ("two", ["no"]),
+    ]
 
 
 def test_a_transcript_that_starts_in_the_middle_keeps_its_first_steps():
@@ -36,7 +44,10 @@ def test_a_call_is_joined_with_its_result_even_when_others_came_between():
             event("r1", "result", "1 failed", call_id="k1", exit_code=1),
         ],
     )
-    assert [(step.call.id, step.result.id) for step in turn.steps if isinstance(step, ToolCall)] == [("c1", "r1"), ("c2", "r2")]
+    assert [(step.call.id, step.result.id) for step in turn.steps if isinstance(step, ToolCall)] == [
+        ("c1", "r1"),
+        ("c2", "r2"),
+    ]
 
 
 def test_a_result_without_its_call_stands_alone():
