@@ -6,16 +6,17 @@ In: a text and its lower-cased twin. Out: spans. Gates are sought in the twin, s
 import binascii
 import re
 
-from lmm_mcp.redaction.tokens import Gated, Span, gated
+from lmm_mcp.redaction.tokens import Gated, Span, gated, gates
 from lmm_mcp.redaction.values import is_bearer, is_credential
 
 
 def find(text: str, folded: str) -> list[Span]:
     """Find them in `text`; `folded` is the same text in lower case, position by position."""
     spans: list[Span] = []
-    for rule in _GATED:
-        if rule.gate in folded:
-            spans += gated(rule, text, folded)
+    for gate, rules in _GATES:
+        if gate.search(folded):
+            for rule in rules:
+                spans += gated(rule, text, folded)
     if "discord" in folded:
         spans += ((*match.span(), "discord-token") for match in _DISCORD.finditer(text) if _is_discord(match[0]))
     return spans
@@ -38,9 +39,10 @@ def _is_discord(token: str) -> bool:
         return False
 
 
+_SCHEME = "b(?:earer|asic) "
 _GATED = (
     Gated(
-        "authorization",
+        "z(?<=authoriz)ation",
         "authorization",
         re.compile(
             r"""authorization\\*["'`]?\]?\s{0,4}[:=,]\s{0,4}[fbr]?\\*["'`]?(?:bearer|token|apikey|digest|negotiate)?"""
@@ -49,9 +51,9 @@ _GATED = (
         ),
         is_bearer,
     ),
-    Gated("bearer ", "bearer", re.compile(r"bearer\s(?P<secret>[\w.~+/=-]{16,})", re.ASCII), is_bearer),
+    Gated(_SCHEME, "bearer", re.compile(r"bearer\s(?P<secret>[\w.~+/=-]{16,})", re.ASCII), is_bearer),
+    Gated(_SCHEME, "basic", re.compile(r"basic\s(?P<secret>[a-z0-9+/]{8,}={0,2})"), _is_basic),
     Gated('"auth"', "basic", re.compile(r'"auth":\s?"(?P<secret>[a-z0-9+/]{8,}={0,2})"'), _is_basic),
-    Gated("basic ", "basic", re.compile(r"basic\s(?P<secret>[a-z0-9+/]{8,}={0,2})"), _is_basic),
     Gated(
         "curl",
         "curl-user",
@@ -60,4 +62,5 @@ _GATED = (
     ),
 )
 _DISCORD = re.compile(r"(?<![\w.-])[MNO][\w-]{23,27}\.[\w-]{6}\.[\w-]{27,40}(?![\w-])", re.ASCII)
+_GATES = gates(_GATED)
 RULE_IDS = frozenset(rule.id for rule in _GATED) | {"discord-token"}
