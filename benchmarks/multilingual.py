@@ -17,12 +17,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from multilingual_questions import QUESTIONS, Asked
+from multilingual_questions import QUESTIONS, UNANSWERABLE, Asked
 from multilingual_sessions import SESSIONS, Ran, Said, Session
 
 from ingest import service
 from lmm_mcp import config, embedder_fetch
-from lmm_mcp.domain.recall import CHARS_PER_TOKEN, Brief
+from lmm_mcp.domain.recall import CHARS_PER_TOKEN, Brief, NothingFound
 from lmm_mcp.paths import Home
 from lmm_mcp.server.desk import Desk
 
@@ -46,7 +46,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--failures", action="store_true", help="also print the questions of which items were missed")
     arguments = parser.parse_args()
-    print(f"{'':44}{'n':>4}{'cover@250':>11}{'cover@1000':>12}{'hit@1':>7}{'hit@5':>7}")
+    print(f"{'':44}{'n':>4}{'cover@250':>11}{'cover@1000':>12}{'hit@1':>7}{'hit@5':>7}{'quiet':>7}")
     with tempfile.TemporaryDirectory() as folder:
         for language, name in LANGUAGES.items():
             home, env = remembered(Path(folder) / language, language)
@@ -54,8 +54,9 @@ def main() -> None:
                 if not settings and embedder_fetch.bundle() is None:
                     print(f"{name}, {label}: skipped, the package with MiniLM's weights is not installed")
                     continue
-                scores = ask(Desk(home, env | settings, cwd=PROJECT), language)
-                show(f"{name}, {label}", scores)
+                desk = Desk(home, env | settings, cwd=PROJECT)
+                scores = ask(desk, language)
+                show(f"{name}, {label}", scores, quiet(desk, language))
                 if language == "zh":
                     show("  Chinese alone", [score for score in scores if not score.asked.is_mixed])
                     show("  mixed", [score for score in scores if score.asked.is_mixed])
@@ -148,10 +149,16 @@ def cover(needed: Sequence[Sequence[str]], text: str) -> float:
     return statistics.mean(any(one.lower() in folded for one in alternatives) for alternatives in needed)
 
 
-def show(label: str, scores: Sequence[Score]) -> None:
+def quiet(desk: Desk, language: str) -> str:
+    """Of the questions that nothing can answer, how many got no brief."""
+    found = [desk.recall(getattr(question, language)) for question in UNANSWERABLE]
+    return f"{sum(isinstance(one, NothingFound) for one in found)}/{len(found)}"
+
+
+def show(label: str, scores: Sequence[Score], silence: str = "") -> None:
     at_250, at_1000 = (100 * statistics.mean(score.cover[n] for score in scores) for n in range(len(BUDGETS_tokens)))
     hit_1, hit_5 = (100 * statistics.mean(hits) for hits in ([s.hit_1 for s in scores], [s.hit_5 for s in scores]))
-    print(f"{label:44}{len(scores):>4}{at_250:>11.0f}{at_1000:>12.0f}{hit_1:>7.0f}{hit_5:>7.0f}")
+    print(f"{label:44}{len(scores):>4}{at_250:>11.0f}{at_1000:>12.0f}{hit_1:>7.0f}{hit_5:>7.0f}{silence:>7}")
 
 
 def session_id(name: str, language: str) -> str:

@@ -52,3 +52,17 @@ QUESTIONS = (
     _asked("怎样让自动化检查跑得更快？", "What made the automated checks finish sooner?", "slow tests", ("--dist loadfile",), paraphrase=True),
     _asked("图片太大传不上去，nginx 改了哪个参数？", "Pictures were too big to send; which nginx directive was changed?", "image upload", ("client_max_body_size 12m",), mixed=True, paraphrase=True),
 )  # fmt: skip
+
+UNANSWERABLE = (
+    Said("团建去哪里吃饭？", "Where do we eat at the team outing?"),
+    Said("发票抬头怎么填？", "How is the invoice title filled in?"),
+    Said("手机推送用的是哪家服务？", "Which service sends our mobile push notifications?"),
+    Said("谁负责招聘面试？", "Who does the hiring interviews?"),
+    Said("MongoDB 备份多久一次？", "How often is MongoDB backed up?"),
+    Said("鉴权用 OAuth 还是 JWT？", "Is authentication done with OAuth or JWT?"),
+    Said("会员积分怎么计算？", "How are loyalty points computed?"),
+    Said("为什么换掉日志系统？", "Why was the logging system replaced?"),
+    Said("Kafka 的分区数是多少？", "How many partitions does Kafka have?"),
+    Said("仓库的温度报警阈值设的多少？", "What is the temperature alarm threshold of the warehouse?"),
+)
+"""Nothing of this was ever spoken of: the right answer is that nothing is remembered."""
