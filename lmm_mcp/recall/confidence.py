@@ -5,21 +5,27 @@ from collections.abc import Sequence
 from lmm_mcp.domain.chunk import Chunk
 from lmm_mcp.recall.candidates import Candidates
 from lmm_mcp.recall.query import Query
-from lmm_mcp.store.terms import terms
+from lmm_mcp.store.terms import is_mostly_cjk, terms
 
 MIN_OVERLAP = 0.2
 """Share of the question's information that the best chunk must repeat, where meaning does not speak for it either."""
 MIN_SIMILARITY = 0.35
 """Cosine similarity from which meaning alone is enough."""
+MIN_SIMILARITY_CJK = 0.56
+"""The same for a Chinese, Japanese or Korean question: MiniLM learnt English, and finds any two such texts alike."""
+NEARLY = 0.8
+"""Share of the similarity floor from which half of the overlap is enough."""
 BEST_OF = 10
 
 
 def is_enough(query: Query, candidates: Candidates, chunks: Sequence[Chunk]) -> bool:
-    """Tell whether the best candidates are worth quoting."""
-    if max(candidates.nearest.values(), default=0.0) >= MIN_SIMILARITY:
+    """Tell whether the best candidates are worth quoting: words or meaning alone, or half of each."""
+    floor = MIN_SIMILARITY_CJK if is_mostly_cjk(query.text) else MIN_SIMILARITY
+    similarity = max(candidates.nearest.values(), default=0.0) / floor
+    if similarity >= 1:
         return True
-    best = max(
-        (query.overlap(frozenset(terms(f"{chunk.header}\n{chunk.text_of()}"))) for chunk in chunks[:BEST_OF]),
-        default=0.0,
-    )
-    return best >= MIN_OVERLAP and bool(candidates.lexical)
+    if not candidates.lexical:
+        return False
+    texts = (f"{chunk.header}\n{chunk.text_of()}" for chunk in chunks[:BEST_OF])
+    overlap = max((query.overlap(frozenset(terms(text))) for text in texts), default=0.0) / MIN_OVERLAP
+    return overlap >= 1 or (similarity >= NEARLY and overlap >= 0.5)

@@ -2,12 +2,13 @@
 
 `getUserName`, `get_user_name`, `src/store/ledger.py:142`, `--log-failed` and `tokio::spawn` each yield themselves as a
 whole and their parts; words are stemmed lightly; Chinese, Japanese and Korean text, which has no spaces, yields pairs of
-neighbouring characters. The terms are joined by blanks and indexed with a tokenizer that only splits at blanks, so that
+neighbouring characters and single ones. The terms are joined by blanks and indexed with a tokenizer that only splits at blanks, so that
 the index cannot disagree with this file. Raise TERMS_VERSION when anything here changes: the store is re-indexed.
 """
 
 import re
 import unicodedata
+from collections.abc import Iterator
 from functools import lru_cache
 from itertools import chain
 
@@ -20,6 +21,10 @@ _RUN = re.compile(
     r"[^\W_]\w*(?:[.:/\\@+#~-](?=[\w/.:\\@-])\w*)*|--?[A-Za-z][\w-]*|_+\w+|[./~@$][\w.][\w./:@+~-]*", re.UNICODE
 )
 _CJK = re.compile(r"[぀-ヿ㐀-䶿一-鿿가-힯豈-﫿]+")
+_CJK_FUNCTION_WORDS = re.compile(
+    "为什么|什么|怎么|怎样|如何|哪个|哪些|哪里|多少|我们|你们|他们|这个|那个|已经|还是|但是|因为|所以|的|了|是|把|被|在|吗|呢|吧|与|和|就|也|の"
+)
+"""What stands between the words of Chinese (and joins those of Japanese) and carries no topic."""
 _JOINTS = re.compile(r"[^A-Za-z0-9\u0080-\uffff]+")
 _HUMPS = re.compile(r"[A-Z]+(?=[A-Z][a-z])|[A-Z]?[a-z\u00df-\u024f]+|[A-Z]+|\d+|[^\x00-\x7f]+")
 
@@ -44,11 +49,20 @@ def terms(text: str) -> list[str]:
     ['tokio::spawn', 'tokio', 'spawn', '--log-failed', 'log', 'fail']
     >>> terms("src/store/ledger.py:142")
     ['src/store/ledger.py:142', 'src/store/ledger.py', 'ledger.py', 'src', 'stor', 'ledger', 'py', '142']
-    >>> terms("数据库端口")
-    ['数据', '据库', '库端', '端口']
+    >>> terms("数据库的端口")
+    ['数据', '据库', '数', '据', '库', '端口', '端', '口']
     """
     runs = _RUN.findall(text if text.isascii() else unicodedata.normalize("NFKC", text))
     return list(chain.from_iterable(map(_terms_of_run, runs)))
+
+
+def is_mostly_cjk(text: str) -> bool:
+    """Whether a third or more of the characters are Chinese, Japanese or Korean.
+
+    >>> is_mostly_cjk("数据库 port"), is_mostly_cjk("the port of 数据库 in the compose file")
+    (True, False)
+    """
+    return 3 * sum(len(run) for run in _CJK.findall(text)) >= max(1, len(text))
 
 
 @lru_cache(maxsize=200_000)
@@ -60,7 +74,7 @@ def _terms_of_run(run: str) -> tuple[str, ...]:
     if not run.isascii() and _CJK.search(run):
         for piece in re.split(f"({_CJK.pattern})", run):
             if _CJK.fullmatch(piece):
-                found.extend(piece[i : i + 2] for i in range(max(1, len(piece) - 1)))
+                found.extend(_terms_of_cjk(piece))
             else:
                 found.extend(term for match in _RUN.finditer(piece) for term in _terms_of_run(match.group()))
         return tuple(found)
@@ -79,6 +93,13 @@ def _terms_of_run(run: str) -> tuple[str, ...]:
     for _, terms_of_piece in pieces:
         found += terms_of_piece
     return tuple(dict.fromkeys(found))
+
+
+def _terms_of_cjk(run: str) -> Iterator[str]:
+    """Pairs of neighbours and single characters, between function words: a pair across one is a word of nobody's."""
+    for piece in filter(None, _CJK_FUNCTION_WORDS.split(run)):
+        yield from (piece[at : at + 2] for at in range(len(piece) - 1))
+        yield from piece
 
 
 @lru_cache(maxsize=100_000)
