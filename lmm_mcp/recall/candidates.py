@@ -1,6 +1,7 @@
 """A query in, candidate chunks out: what shares its words and what is near in meaning, within scope."""
 
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from lmm_mcp.domain.recall import Question
@@ -28,9 +29,17 @@ def scope_of(question: Question) -> Scope:
 
 
 def gather(store: ChunkStore, query: Query, scope: Scope, embedder: Embedder | None) -> Candidates:
-    """Ask both sides. The lexical side is skipped where the question holds no term, the other where there is no model."""
-    lexical = {hit.chunk_id: hit.score for hit in store.lexical(query.terms, scope, MAX_LEXICAL)} if query.terms else {}
+    """Ask both sides at once. The lexical one is skipped where the question holds no term, the other where there is no model."""
+
+    def lexical() -> dict[str, float]:
+        if not query.terms:
+            return {}
+        return {hit.chunk_id: hit.score for hit in store.lexical(query.terms, scope, MAX_LEXICAL)}
+
     if embedder is None:
-        return Candidates(lexical, {})
-    vector = embed_query(embedder, query.text)
-    return Candidates(lexical, {hit.chunk_id: hit.score for hit in store.nearest(vector, scope, MAX_NEAREST)})
+        return Candidates(lexical(), {})
+    with ThreadPoolExecutor(1) as beside:  # a second core looks for the words while this one embeds the question
+        by_words = beside.submit(lexical)
+        vector = embed_query(embedder, query.text)
+        nearest = {hit.chunk_id: hit.score for hit in store.nearest(vector, scope, MAX_NEAREST)}
+        return Candidates(by_words.result(), nearest)

@@ -116,7 +116,7 @@ class Desk:
         if name:
             return self._named(name, self.known_projects())
         key, is_place = self._project_at(self.cwd)
-        if self._has_history(key):
+        if key and key in self.known_projects():
             return Asker(key, True)
         # A folder that is no repository and of which nothing is known belongs to no project: whoever stands there asks all.
         return Asker(key, False) if is_place else Asker(None, True)
@@ -124,7 +124,7 @@ class Desk:
     def known_projects(self) -> dict[str, int]:
         """Every project that has something to recall, with the number of its chunks."""
         store = self.store()
-        return {} if store is None else dict(store.stats().by_project)
+        return {} if store is None else store.projects()
 
     # What is opened on first use
 
@@ -206,11 +206,6 @@ class Desk:
             return Recaller(store, None)
         self._mixed_with = ""
         return Recaller(store, embedder)
-
-    def _has_history(self, key: str) -> bool:
-        from lmm_mcp.store.chunks import Scope
-
-        return bool(key and (store := self.store()) is not None and store.count(Scope(project=key)))
 
     # How projects are found
 

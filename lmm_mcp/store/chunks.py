@@ -49,6 +49,7 @@ class ChunkStore:
         self._vectors: Any = None
         self._record_stamp = -1
         self._pending: dict[ChunkId, None] | None = None  # chunks without vectors, newest first; None = not known
+        self._projects: tuple[int, dict[str, int]] = (-1, {})  # as counted, and in which version of the table
         self._writing = threading.RLock()
         self._num_new_rows = 0
         self._num_commits = 0
@@ -248,8 +249,15 @@ class ChunkStore:
         return len(self._pending or ())
 
     def projects(self) -> dict[str, int]:
-        """Every project key with its number of chunks, largest first. Reads one column whole."""
-        return self._read(lambda: tables.counts(self._chunks, "project"))
+        """Every project key with its number of chunks, largest first. Reads one column whole, once for each commit."""
+
+        def search() -> dict[str, int]:
+            version = self._chunks.version
+            if version != self._projects[0]:
+                self._projects = version, tables.counts(self._chunks, "project")
+            return dict(self._projects[1])
+
+        return self._read(search)
 
     def frequencies(self) -> Frequencies:
         """In how many chunks each term occurs, as counted by the last `optimize`."""
