@@ -2,7 +2,8 @@
 
     python benchmarks/startup.py [--runs 10] [--era legacy|2026-07-28]
 
-Speaks the protocol by hand, so that no client's own start is measured. Uses an empty memory home of its own.
+Speaks the protocol by hand, so that no client's own start is measured. Uses an empty memory home of its own. A bare server
+of the SDK, with one tool that does nothing, is started in turn with ours: what it needs nobody can save.
 """
 
 import argparse
@@ -22,19 +23,21 @@ META = {
     "io.modelcontextprotocol/clientInfo": CLIENT,
     "io.modelcontextprotocol/clientCapabilities": {},
 }
+BARE = "from mcp.server import MCPServer\nserver = MCPServer('bare')\nserver.tool()(abs)\nserver.run()\n"
+OURS = ["-m", "lmm_mcp", "mcp", "--no-ingest"]
 HELLO = {
     "legacy": ("initialize", {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": CLIENT}),
     "2026-07-28": ("server/discover", {"_meta": META}),
 }
 
 
-def measure(era: str, home: Path) -> tuple[float, float]:
+def measure(era: str, home: Path, server_arguments: list[str] = OURS) -> tuple[float, float]:
     """Seconds to the first answer and to the list of tools."""
     env = {**os.environ, "LMM_HOME": str(home), "HOME": str(home), "PYTHONPATH": str(ROOT)}
     env.pop("PYTHONDONTWRITEBYTECODE", None)
     started = time.perf_counter()
     with subprocess.Popen(
-        [sys.executable, "-m", "lmm_mcp", "mcp", "--no-ingest"],
+        [sys.executable, *server_arguments],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
@@ -66,13 +69,20 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=10)
     parser.add_argument("--era", choices=[*HELLO], action="append")
     arguments = parser.parse_args()
-    print(f"{'era':<12} {'handshake':>10} {'tools/list':>10}   median of {arguments.runs}, seconds from spawn")
+    print(
+        f"{'era':<12} {'server':<8} {'handshake':>10} {'tools/list':>10}   median of {arguments.runs}, seconds from spawn"
+    )
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as home:
         measure("legacy", Path(home))  # writes the bytecode and fills the disk's cache
         for era in arguments.era or HELLO:
-            times = [measure(era, Path(home)) for _ in range(arguments.runs)]
-            hello_s, tools_s = (statistics.median(column) for column in zip(*times, strict=True))
-            print(f"{era:<12} {hello_s:>10.2f} {tools_s:>10.2f}")
+            servers = {"lmm mcp": OURS, "bare SDK": ["-c", BARE]}
+            times: dict[str, list[tuple[float, float]]] = {name: [] for name in servers}
+            for _ in range(arguments.runs):
+                for name, its_arguments in servers.items():
+                    times[name].append(measure(era, Path(home), its_arguments))
+            for name, of_server in times.items():
+                hello_s, tools_s = (statistics.median(column) for column in zip(*of_server, strict=True))
+                print(f"{era:<12} {name:<8} {hello_s:>10.2f} {tools_s:>10.2f}")
 
 
 if __name__ == "__main__":
