@@ -65,16 +65,26 @@ def recall(
 
 
 def show(
-    ids: Annotated[list[str], typer.Argument(metavar="ID...", help="Ids of citations, as in the sources of a brief.")],
+    ids: Annotated[
+        list[str],
+        typer.Argument(metavar="ID...", help="Ids of citations or of sessions, as in the sources of a brief."),
+    ],
     before: Annotated[int, typer.Option(min=0, max=expand.MAX_AROUND_events, help="Events to show before.")] = 0,
     after: Annotated[int, typer.Option(min=0, max=expand.MAX_AROUND_events, help="Events to show after.")] = 0,
     as_json: Annotated[bool, AS_JSON] = False,
 ) -> None:
-    """Show the whole passage behind a citation: who said and did what, nothing cut.
+    """Show the whole passage behind a citation, or a whole session: who said and did what, nothing cut.
 
     [dim]lmm show 3f9c51d2a07b84e6 --before 4 --after 4[/]
+
+    [dim]lmm show 904f5c77-3b98[/]
     """
-    passages = terminal.desk().passages(ids, before=before, after=after)
+    desk = terminal.desk()
+    of_sessions = {name: desk.session(name) for name in ids}
+    cited = [name for name, found in of_sessions.items() if not found]
+    passages = [passage for found in of_sessions.values() for passage in found]
+    if cited:
+        passages += desk.passages(cited, before=before, after=after)
     if as_json:
         terminal.say_json([_plain(passage) for passage in passages])
         return

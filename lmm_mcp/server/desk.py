@@ -29,6 +29,8 @@ if TYPE_CHECKING:  # each of these takes a tenth of a second or more to import; 
 
 NEVER_IMPORTED = "nothing has been imported yet"
 _LOOK_FOR_MODEL_EVERY_s = 30.0
+_MIN_SESSION_chars = 8
+"""Shorter beginnings of a session's id are mistakes, such as the mark of a citation."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +100,17 @@ class Desk:
             )
         num_before, num_after = (_checked_around(name, value) for name, value in (("before", before), ("after", after)))
         return expand.passages(self.ledger, self.archive, wanted, before=num_before, after=num_after)
+
+    def session(self, name: str) -> list[expand.Passage]:
+        """All that is kept of the session with this id or beginning, sub-agents included; empty if there is none. Raises BadInput."""
+        from lmm_mcp.store.forgetting import sessions_called
+
+        if len(name) < _MIN_SESSION_chars:
+            return []
+        rows = self.ledger.threads()
+        ids = sessions_called(name, [row.thread for row in rows])
+        found = sorted((row for row in rows if row.thread.session_id in ids), key=lambda row: row.first_ms)
+        return expand.whole_threads(self.archive, [row.thread for row in found])
 
     def remember(self, text: Any, *, project: Any = None) -> tuple[str, str]:
         """Keep a note; its id and the key of its project, '' for none. Raises BadInput. Recallable within 2 seconds."""

@@ -89,6 +89,12 @@ def passages(
     ]
 
 
+def whole_threads(threads: Threads, wanted: Iterable[Thread]) -> list[Passage]:
+    """Everything that was kept of some threads, as one passage each, in the order given."""
+    kept = (threads.read(thread.agent, thread.thread_id) for thread in wanted)
+    return [Passage(thread, tuple(events), (), 0, 0) for thread, events in filter(None, kept)]
+
+
 def _what_ids_are(given: str) -> str:
     looks_like_mark = given.strip("[]").startswith("c") and len(given) <= 5
     mistake = "Marks such as [c1] count anew in every brief. " if looks_like_mark else ""
@@ -140,12 +146,13 @@ def _rendered(passage: Passage, whole: bool) -> str:
     for event in passage.events:
         lines.append("")
         lines.append(f"[{moment(event.at_ms)}] {_speaker(event)}:")
-        lines.append(_body(event, passage.chunk_ids[0], whole))
+        lines.append(_body(event, passage.chunk_ids, whole))
     return "\n".join(lines)
 
 
 def _range(passage: Passage) -> str:
-    return f"{', '.join(passage.chunk_ids)}: {len(passage.events)} events, {passage.num_earlier} earlier, {passage.num_later} later"
+    ids = ", ".join(passage.chunk_ids) or "all of it"
+    return f"{ids}: {len(passage.events)} events, {passage.num_earlier} earlier, {passage.num_later} later"
 
 
 def _speaker(event: Event) -> str:
@@ -162,7 +169,7 @@ def _speaker(event: Event) -> str:
             return _WHO[event.kind]
 
 
-def _body(event: Event, chunk_id: str, whole: bool) -> str:
+def _body(event: Event, chunk_ids: Sequence[str], whole: bool) -> str:
     text = (event.command or event.text) if event.kind == "call" else event.text
     limit = _OUTPUT_chars if event.kind == "result" else _PROSE_chars
     if event.ours and event.kind == "result" and not whole:
@@ -171,7 +178,7 @@ def _body(event: Event, chunk_id: str, whole: bool) -> str:
         return text
     head = int(limit * _HEAD_SHARE)
     num_cut = len(text) - limit
-    return f"{text[:head]}\n[... {num_cut:,} characters cut; `lmm show {chunk_id}` shows all ...]\n{text[head + num_cut :]}"
+    return f"{text[:head]}\n[... {num_cut:,} characters cut; `lmm show {chunk_ids[0]}` shows all ...]\n{text[head + num_cut :]}"
 
 
 def moment(at_ms: int) -> str:

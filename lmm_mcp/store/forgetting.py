@@ -110,7 +110,7 @@ def plan(
     known = {(row.thread.agent, row.thread.thread_id): row for row in ledger.threads()}
     heads = {key: row.thread for key, row in known.items()}
     heads |= {(thread.agent, thread.thread_id): thread for _, thread in archive.threads()}
-    session_ids = None if session is None else _sessions_called(session, heads.values())
+    session_ids = None if session is None else sessions_called(session, heads.values())
     found: list[ThreadPlan] = []
     for key, thread in heads.items():
         row = known.get(key)
@@ -275,7 +275,7 @@ def _speaks_of(title: str, chosen: Sequence[Event], wanted: str) -> bool:
     return (bool(wanted) and wanted in head) or any(head in event.text.casefold() for event in chosen)
 
 
-def _sessions_called(name: str, threads: Iterable[Thread]) -> set[str]:
+def sessions_called(name: str, threads: Iterable[Thread]) -> set[str]:
     """The one session with this id or beginning. Raises BadInput where it could be several; none is an empty set."""
     ids = {thread.session_id for thread in threads}
     found = {name} if name in ids else {each for each in ids if name and each.startswith(name)}

@@ -90,6 +90,18 @@ def test_the_id_in_a_brief_leads_to_the_whole_passage(reader):
     assert passage["thread"]["session_id"] == found["citations"][0]["session"]
 
 
+def test_the_session_in_a_brief_leads_to_all_that_was_said_in_it(reader):
+    found = json.loads(reader.run("recall", PORT_QUESTION, "-p", "*", "--json"))
+    session = found["citations"][0]["session"]
+    (short,) = set(re.findall(rf"session ({session[:8]}\S*)", found["text"]))
+    passages = json.loads(reader.run("show", short, "--json"))
+    assert {passage["thread"]["session_id"] for passage in passages} == {session}
+    assert all(passage["num_earlier"] == passage["num_later"] == 0 for passage in passages)
+    cited = json.loads(reader.run("show", found["citations"][0]["id"], "--json"))[0]["events"]
+    assert any(event in passage["events"] for passage in passages for event in cited)
+    assert "unknown id" in reader.both("show", "c1", expect=1)[1]
+
+
 def test_a_note_can_be_recalled_right_after_it_was_left(owner):
     told = json.loads(owner.run("remember", "Berth 44 belongs to the harbour master.", "-p", "harbour", "--json"))
     assert told["project"] == HARBOUR
