@@ -77,3 +77,17 @@ def test_importing_embedding_and_recalling_open_no_connection(lmm, tmp_path):
     assert "Postgres" in answer and "[c1]" in answer
     lmm("status")
     assert not (tmp_path / "connections").exists()
+
+
+def test_libraries_that_would_report_to_their_makers_are_told_not_to(lmm, tmp_path, monkeypatch):
+    # ONNX Runtime writes a device id and queues events for its makers as soon as a session is made, unless it is told not
+    # to (or believes that it is being tested: the variables of continuous integration are taken away).
+    for name in ("CI", "GITHUB_ACTIONS", "ORT_RUNNING_UNIT_TESTS", "ORT_DISABLE_TELEMETRY"):
+        monkeypatch.delenv(name, raising=False)
+    home = tmp_path / "fresh"
+    home.mkdir()
+    program = "from lmm_mcp import config, embedding, paths; import os, sys, pathlib\n"
+    program += "embedding.load(paths.Home(pathlib.Path(sys.argv[1])), config.Embedder(), num_threads=1).embed(['a'])"
+    environment = {**os.environ, "HOME": str(home), "XDG_CACHE_HOME": str(home / ".cache")}
+    subprocess.run([sys.executable, "-c", program, os.environ["LMM_HOME"]], env=environment, check=True, timeout=60)
+    assert not list(home.rglob("*"))
