@@ -6,6 +6,7 @@ import sys
 
 SERVE = "mcp"
 WITHOUT_INGEST = "--no-ingest"
+_ALLOCATIONS_between_looks = 100_000
 
 
 def main() -> int:
@@ -15,6 +16,8 @@ def main() -> int:
     by_name_alone = not arguments and sys.argv[0].endswith("lmm-mcp") and not sys.stdin.isatty()
     if by_name_alone or (arguments[:1] == [SERVE] and set(arguments[1:]) <= {WITHOUT_INGEST}):
         return _serve(ingest=WITHOUT_INGEST not in arguments)
+    # What a command imports it keeps, and most end within two seconds: looking for garbage is a tenth of that.
+    gc.set_threshold(_ALLOCATIONS_between_looks)
     from lmm_mcp.cli.program import run  # typer and rich: a tenth of a second that no server should spend
 
     return run(arguments)

@@ -11,7 +11,6 @@ from lmm_mcp import children
 from lmm_mcp.cli import terminal
 from lmm_mcp.domain.fence import fenced
 from lmm_mcp.server import expand
-from lmm_mcp.server.shapes import recall_shape
 
 PANEL = "Ask"
 AS_JSON = typer.Option("--json", help="Print JSON and nothing else.")
@@ -57,6 +56,8 @@ def recall(
         question, project=project, since=since, until=until, agent=agent, budget_tokens=budget
     )
     if as_json:
+        from lmm_mcp.server.shapes import recall_shape  # loads pydantic
+
         terminal.say_json(recall_shape(found).model_dump(mode="json"))
         return
     terminal.say_brief(found.text)

@@ -2,15 +2,17 @@
 
 import time
 from collections.abc import Callable
-
-from rich.progress import BarColumn, TaskID, TaskProgressColumn, TextColumn, TimeRemainingColumn
-from rich.progress import Progress as Bars
+from typing import TYPE_CHECKING
 
 from lmm_mcp import children
 from lmm_mcp.children import IngestChild, Progress
 from lmm_mcp.cli import terminal
 from lmm_mcp.errors import StoreError
 from lmm_mcp.paths import Home
+
+if TYPE_CHECKING:  # a tenth of a second, which only those commands should take that read
+    from rich.progress import Progress as Bars
+    from rich.progress import TaskID
 
 _LOOK_EVERY_s = 0.15
 
@@ -62,7 +64,10 @@ def is_embedded(said: Progress) -> bool:
     return said.phase in ("watching", "done")
 
 
-def _bars() -> Bars:
+def _bars() -> "Bars":
+    from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bars
+
     console = terminal.complaints()
     return Bars(
         TextColumn("{task.description:<22}"),
@@ -76,7 +81,7 @@ def _bars() -> Bars:
     )
 
 
-def _show(bars: Bars, import_bar: TaskID, embed_bar: TaskID, said: Progress) -> None:
+def _show(bars: "Bars", import_bar: "TaskID", embed_bar: "TaskID", said: Progress) -> None:
     if said.files_total:
         told = f"{said.files_done:,}/{said.files_total:,} files"
         what = f"reading {said.current_agent}".strip() if said.phase == "importing" else "read"

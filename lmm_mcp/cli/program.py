@@ -9,7 +9,7 @@ import typer
 
 from lmm_mcp.cli import asking, keeping, measuring, models, reading, setting
 from lmm_mcp.errors import LmmError
-from lmm_mcp.server.app import version
+from lmm_mcp.server.version import version
 
 INTERRUPTED = 130
 app = typer.Typer(

@@ -21,7 +21,6 @@ from lmm_mcp.domain.recall import Recall
 from lmm_mcp.paths import Home
 from lmm_mcp.server import status
 from lmm_mcp.server.desk import Desk
-from lmm_mcp.server.warming import make_model_ready
 
 WAIT_FOR_IMPORT_s = 20.0
 WAIT_FOR_VECTORS_s = 8.0
@@ -49,6 +48,8 @@ def start(
 
     [dim]lmm start --question "how do we deploy?"[/]
     """
+    from lmm_mcp.server.warming import make_model_ready  # loads the server's libraries
+
     home = terminal.home()
     make_model_ready(terminal.desk(home))
     said = _read(home, wait)

@@ -6,15 +6,16 @@ Colours and bars only where a person looks (`NO_COLOR` is obeyed); with `--json`
 import json
 import os
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
-from rich.console import Console
-from rich.markup import escape
 
 from lmm_mcp.domain.fence import FENCE_CLOSE, FENCE_OPEN
 from lmm_mcp.paths import Home, home_of
 from lmm_mcp.server.desk import Desk, reachable_cwd
+
+if TYPE_CHECKING:  # who gets plain text or JSON need not wait for colours
+    from rich.console import Console
 
 _ROLES = {"user": "bold", "error": "red", "ran": "green", "sources": "dim"}
 
@@ -48,13 +49,17 @@ def aside(text: str) -> None:
     typer.echo(text, err=True)
 
 
-def complaints() -> Console:
+def complaints() -> "Console":
     """A console on standard error, for bars and hints."""
+    from rich.console import Console
+
     return Console(stderr=True, highlight=False)
 
 
-def answers() -> Console:
+def answers() -> "Console":
     """A console on standard output, for answers with colours."""
+    from rich.console import Console
+
     return Console(highlight=False, soft_wrap=True)
 
 
@@ -68,6 +73,8 @@ def say_brief(text: str) -> None:
     if not is_watched():
         say(text)
         return
+    from rich.markup import escape
+
     console = answers()
     body = text.removeprefix(FENCE_OPEN).removesuffix(FENCE_CLOSE).strip("\n")
     are_sources = False

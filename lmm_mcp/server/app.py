@@ -10,7 +10,6 @@ import logging.handlers
 import os
 import sys
 from collections.abc import Mapping
-from importlib import metadata
 
 import anyio
 
@@ -18,6 +17,7 @@ from lmm_mcp.paths import Home, home_of
 from lmm_mcp.server.desk import Desk, reachable_cwd
 from lmm_mcp.server.keeper import Keeper
 from lmm_mcp.server.tools import build_server
+from lmm_mcp.server.version import version
 from lmm_mcp.server.warming import WarmUp
 
 LOG_FILE = "server.log"
@@ -61,14 +61,6 @@ def start_logging(home: Home) -> None:
         complaints.handle(logging.makeLogRecord({"msg": f"no log file: {problem}", "levelno": logging.WARNING}))
     logging.basicConfig(level=logging.WARNING, handlers=handlers, force=True)
     logging.getLogger("lmm_mcp").setLevel(logging.INFO)
-
-
-def version() -> str:
-    """Name the version that is installed, '' where the program was never installed."""
-    try:
-        return metadata.version("lmm-mcp")
-    except metadata.PackageNotFoundError:
-        return ""
 
 
 def _real_cwd() -> str:

@@ -40,11 +40,11 @@ class Status:
 
 def take(desk: Desk) -> Status:
     """Look. Raises StoreError and ConfigError."""
-    from lmm_mcp.embedding import NoEmbedder  # loads numpy, which the handshake of the server must not wait for
+    from lmm_mcp.embedding import NoEmbedder, look  # loads numpy, which the handshake of the server must not wait for
 
     store = desk.store()
     stats = store.stats() if store is not None else None
-    embedder = desk.embedder()
+    embedder = look(desk.home, desk.settings.embedder)  # to name it, it need not be opened
     return Status(
         home=str(desk.home.root),
         cwd_project=desk.asker().project,
