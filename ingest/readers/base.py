@@ -7,7 +7,6 @@ So only lines that end in a newline are taken, nothing here raises for bad conte
 
 import hashlib
 import json
-import math
 import re
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -17,6 +16,7 @@ from typing import Any, Protocol
 import orjson
 
 from ingest.session import Cursor, ReadTo, Unreadable
+from lmm_mcp.domain.event import LAST_ms
 
 MAX_LINE_bytes = 256 * 1024 * 1024
 """Longer lines are skipped. Real ones reach tens of MB (embedded images); this keeps a broken file from eating the memory."""
@@ -115,6 +115,8 @@ def prefix_hash(path: Path, num_bytes: int = 4096) -> str:
 def parse_time_ms(value: object) -> int:
     """Milliseconds since 1970 UTC of an ISO-8601 text (no zone = UTC) or of epoch seconds or milliseconds; 0 = unknown.
 
+    Whatever it is given, the answer lies in 0..LAST_ms.
+
     >>> parse_time_ms("2026-03-01T12:00:00.250Z")
     1772366400250
     >>> parse_time_ms(1772366400) == parse_time_ms(1772366400000) == parse_time_ms("2026-03-01T13:00:00+01:00")
@@ -127,13 +129,18 @@ def parse_time_ms(value: object) -> int:
             moment = datetime.fromisoformat(value)
             if moment.tzinfo is None:
                 moment = moment.replace(tzinfo=UTC)
-            return max(0, (moment - _EPOCH) // _ONE_ms)
+            return _plausible((moment - _EPOCH) // _ONE_ms)
         except (ValueError, OverflowError):
             return 0
-    if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and value > 0:
+    # Compared before it is counted with: NaN is refused by that, and an integer may be too long for any arithmetic.
+    if isinstance(value, int | float) and not isinstance(value, bool) and 0 < value <= LAST_ms:
         # 1e11 as seconds is the year 5138, as milliseconds 1973.
-        return int(value) if value >= 1e11 else int(value * 1000)
+        return _plausible(int(value) if value >= 1e11 else int(value * 1000))
     return 0
+
+
+def _plausible(at_ms: int) -> int:
+    return at_ms if 0 <= at_ms <= LAST_ms else 0
 
 
 def without_base64(text: str) -> str:

@@ -17,6 +17,7 @@ import orjson
 
 from ingest.readers.base import json_lines
 from ingest.readers.claude_records import Earlier, Problem, branch_in, events_of, text_in
+from ingest.readers.values import ODDITIES
 from ingest.session import Cursor, Item, ReadTo, Unreadable
 from lmm_mcp.domain.event import Event, Thread
 from lmm_mcp.paths import user_home
@@ -90,7 +91,12 @@ class ClaudeCode:
         reading = _Reading(path, cursor.context)
         for item in json_lines(path, cursor):
             if isinstance(item, tuple):
-                yield from reading.take(*item)
+                try:
+                    said = list(reading.take(*item))
+                except ODDITIES as problem:
+                    name = type(problem).__name__
+                    said = [Unreadable(str(path), item[0], f"a record that is not built as expected ({name})")]
+                yield from said
             elif isinstance(item, ReadTo):
                 yield from reading.unknown()
                 yield ReadTo(replace(item.cursor, context=reading.context()))

@@ -6,11 +6,12 @@ from typing import Any, NamedTuple
 
 from ingest.readers.claude_calls import SHELLS
 from ingest.readers.claude_prompts import between, without_blocks
+from ingest.readers.values import exit_code_in
 
 MAX_SIDE_FILE_bytes = 1024 * 1024
 """Of a longer side file the head and the tail are read, half of this each."""
 
-_EXIT_CODE = re.compile(r"(?:Error: )?Exit code (-?\d{1,10})(?:\n|$)")
+_EXIT_CODE = re.compile(r"(?:Error: )?Exit code (-?[0-9]+)(?:\n|$)")
 _SAVED_TO = re.compile(r"saved to: ([^\n]+)")
 _PERSISTED = "<persisted-output>"
 _NO_OUTPUT = "(Bash completed with no output)"
@@ -40,9 +41,9 @@ def outcome_of(text: str, structured: object, *, is_error: object, tool: str) ->
     exit_code: int | None = None
     if failed:
         if said := _EXIT_CODE.match(text):
-            exit_code, text = int(said[1]), text[said.end() :]
+            exit_code, text = exit_code_in(said[1]), text[said.end() :]
         elif said := _EXIT_CODE.match(twin):
-            exit_code = int(said[1])
+            exit_code = exit_code_in(said[1])
     elif tool in SHELLS and not any(
         details.get(key) for key in ("interrupted", "backgroundTaskId", "returnCodeInterpretation")
     ):

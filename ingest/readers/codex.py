@@ -15,12 +15,12 @@ import zstandard
 
 from ingest.readers.base import Decoded, json_lines, json_lines_of
 from ingest.readers.codex_thread import AGENT, Originals, Transcript
+from ingest.readers.values import ODDITIES
 from ingest.session import Cursor, Item, ReadTo, Unreadable
 from lmm_mcp.paths import user_home
 
 _FOLDERS = ("sessions", "archived_sessions")
 _NAME = re.compile(r"rollout-.*?(?P<id>[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12})?\.jsonl(?P<zst>\.zst)?")
-_ODD = (AttributeError, IndexError, KeyError, TypeError, ValueError, RecursionError)
 _SKIP_bytes = 1024 * 1024
 _FIRST_bytes = 4096
 _PIECE_bytes = 64 * 1024
@@ -90,7 +90,7 @@ class Codex:
                 line, record = decoded
                 try:
                     events = transcript.take(record, line)
-                except _ODD as problem:
+                except ODDITIES as problem:
                     yield Unreadable(
                         str(path), line, f"a record that is not built as expected ({type(problem).__name__})"
                     )

@@ -12,6 +12,8 @@ from typing import Any
 
 import orjson
 
+from ingest.readers.values import exit_code_in, is_failure
+
 
 @dataclass(frozen=True, slots=True)
 class Call:
@@ -143,7 +145,7 @@ _FRAME = re.compile(
     r"\A(?:(?:Exit code|Chunk ID|Wall time|Process exited with code|Process running with session ID"
     r"|Original token count|Total output lines)\b[^\n]*\n)+Output:(?:\n|\Z)(?:Total output lines: \d+\n\n?)?"
 )
-_EXIT_CODE = re.compile(r"^(?:Exit code: |Process exited with code )(-?\d+)", re.MULTILINE)
+_EXIT_CODE = re.compile(r"^(?:Exit code: |Process exited with code )(-?[0-9]+)", re.MULTILINE)
 _FAILED = re.compile(
     r"apply_patch verification failed|(?:exec_command|write_stdin|apply_patch) failed|execution error\b"
     r"|failed to parse function arguments|unsupported (?:custom tool )?call\b|failed in sandbox\b|command timed out\b"
@@ -172,14 +174,14 @@ def read_output(value: object) -> Output:
             framed = None
         if isinstance(framed, dict) and isinstance(framed.get("metadata"), dict):
             code = framed["metadata"].get("exit_code")
-            if isinstance(code, int) and not isinstance(code, bool):
-                return Output(_text(framed["output"]), code, code != 0)
+            if (failed := is_failure(code)) is not None:
+                return Output(_text(framed["output"]), exit_code_in(code), failed)
             text = _text(framed["output"])
     if frame := _FRAME.match(text):
         code_line = _EXIT_CODE.search(frame[0])
         text = text[frame.end() :]
         if code_line:
-            return Output(text, int(code_line[1]), code_line[1] != "0")
+            return Output(text, exit_code_in(code_line[1]), is_failure(code_line[1]))
     elif _FAILED.match(text):
         return Output(text, failed=True)
     return Output(text, failed=None if success is None else not success)

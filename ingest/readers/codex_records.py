@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 from ingest.readers.codex_calls import Call, Output, command_line, read_call, read_output, text_of
 from ingest.readers.ours import begins_with_brief, is_only_a_brief, is_our_command, is_our_tool
+from ingest.readers.values import exit_code_in, is_failure
 from lmm_mcp.domain.event import Event, EventId, EventKind
 
 
@@ -150,8 +151,7 @@ def display_events(event: Mapping[str, Any], moment: Moment, names: Names) -> It
         call_id = str(event.get("call_id") or names.name("call", line))
         output = text_of(event.get("aggregated_output")) or text_of(event.get("stdout")) + text_of(event.get("stderr"))
         yield _call(Call("exec_command", line, line, str(event.get("cwd") or "")), call_id, moment, names)
-        exit_code = code if isinstance(code, int) else None
-        yield _result(Output(output, exit_code, None if exit_code is None else exit_code != 0), call_id, moment, names)
+        yield _result(Output(output, exit_code_in(code), is_failure(code)), call_id, moment, names)
     elif kind == "patch_apply_end":
         changes = event.get("changes")
         paths = tuple(changes) if isinstance(changes, dict) else ()
@@ -160,7 +160,7 @@ def display_events(event: Mapping[str, Any], moment: Moment, names: Names) -> It
         yield _call(Call("apply_patch", text, paths=paths), call_id, moment, names)
         success = event.get("success")
         output = text_of(event.get("stdout")) + text_of(event.get("stderr"))
-        yield _result(Output(output, failed=None if success is None else not success), call_id, moment, names)
+        yield _result(Output(output, failed=not success if isinstance(success, bool) else None), call_id, moment, names)
 
 
 def _patch_lines(changes: object) -> Iterator[str]:
@@ -189,7 +189,7 @@ _USER_SHELL = re.compile(
     r"\s*<user_shell_command>\s*<command>\n?(?P<command>.*?)\n?</command>\s*<result>\n?(?P<result>.*?)\n?</result>",
     re.DOTALL,
 )
-_USER_SHELL_FRAME = re.compile(r"\AExit code: (-?\d+)\n(?:Duration: [^\n]*\n)?Output:\n?")
+_USER_SHELL_FRAME = re.compile(r"\AExit code: (-?[0-9]+)\n(?:Duration: [^\n]*\n)?Output:\n?")
 _STATED_CWD = re.compile(r"<cwd>([^<\n]+)</cwd>|^Current working directory: (\S[^\n]*)$", re.MULTILINE)
 
 
@@ -230,9 +230,9 @@ def _typed_command(line: str, result: str, item: Mapping[str, Any], moment: Mome
     call_id = str(item.get("id") or names.name("user_shell", f"{line}\n{result}"))
     yield _call(Call("user_shell_command", line, command=line), call_id, moment, names)
     frame = _USER_SHELL_FRAME.match(result)
-    code = int(frame[1]) if frame else None
+    code = frame[1] if frame else None
     text = result[frame.end() :] if frame else result
-    yield _result(Output(text, code, None if code is None else code != 0), call_id, moment, names)
+    yield _result(Output(text, exit_code_in(code), is_failure(code)), call_id, moment, names)
 
 
 def _prose(

@@ -11,6 +11,9 @@ EventKind = Literal["prompt", "reply", "thought", "call", "result", "summary"]
 """prompt: typed by a person (or, in a sub-agent, the task it was given). reply: the agent's prose. thought: its visible
 reasoning. call: it used a tool. result: what the tool gave back. summary: a compaction record or a session digest."""
 
+LAST_ms = 253_402_128_000_000
+"""The latest time an event may have: two days before the year 9999 ends, so that it can be shown in every time zone."""
+
 EventId = str
 SessionId = str
 ThreadId = str

@@ -22,7 +22,7 @@ from typing import Any
 import orjson
 import zstandard
 
-from lmm_mcp.domain.event import Event, Thread
+from lmm_mcp.domain.event import Event, LAST_ms, Thread
 from lmm_mcp.errors import ArchiveError
 from lmm_mcp.store import frames
 from lmm_mcp.store.surrogates import mended
@@ -214,6 +214,8 @@ def _record(line: dict[str, dict[str, Any]]) -> Thread | Event:
         if not values.keys() <= _EVENT_FIELDS:
             values = {name: value for name, value in values.items() if name in _EVENT_FIELDS}
         values["paths"] = tuple(values.get("paths", ()))
+        if not values["at_ms"] or values["at_ms"] > LAST_ms:  # no calendar shows what earlier readers let through
+            values["at_ms"] = 0
         return Event(**values)
     return Thread(**{name: value for name, value in line["thread"].items() if name in _THREAD_FIELDS})
 

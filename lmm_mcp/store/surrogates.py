@@ -1,4 +1,7 @@
-"""Half surrogate pairs (an emoji cut in two by an agent) are no text: UTF-8, Arrow and SQLite all refuse them."""
+"""Values that JSON can hold and our files cannot: half surrogate pairs, and integers of more than 64 bits.
+
+A half pair (an emoji cut in two by an agent) is no text: UTF-8, Arrow and SQLite all refuse it.
+"""
 
 import re
 from typing import Any
@@ -7,7 +10,7 @@ _HALF = re.compile("[\ud800-\udfff]")
 
 
 def mended(value: Any) -> Any:
-    """The same value with each half pair replaced by one U+FFFD, so that spans stay right.
+    """The same value with each half pair replaced by one U+FFFD, so that spans stay right; a number too large is unknown, None.
 
     >>> mended({"text": "a" + chr(0xD83D), "paths": ("b",)})
     {'text': 'a\ufffd', 'paths': ['b']}
@@ -19,5 +22,7 @@ def mended(value: Any) -> Any:
             return {name: mended(item) for name, item in value.items()}
         case list() | tuple():
             return [mended(item) for item in value]
+        case int() if not -(2**63) <= value < 2**63:
+            return None
         case _:
             return value
