@@ -31,7 +31,7 @@ def test_the_command_line_starts_without_the_server():
     assert not modules_after("import lmm_mcp.cli") & {"mcp", "lancedb", "onnxruntime"}
 
 
-HEAVY = {"mcp", "lancedb", "numpy", "pyarrow", "pydantic", "onnxruntime", "tokenizers", "torch"}
+HEAVY = {"mcp", "lancedb", "numpy", "pyarrow", "onnxruntime", "tokenizers", "torch"}
 
 
 @pytest.mark.parametrize(
