@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from ingest.session import ToolCall, Turn
-from lmm_mcp.domain.chunk import Chunk, Line, Span, chunk_id
-from lmm_mcp.domain.event import Event, Thread
+from lmm_mcp.domain.chunk import Chunk, ChunkId, Line, Span, chunk_id
+from lmm_mcp.domain.event import Event, EventId, Thread
 
 CHUNKER_VERSION = 1
 MAX_PART_chars = 1200
@@ -63,15 +63,6 @@ _READS_FILES = frozenset(
 _RULER = re.compile(r"^[\s\-=_*#|+:.~`─━│┃┌└├]*$")
 
 
-def chunk_thread(thread: Thread, turns: Iterable[Turn], *, project: str) -> list[Chunk]:
-    """Cut a whole thread. Deterministic: the same turns give the same chunks, and a thread that grew keeps its first ones."""
-    chunks: list[Chunk] = []
-    for turn in turns:
-        for part, pieces in enumerate(_parts(_pieces(turn))):
-            chunks.append(_chunk(thread, turn, part, len(chunks), pieces, project))
-    return chunks
-
-
 @dataclass(slots=True)
 class _Piece:
     """Lines that belong together (one reply, one call with its result) with what the header says of them."""
@@ -88,18 +79,70 @@ class _Piece:
         self.num_chars = sum(len(line.text) + 1 for line in self.lines)
 
 
-def _pieces(turn: Turn) -> Iterator[_Piece]:
-    role = "note" if turn.thread.agent == "notes" else "user"
+@dataclass(slots=True)
+class LastCut:
+    """What a thread was cut into last time, so that one that grew is cut only where it grew. Never changes the result."""
+
+    pieces: dict[EventId, tuple[Event | ToolCall, "_Piece"]] = field(default_factory=dict)
+    chunks: dict[ChunkId, tuple[list["_Piece"], int, str, Chunk]] = field(default_factory=dict)
+    """The pieces of each chunk, its place, and the words of its header that are not in them."""
+    head: tuple[Thread, str] | None = None
+
+
+def chunk_thread(thread: Thread, turns: Iterable[Turn], *, project: str, last: LastCut | None = None) -> list[Chunk]:
+    """Cut a whole thread. Deterministic: the same turns give the same chunks, and a thread that grew keeps its first ones.
+
+    `last`: of the same thread; it is brought up to date.
+    """
+    old = last if last is not None and last.head == (thread, project) else LastCut()
+    new = LastCut(head=(thread, project))
+    chunks: list[Chunk] = []
+    for turn in turns:
+        asked = _asked(turn)
+        for part, pieces in enumerate(_parts(_pieces(turn, old, new))):
+            name = chunk_id(thread.agent, turn.first_event.id, part, CHUNKER_VERSION)
+            known = old.chunks.get(name)
+            if known is not None and known[:3] == (pieces, len(chunks), asked):
+                chunk = known[3]
+            else:
+                chunk = _chunk(thread, name, asked if part else "", part, len(chunks), pieces, project)
+            new.chunks[name] = (pieces, len(chunks), asked, chunk)
+            chunks.append(chunk)
+    if last is not None:
+        last.pieces, last.chunks, last.head = new.pieces, new.chunks, new.head
+    return chunks
+
+
+def _asked(turn: Turn) -> str:
+    """The beginning of what was asked, on one line. Of a prompt of megabytes no more than that is looked at."""
+    if turn.prompt is None:
+        return ""
+    return _cut(" ".join(turn.prompt.text.lstrip()[: 10 * MAX_ASKED_chars].split()), MAX_ASKED_chars)
+
+
+def _pieces(turn: Turn, old: LastCut, new: LastCut) -> Iterator[_Piece]:
     if turn.prompt is not None:
-        yield _Piece(turn.prompt, list(_prose(turn.prompt, role)), starts_prose=True)
+        yield _remembered(turn.prompt, turn.thread, old, new)
     for step in turn.steps:
-        if isinstance(step, ToolCall):
-            yield _call_piece(step)
-        elif step.kind == "result":
-            yield _Piece(step, _output(step, MAX_OUTPUT_lines))
-        else:
-            role_of = {"reply": "agent", "thought": "thought", "summary": "summary"}
-            yield _Piece(step, list(_prose(step, role_of[step.kind])), starts_prose=step.kind == "reply")
+        yield _remembered(step, turn.thread, old, new)
+
+
+def _remembered(step: Event | ToolCall, thread: Thread, old: LastCut, new: LastCut) -> _Piece:
+    event_id = step.call.id if isinstance(step, ToolCall) else step.id
+    known = old.pieces.get(event_id)
+    piece = known[1] if known is not None and known[0] == step else _piece(step, thread)
+    new.pieces[event_id] = (step, piece)
+    return piece
+
+
+def _piece(step: Event | ToolCall, thread: Thread) -> _Piece:
+    if isinstance(step, ToolCall):
+        return _call_piece(step)
+    if step.kind == "result":
+        return _Piece(step, _output(step, MAX_OUTPUT_lines))
+    asker = "note" if thread.agent == "notes" else "user"
+    role_of = {"prompt": asker, "reply": "agent", "thought": "thought", "summary": "summary"}
+    return _Piece(step, list(_prose(step, role_of[step.kind])), starts_prose=step.kind in ("prompt", "reply"))
 
 
 def _parts(pieces: Iterable[_Piece]) -> Iterator[list[_Piece]]:
@@ -272,14 +315,16 @@ def _cut(text: str, max_chars: int) -> str:
     return text if len(text) <= max_chars else text[: max_chars - 2] + " …"
 
 
-def _chunk(thread: Thread, turn: Turn, part: int, ordinal: int, pieces: Sequence[_Piece], project: str) -> Chunk:
+def _chunk(
+    thread: Thread, name: ChunkId, asked: str, part: int, ordinal: int, pieces: Sequence[_Piece], project: str
+) -> Chunk:
     lines = tuple(line for piece in pieces for line in piece.lines)
     files = tuple(dict.fromkeys(path for piece in pieces for path in piece.files))[:MAX_FILES]
     commands = tuple(dict.fromkeys(piece.command for piece in pieces if piece.command))[:MAX_COMMANDS]
     times = [at for piece in pieces for at in (piece.event.at_ms, piece.last_ms) if at]
     first_ms, last_ms = (min(times), max(times)) if times else (0, 0)
     branch = next((piece.event.branch for piece in pieces if piece.event.branch), thread.branch)
-    header = _header(thread, turn, part, project, branch, first_ms, files, commands)
+    header = _header(thread, asked, project, branch, first_ms, files, commands)
     content = "\x1e".join(
         (
             thread.session_id,
@@ -291,7 +336,7 @@ def _chunk(thread: Thread, turn: Turn, part: int, ordinal: int, pieces: Sequence
         )
     )
     return Chunk(
-        id=chunk_id(thread.agent, turn.first_event.id, part, CHUNKER_VERSION),
+        id=name,
         agent=thread.agent,
         session_id=thread.session_id,
         thread_id=thread.thread_id,
@@ -311,8 +356,7 @@ def _chunk(thread: Thread, turn: Turn, part: int, ordinal: int, pieces: Sequence
 
 def _header(
     thread: Thread,
-    turn: Turn,
-    part: int,
+    asked: str,
     project: str,
     branch: str,
     first_ms: int,
@@ -324,8 +368,8 @@ def _header(
     rows = [" · ".join(filter(None, (name, branch, day, thread.agent + (" sub-agent" if thread.is_subagent else ""))))]
     if thread.title:
         rows.append(f"session: {_cut(' '.join(thread.title.split()), MAX_ASKED_chars)}")
-    if part and turn.prompt is not None:
-        rows.append(f"asked: {_cut(' '.join(turn.prompt.text.split()), MAX_ASKED_chars)}")
+    if asked:
+        rows.append(f"asked: {asked}")
     if files:
         rows.append("files: " + ", ".join(files))
     if commands:

@@ -15,11 +15,16 @@ from typing import Any, Protocol
 
 import orjson
 
+from ingest.readers.opening import open_file
 from ingest.session import Cursor, ReadTo, Unreadable
 from lmm_mcp.domain.event import LAST_ms
 
 MAX_LINE_bytes = 256 * 1024 * 1024
 """Longer lines are skipped. Real ones reach tens of MB (embedded images); this keeps a broken file from eating the memory."""
+
+SLICE_bytes = 4 * 1024 * 1024
+"""A reading ends with the line that reaches this, and the next one goes on from there: a file of any size is read in bounded
+memory, and what is more urgent need not wait for its end."""
 
 _BLOCK_bytes = 1024 * 1024
 _PADDING = b"\0 \t\r"
@@ -47,22 +52,36 @@ Decoded = tuple[int, dict[str, Any]] | Unreadable | ReadTo
 
 
 def json_lines(
-    path: Path, cursor: Cursor, *, final: bool = False, max_line_bytes: int = MAX_LINE_bytes
+    path: Path,
+    cursor: Cursor,
+    *,
+    final: bool = False,
+    max_line_bytes: int = MAX_LINE_bytes,
+    slice_bytes: int | None = None,
 ) -> Iterator[Decoded]:
     """Decode the complete lines of `path` behind `cursor`. The last item is a ReadTo with the context of `cursor`.
 
-    `final`: the file will never grow, so a last line without a newline is read too. Raises OSError (a directory, missing
-    rights, no such file); a file that shrinks meanwhile ends early.
+    `final`: the file will never grow, so a last line without a newline is read too. `slice_bytes`: how much is enough for
+    one reading; None = all there is. Raises OSError (a directory, missing rights, no such file); a file that shrinks
+    meanwhile ends early.
     """
     # Our own blocks are larger than Python's buffer would be, so a buffer would only copy.
-    with path.open("rb", buffering=0) as stream:
+    with open_file(path) as stream:
         if cursor.offset:
             stream.seek(cursor.offset)
-        yield from json_lines_of(stream, path, cursor, final=final, max_line_bytes=max_line_bytes)
+        yield from json_lines_of(
+            stream, path, cursor, final=final, max_line_bytes=max_line_bytes, slice_bytes=slice_bytes
+        )
 
 
 def json_lines_of(
-    stream: Bytes, path: Path, cursor: Cursor, *, final: bool = False, max_line_bytes: int = MAX_LINE_bytes
+    stream: Bytes,
+    path: Path,
+    cursor: Cursor,
+    *,
+    final: bool = False,
+    max_line_bytes: int = MAX_LINE_bytes,
+    slice_bytes: int | None = None,
 ) -> Iterator[Decoded]:
     """Decode the complete lines of `stream`, which already stands at `cursor.offset`.
 
@@ -70,6 +89,8 @@ def json_lines_of(
     """
     offset, line_number = cursor.offset, cursor.line
     for line, num_bytes, ended in _lines(stream, max_line_bytes):
+        if slice_bytes is not None and offset - cursor.offset >= slice_bytes:
+            break
         if not (ended or final):
             # Torn: still being written. But no beginning of an object is itself an object, so one that is whole is taken
             # (many agents never write their last newline); the newline, when it comes, completes the line's count.
@@ -108,12 +129,14 @@ def _whole_object(line: bytes | None) -> dict[str, Any] | None:
 
 def prefix_hash(path: Path, num_bytes: int = 4096) -> str:
     """Hash the first `num_bytes` (fewer if the file is shorter), to notice a file that was rewritten. Raises OSError."""
-    with path.open("rb") as stream:
+    with open_file(path) as stream:
         return hashlib.blake2b(stream.read(num_bytes), digest_size=16).hexdigest()
 
 
 def parse_time_ms(value: object) -> int:
     """Milliseconds since 1970 UTC of an ISO-8601 text (no zone = UTC) or of epoch seconds or milliseconds; 0 = unknown.
+
+    Whatever it is given, the answer lies in 0..LAST_ms.
 
     Whatever it is given, the answer lies in 0..LAST_ms.
 

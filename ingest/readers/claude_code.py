@@ -15,8 +15,9 @@ from typing import Any
 
 import orjson
 
-from ingest.readers.base import json_lines
+from ingest.readers.base import SLICE_bytes, json_lines
 from ingest.readers.claude_records import Earlier, Problem, branch_in, events_of, text_in
+from ingest.readers.opening import open_file
 from ingest.readers.values import ODDITIES
 from ingest.session import Cursor, Item, ReadTo, Unreadable
 from lmm_mcp.domain.event import Event, Thread
@@ -89,7 +90,7 @@ class ClaudeCode:
     def read(self, path: Path, cursor: Cursor) -> Iterator[Item]:
         """Yield events, threads before theirs, and at the end how often something unknown was met. Raises OSError."""
         reading = _Reading(path, cursor.context)
-        for item in json_lines(path, cursor):
+        for item in json_lines(path, cursor, slice_bytes=SLICE_bytes):
             if isinstance(item, tuple):
                 try:
                     said = list(reading.take(*item))
@@ -222,7 +223,7 @@ class _Reading:
         if not self._agent_id or thread_id != self._agent_id:
             return ""
         try:
-            with self._path.with_suffix(".meta.json").open("rb") as stream:
+            with open_file(self._path.with_suffix(".meta.json")) as stream:
                 meta = orjson.loads(stream.read(_MAX_META_bytes))
         except (OSError, orjson.JSONDecodeError):
             return ""  # optional, and older versions write none

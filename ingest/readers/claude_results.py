@@ -1,11 +1,14 @@
 """What a tool gave back: its output without the frame, whether it failed, and output that was kept in a file beside it."""
 
+import os
 import re
+from io import BufferedReader
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from ingest.readers.claude_calls import SHELLS
 from ingest.readers.claude_prompts import between, without_blocks
+from ingest.readers.opening import open_file
 from ingest.readers.values import exit_code_in
 
 MAX_SIDE_FILE_bytes = 1024 * 1024
@@ -72,10 +75,10 @@ def persisted_output(session_file: Path, name: str) -> str | None:
     try:
         folder = _session_folder(session_file).resolve() / "tool-results"
         wanted = (folder / name).resolve()
-        if wanted.parent != folder or not wanted.is_file():
+        if wanted.parent != folder:
             return None
-        with wanted.open("rb") as stream:
-            size = wanted.stat().st_size
+        with open_file(wanted) as file, BufferedReader(file) as stream:
+            size = os.fstat(file.fileno()).st_size
             if size <= MAX_SIDE_FILE_bytes:
                 return stream.read(MAX_SIDE_FILE_bytes).decode("utf-8", "replace")
             half = MAX_SIDE_FILE_bytes // 2

@@ -13,8 +13,9 @@ from typing import Any, BinaryIO
 
 import zstandard
 
-from ingest.readers.base import Decoded, json_lines, json_lines_of
+from ingest.readers.base import Decoded, SLICE_bytes, json_lines, json_lines_of
 from ingest.readers.codex_thread import AGENT, Originals, Transcript
+from ingest.readers.opening import open_file
 from ingest.readers.values import ODDITIES
 from ingest.session import Cursor, Item, ReadTo, Unreadable
 from lmm_mcp.paths import user_home
@@ -60,7 +61,7 @@ class Codex:
         if path.suffix != ".jsonl":
             return False
         try:
-            with path.open("rb") as stream:
+            with open_file(path) as stream:
                 first = stream.read(_FIRST_bytes)
         except OSError:
             return False
@@ -77,7 +78,7 @@ class Codex:
             cursor.context, (named and named["id"]) or path.name.partition(".")[0], _originals_beside(path)
         )
         announced = None
-        for decoded in _lines(path, cursor):
+        for decoded in _lines(path, cursor, slice_bytes=SLICE_bytes):
             if isinstance(decoded, Unreadable):
                 yield decoded
             elif isinstance(decoded, ReadTo):
@@ -102,11 +103,11 @@ class Codex:
                     yield from events
 
 
-def _lines(path: Path, cursor: Cursor) -> Iterator[Decoded]:
+def _lines(path: Path, cursor: Cursor, *, slice_bytes: int | None = None) -> Iterator[Decoded]:
     if path.suffix != ".zst":
-        yield from json_lines(path, cursor)
+        yield from json_lines(path, cursor, slice_bytes=slice_bytes)
         return
-    with path.open("rb") as file:
+    with open_file(path) as file:
         stream = _Decompressed(file)
         left = cursor.offset
         while left and (skipped := stream.read(min(left, _SKIP_bytes))):

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ingest.readers.base import json_lines, parse_time_ms
+from ingest.readers.base import SLICE_bytes, json_lines, parse_time_ms
 from ingest.session import Cursor, Item, ReadTo, Unreadable
 from lmm_mcp.domain.event import Event, Thread
 
@@ -26,7 +26,7 @@ class Notes:
     def discover(self, root: Path) -> Iterator[Path]:
         """The files of the months."""
         if root.is_dir():
-            yield from (path for path in sorted(root.iterdir()) if _MONTH.fullmatch(path.name) and path.is_file())
+            yield from (path for path in sorted(root.iterdir()) if _MONTH.fullmatch(path.name))
 
     def claims(self, path: Path) -> bool:
         """A month's file whose first record is a note."""
@@ -40,7 +40,7 @@ class Notes:
     def read(self, path: Path, cursor: Cursor) -> Iterator[Item]:
         """Yield each note as a prompt: it was said by a person, or on a person's behalf."""
         current = ""
-        for item in json_lines(path, cursor):
+        for item in json_lines(path, cursor, slice_bytes=SLICE_bytes):
             if isinstance(item, Unreadable | ReadTo):
                 yield item
                 continue

@@ -29,6 +29,10 @@ from lmm_mcp.store.surrogates import mended
 
 LEVEL = 3
 """zstd level: 250 MB/s on one core; level 9 would save a tenth of the bytes at a fifth of the speed."""
+MAX_RECENT_chars = 96_000_000
+"""Of the threads read or written last, how much text an archive that was asked to (`keeps_recent`) holds in memory."""
+_RECORD_chars = 400
+"""What a record costs beside its text."""
 _SUFFIX = ".jsonl.zst"
 _BESIDE = ".new"
 _AGENT = re.compile(r"[a-z0-9][a-z0-9_-]*")
@@ -43,11 +47,27 @@ class Size:
     """On disk, compressed."""
 
 
-class Archive:
-    """The folder of archived threads. Cheap to make: nothing is opened before it is asked for."""
+@dataclass(slots=True)
+class _Recent:
+    """A thread as its file says it, up to byte `end`."""
 
-    def __init__(self, root: Path) -> None:
+    end: int
+    thread: Thread
+    events: dict[str, Event]
+    num_chars: int
+
+
+class Archive:
+    """The folder of archived threads. Cheap to make: nothing is opened before it is asked for.
+
+    `keeps_recent`: the threads touched last stay in memory, so that a large session that grows is not unpacked at every
+    line. What another process does to a file is noticed by its size.
+    """
+
+    def __init__(self, root: Path, *, keeps_recent: bool = False) -> None:
         self._root = root
+        self._keeps_recent = keeps_recent
+        self._recent: dict[Path, _Recent] = {}  # the one touched last at the end
         self._ends: dict[Path, int] = {}  # files this object wrote, and the size after its last whole frame
         self._unsynced: set[Path] = set()
 
@@ -64,7 +84,7 @@ class Archive:
         Raises OSError where the disk is full or not writable; what was archived before stays readable.
         """
         path = self.path(thread.agent, thread.thread_id)
-        frame = _frame(thread, events)
+        frame, is_exact = _frame(thread, events)
         made = not path.exists()
         if made:
             _make_folder(path.parent)
@@ -74,6 +94,11 @@ class Archive:
             if sync:
                 os.fsync(file.fileno())
         self._ends[path] = end + len(frame)
+        recent = _Recent(0, thread, {}, 0) if made else self._recent.pop(path, None)
+        if is_exact and recent is not None and recent.end == end:
+            recent.events.update((event.id, event) for event in events)
+            num_chars = recent.num_chars + _num_chars(events)
+            self._remember(path, _Recent(end + len(frame), _merged(recent.thread, thread), recent.events, num_chars))
         if not sync:
             self._unsynced.add(path)
         elif made:
@@ -92,6 +117,11 @@ class Archive:
 
     def read(self, agent: str, thread_id: str) -> tuple[Thread, list[Event]] | None:
         """The thread as last known and its events in order; None if it is not archived. Raises ArchiveError on damage."""
+        path = self.path(agent, thread_id)
+        size = _size(path)
+        recent = self._recent.get(path)
+        if recent is not None and recent.end == size:
+            return recent.thread, list(recent.events.values())
         thread: Thread | None = None
         events: dict[str, Event] = {}
         for record in self.records(agent, thread_id):
@@ -99,7 +129,10 @@ class Archive:
                 thread = _merged(thread, record)
             else:
                 events[record.id] = record
-        return None if thread is None else (thread, list(events.values()))
+        if thread is None:
+            return None
+        self._remember(path, _Recent(size, thread, events, _num_chars(events.values())))
+        return thread, list(events.values())
 
     def records(self, agent: str, thread_id: str) -> Iterator[Thread | Event]:
         """Everything ever appended, as it was appended: revised events come in every version. Raises ArchiveError on damage."""
@@ -139,11 +172,12 @@ class Archive:
         path = self.path(agent, thread_id)
         beside = path.with_name(path.name + _BESIDE)
         with _open(beside, os.O_TRUNC) as file:
-            _write_whole(file.fileno(), _frame(thread or found[0], kept))
+            _write_whole(file.fileno(), _frame(thread or found[0], kept)[0])
             os.fsync(file.fileno())
         beside.replace(path)
         _sync_folder(path.parent)
         self._ends.pop(path, None)
+        self._recent.pop(path, None)
         return len(found[1]) - len(kept)
 
     def remove(self, agent: str, thread_id: str) -> None:
@@ -151,6 +185,7 @@ class Archive:
         path = self.path(agent, thread_id)
         path.unlink(missing_ok=True)
         self._ends.pop(path, None)
+        self._recent.pop(path, None)
         self._unsynced.discard(path)
         if path.parent.exists():
             _sync_folder(path.parent)
@@ -170,6 +205,16 @@ class Archive:
             found[path.parent.name] = Size(old.num_threads + 1, old.num_bytes + path.stat().st_size)
         return found
 
+    def _remember(self, path: Path, recent: _Recent) -> None:
+        if not self._keeps_recent:
+            return
+        self._recent.pop(path, None)
+        self._recent[path] = recent
+        left = sum(each.num_chars for each in self._recent.values())
+        while left > MAX_RECENT_chars:
+            oldest = next(iter(self._recent))
+            left -= self._recent.pop(oldest).num_chars
+
     def _files(self) -> list[Path]:
         return sorted(self._root.glob(f"*/*{_SUFFIX}"))
 
@@ -188,19 +233,29 @@ class Archive:
 _NEXT_STEP = "Move the file away and run `lmm import`: what the agent still has is read again."
 
 
-def _frame(thread: Thread, events: Iterable[Event]) -> bytes:
-    lines = [_line("thread", thread)]
-    lines.extend(_line("event", event) for event in events)
-    return zstandard.ZstdCompressor(level=LEVEL, write_checksum=True, write_content_size=True).compress(
-        b"\n".join(lines)
-    )
+def _frame(thread: Thread, events: Iterable[Event]) -> tuple[bytes, bool]:
+    """One frame, and whether what is read from it will be what was given: text that is no text is mended on the way."""
+    lines, is_exact = [], True
+    records: list[tuple[str, Thread | Event]] = [("thread", thread), *(("event", event) for event in events)]
+    for name, value in records:
+        try:
+            lines.append(orjson.dumps({name: value}))
+        except TypeError:
+            lines.append(orjson.dumps({name: mended(asdict(value))}))
+            is_exact = False
+    packer = zstandard.ZstdCompressor(level=LEVEL, write_checksum=True, write_content_size=True)
+    return packer.compress(b"\n".join(lines)), is_exact
 
 
-def _line(name: str, value: Thread | Event) -> bytes:
+def _num_chars(events: Iterable[Event]) -> int:
+    return sum(len(event.text) + _RECORD_chars for event in events)
+
+
+def _size(path: Path) -> int:
     try:
-        return orjson.dumps({name: value})
-    except TypeError:
-        return orjson.dumps({name: mended(asdict(value))})
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
 
 
 _EVENT_FIELDS = frozenset(field.name for field in fields(Event))
@@ -214,6 +269,8 @@ def _record(line: dict[str, dict[str, Any]]) -> Thread | Event:
         if not values.keys() <= _EVENT_FIELDS:
             values = {name: value for name, value in values.items() if name in _EVENT_FIELDS}
         values["paths"] = tuple(values.get("paths", ()))
+        if not values["at_ms"] or values["at_ms"] > LAST_ms:  # no calendar shows what earlier readers let through
+            values["at_ms"] = 0
         if not values["at_ms"] or values["at_ms"] > LAST_ms:  # no calendar shows what earlier readers let through
             values["at_ms"] = 0
         return Event(**values)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ingest.readers.base import Decoded, json_lines, parse_time_ms, prefix_hash, without_base64
+from ingest.readers.base import SLICE_bytes, Decoded, json_lines, parse_time_ms, prefix_hash, without_base64
 from ingest.session import Cursor, ReadTo, Unreadable
 
 
@@ -119,6 +119,18 @@ def test_a_line_over_the_cap_is_skipped_and_counted(tmp_path: Path) -> None:
     assert objects(items) == [(1, {"a": 1}), (3, {"a": 2})]
     assert problems(items) == [2]
     assert end(items).offset == path.stat().st_size
+
+
+def test_a_large_file_is_read_in_slices_that_join_without_a_seam(tmp_path: Path) -> None:
+    path = written(tmp_path, b"".join(json.dumps({"n": n, "a": "x" * 1000}).encode() + b"\n" for n in range(9000)))
+    cursor, found, num_slices = Cursor(context={"session": "s"}), [], 0
+    while cursor.offset < path.stat().st_size:
+        items = list(json_lines(path, cursor, slice_bytes=SLICE_bytes))
+        found += objects(items)
+        assert SLICE_bytes <= end(items).offset - cursor.offset < SLICE_bytes + 2000 or end(items).line == 9000
+        cursor, num_slices = end(items), num_slices + 1
+    assert [(line, item["n"]) for line, item in found] == [(n + 1, n) for n in range(9000)]
+    assert (cursor.context, num_slices) == ({"session": "s"}, 3)
 
 
 def test_a_line_of_several_blocks_comes_out_whole(tmp_path: Path) -> None:
