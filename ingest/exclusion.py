@@ -40,12 +40,17 @@ class Exclusion:
         >>> rules.excludes("codex", "", "git@github.com:acme/vault.git")
         True
         """
-        folder, url = same_folder_key(normalise_path(cwd)), _remote(remote)
-        return (
-            agent in self.agents
-            or any(folder and rule.match(folder) for rule in self.paths)
-            or any(url and rule.match(url) for rule in self.remotes)
-        )
+        return self.excludes_place(agent, cwd) or self.excludes_remote(remote)
+
+    def excludes_place(self, agent: str, cwd: str) -> bool:
+        """Whether the agent alone, or the folder, is reason enough."""
+        folder = same_folder_key(normalise_path(cwd))
+        return agent in self.agents or any(folder and rule.match(folder) for rule in self.paths)
+
+    def excludes_remote(self, remote: str) -> bool:
+        """Whether the remote, or a project key made of one, is reason enough."""
+        url = _remote(remote)
+        return any(url and rule.match(url) for rule in self.remotes)
 
 
 def _absolute(path: str) -> str:

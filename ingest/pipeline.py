@@ -6,6 +6,8 @@ messages are compared with the archive, chunks are named by what they are made o
 """
 
 import dataclasses
+import logging
+import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,15 +16,16 @@ from typing import Any
 import orjson
 
 from ingest import ownership
-from ingest.chunking import CHUNKER_VERSION, chunk_thread
+from ingest.chunking import CHUNKER_VERSION, LastCut, chunk_thread
 from ingest.exclusion import Exclusion
-from ingest.readers.base import prefix_hash
+from ingest.readers.base import SLICE_bytes, prefix_hash
 from ingest.readers.registry import by_agent
 from ingest.redaction import redact_event, redact_thread
 from ingest.session import Cursor, ReadTo, SourceFile, Unreadable
 from ingest.turns import pair_turns
 from lmm_mcp.domain.chunk import Chunk
 from lmm_mcp.domain.event import Event, Thread
+from lmm_mcp.errors import ArchiveError
 from lmm_mcp.redaction import REDACTION_VERSION, redact
 from lmm_mcp.store import projects
 from lmm_mcp.store.archive import Archive
@@ -31,6 +34,8 @@ from lmm_mcp.store.ledger import Ledger, SourceState
 
 PREFIX_bytes = 4096
 """Hashed to tell whether a file that grew is still the same file."""
+_MAX_CUTS_kept = 8
+_log = logging.getLogger("lmm.ingest")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +46,8 @@ class Rooms:
     store: ChunkStore
     ledger: Ledger
     exclusion: Exclusion
+    cuts: dict[tuple[str, str], LastCut] = field(default_factory=dict)
+    """Of the threads cut last, by agent and thread id: a session that grows is cut only where it grew."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +70,8 @@ class Harvest:
     unreadable: tuple[Unreadable, ...] = ()
     from_start: bool = True
     """The file was read from its first byte, so earlier complaints about it no longer hold."""
+    has_more: bool = False
+    """Only a slice of the file was read: there is more behind it."""
 
 
 @dataclass(slots=True)
@@ -91,32 +100,60 @@ def stamp_of(source: SourceFile, exclusion: Exclusion) -> str:
 
 
 def harvest(source: SourceFile, rooms: Rooms) -> Harvest:
-    """Read what is new in a file, archive it, and cut the threads it belongs to. A file that cannot be read is said so."""
+    """Read the next slice of what is new in a file, archive it, and cut the threads it belongs to.
+
+    A file that cannot be read is said so, and so is one at which this fails; only a full or read-only disk raises OSError.
+    """
     stamp = stamp_of(source, rooms.exclusion)
     cursor = _where_to_start(source, rooms.ledger, stamp)
     try:
         reading = _read(source, cursor)
     except OSError as problem:
-        complaint = Unreadable(str(source.path), 0, f"cannot be read: {problem.strerror or problem}")
-        unread = _state(source, cursor, "", stamp, (), _clean(cursor.context, rooms.ledger))
         # The stamp is left empty: the file is tried again every time, until it can be read.
-        return Harvest(
-            source, dataclasses.replace(unread, reader_version=""), unreadable=(complaint,), from_start=False
+        return _failed(source, cursor, "", f"cannot be read: {problem.strerror or problem}", rooms)
+    try:
+        return _taken_in(source, cursor, reading, stamp, rooms)
+    except ArchiveError as problem:
+        return _failed(source, cursor, "", str(problem), rooms)
+    except (OSError, MemoryError, sqlite3.Error):
+        raise
+    except Exception as problem:  # one session that we cannot make sense of must not keep all others out
+        _log.exception("a session file cannot be taken in: %s", source.path)
+        return _failed(
+            source, cursor, stamp, f"cannot be taken in ({type(problem).__name__}); please report this", rooms
         )
+
+
+def _failed(source: SourceFile, cursor: Cursor, stamp: str, complaint: str, rooms: Rooms) -> Harvest:
+    state = _state(source, source.size, cursor, "", stamp, (), _clean(cursor.context, rooms.ledger))
+    return Harvest(source, state, unreadable=(Unreadable(str(source.path), 0, complaint),), from_start=False)
+
+
+def _taken_in(source: SourceFile, cursor: Cursor, reading: "_Reading", stamp: str, rooms: Rooms) -> Harvest:
     cuts: dict[str, Cut] = {}
+    before = rooms.ledger.source(source.path) if cursor.offset else None
+    kept = dict.fromkeys(before.thread_ids if before else ())
     for thread_id, found in reading.threads.items():
         thread = redact_thread(found)
         if rooms.ledger.is_text_buried(thread.title):
             thread = dataclasses.replace(thread, title="")
-        project = project_of(thread, rooms)
-        if rooms.exclusion.excludes(thread.agent, thread.cwd, thread.remote or project):
+        if _is_excluded(thread, rooms):
             continue
         for cut in _take_in(thread, reading.events.get(thread_id, []), rooms):
             cuts[cut.thread.thread_id] = cut
+            kept[thread_id] = None
     rooms.archive.flush()
-    context = _clean(reading.cursor.context, rooms.ledger)
-    state = _state(source, reading.cursor, _prefix(source.path), stamp, tuple(reading.threads), context)
-    return Harvest(source, state, tuple(cuts.values()), tuple(reading.unreadable), from_start=cursor.offset == 0)
+    reached = reading.cursor
+    has_more = reached.offset - cursor.offset >= SLICE_bytes and reached.offset < source.size
+    if not kept and (reading.threads or not has_more):
+        # What is excluded, forgotten or nobody's yet leaves nothing behind: no title, no folder. It is read anew if it grows.
+        reached, has_more = Cursor(), False
+    context = _clean(reached.context, rooms.ledger)
+    size = reached.offset if has_more else source.size
+    state = _state(source, size, reached, _prefix(source.path), stamp, tuple(kept), context)
+    return Harvest(
+        source, state, tuple(cuts.values()), tuple(reading.unreadable), from_start=not cursor.offset, has_more=has_more
+    )
 
 
 def keep(harvests: Sequence[Harvest], rooms: Rooms) -> int:
@@ -128,8 +165,10 @@ def keep(harvests: Sequence[Harvest], rooms: Rooms) -> int:
             rooms.ledger.record_source(harvest.state)
             if harvest.from_start:
                 rooms.ledger.clear_unreadable(harvest.source.path)
+            elif any(item.line == 0 for item in harvest.unreadable):  # what is said of the file as a whole counts on
+                rooms.ledger.clear_unreadable(harvest.source.path, line=0)
             for item in harvest.unreadable:
-                rooms.ledger.record_unreadable(item.path, item.line, item.problem)
+                rooms.ledger.record_unreadable(item.path, item.line, redact(item.problem))
     return num_rows
 
 
@@ -171,14 +210,21 @@ def _take_in(thread: Thread, events: Sequence[Event], rooms: Rooms) -> list[Cut]
     last = {event.id: event for event in events}
     buried = rooms.ledger.buried(thread.agent, list(last))
     until_ms = rooms.ledger.buried_until(thread.agent, thread.thread_id)
+    # A session may walk into an excluded folder: what is said and done there stays out.
+    places = {event.cwd for event in last.values()} - {thread.cwd}
+    forbidden = {place for place in places if rooms.exclusion.excludes_place(thread.agent, place)}
     fresh = [
         redact_event(event)
         for event in last.values()
-        if event.id not in buried and (until_ms is None or event.at_ms > until_ms)
+        if event.id not in buried
+        and (until_ms is None or event.at_ms > until_ms)
+        and not (forbidden and event.cwd in forbidden)
     ]
     settled = ownership.settle(thread, fresh, rooms.archive, rooms.ledger)
     known = rooms.archive.read(thread.agent, thread.thread_id)
     archived = {event.id: event for event in known[1]} if known is not None else {}
+    if buried or until_ms is not None or forbidden:
+        thread = _as_told_by(thread, [*archived.values(), *settled.events])
     new = [event for event in settled.events if archived.get(event.id) != event]
     if known is None and not new:
         return []
@@ -191,6 +237,13 @@ def _take_in(thread: Thread, events: Sequence[Event], rooms: Rooms) -> list[Cut]
     return [*robbed, _cut(thread, list(merged.values()), rooms)]
 
 
+def _as_told_by(thread: Thread, events: Sequence[Event]) -> Thread:
+    """The thread with the folder and branch of what is kept of it: what was left out may have been elsewhere."""
+    cwd = next((event.cwd for event in events if event.cwd), thread.cwd)
+    branch = next((event.branch for event in reversed(events) if event.branch), "")
+    return dataclasses.replace(thread, cwd=cwd, branch=branch)
+
+
 def _left(thread: Thread, rooms: Rooms) -> list[Event]:
     found = rooms.archive.read(thread.agent, thread.thread_id)
     return found[1] if found is not None else []
@@ -198,7 +251,12 @@ def _left(thread: Thread, rooms: Rooms) -> list[Event]:
 
 def _cut(thread: Thread, events: Sequence[Event], rooms: Rooms) -> Cut:
     project = project_of(thread, rooms)
-    chunks = chunk_thread(thread, pair_turns(thread, events), project=project)
+    name = (thread.agent, thread.thread_id)
+    last = rooms.cuts.pop(name, None) or LastCut()
+    chunks = chunk_thread(thread, pair_turns(thread, events), project=project, last=last)
+    rooms.cuts[name] = last
+    while len(rooms.cuts) > _MAX_CUTS_kept:
+        del rooms.cuts[next(iter(rooms.cuts))]
     return Cut(thread, project, tuple(chunks), len(events))
 
 
@@ -217,6 +275,14 @@ def project_of(thread: Thread, rooms: Rooms) -> str:
                 for name, key in learnt.aliases.items():
                     rooms.ledger.add_alias(name, key)
     return projects.follow(found.key, rooms.ledger.aliases())
+
+
+def _is_excluded(thread: Thread, rooms: Rooms) -> bool:
+    # By its folder before anything is learnt of it. A remote must be learnt: it is what excludes the folders below, too.
+    rules = rooms.exclusion
+    if rules.excludes_place(thread.agent, thread.cwd):
+        return True
+    return bool(rules.remotes) and rules.excludes_remote(thread.remote or project_of(thread, rooms))
 
 
 def _read(source: SourceFile, cursor: Cursor) -> _Reading:
@@ -262,7 +328,7 @@ def _clean(value: Any, ledger: Ledger) -> Any:
         case str():
             return "" if ledger.is_text_buried(value) else redact(value)
         case Mapping():
-            return {name: _clean(item, ledger) for name, item in value.items()}
+            return {redact(str(name)): _clean(item, ledger) for name, item in value.items()}
         case list() | tuple():
             return [_clean(item, ledger) for item in value]
         case _:
@@ -270,12 +336,12 @@ def _clean(value: Any, ledger: Ledger) -> Any:
 
 
 def _state(
-    source: SourceFile, cursor: Cursor, prefix: str, stamp: str, thread_ids: tuple[str, ...], context: Any
+    source: SourceFile, size: int, cursor: Cursor, prefix: str, stamp: str, thread_ids: tuple[str, ...], context: Any
 ) -> SourceState:
     return SourceState(
         path=str(source.path),
         agent=source.agent,
-        size=source.size,
+        size=size,
         mtime_ns=source.mtime_ns,
         prefix_hash=prefix,
         prefix_bytes=min(PREFIX_bytes, source.size) if prefix else 0,

@@ -23,11 +23,13 @@ from ingest import pipeline, sources
 from ingest.chunking import CHUNKER_VERSION, embedding_text
 from ingest.exclusion import Exclusion
 from ingest.pipeline import Rooms
+from ingest.readers.base import SLICE_bytes
 from ingest.session import SourceFile, Unreadable
 from lmm_mcp import children, config, embedding
 from lmm_mcp.children import Progress
 from lmm_mcp.config import Settings
 from lmm_mcp.embedding import NoEmbedder
+from lmm_mcp.errors import ConfigError, MixedEmbeddings
 from lmm_mcp.paths import Home
 from lmm_mcp.store import forgetting
 from lmm_mcp.store.archive import Archive
@@ -81,6 +83,7 @@ class Service:
         self._stop = threading.Event()
         self._progress = Progress(pid=os.getpid(), started_ms=_now_ms())
         self._reported_at = 0.0
+        self._settings_stamp = _stamp(home.config)
         self._notes_seen: tuple[tuple[str, int, int], ...] = ()
         self._embedder: embedding.Embedder | NoEmbedder | None = None
         self._rooms = self._open()
@@ -100,6 +103,8 @@ class Service:
                         break
                     self._report("watching")
                     self._stop.wait(TICK_s)
+            if notes := self._new_notes():  # left in the very last moment, by an agent that is leaving
+                self._import(notes)
             self._upkeep()
             self._report("done", now=True)
             return 0
@@ -113,11 +118,13 @@ class Service:
 
     def _step(self, *, scan: bool) -> bool:
         """Do the most urgent thing; False when there was none."""
+        self._heed_settings()
+        if notes := self._new_notes():
+            self._import(notes)
+            return True
         if self._home.paused.exists():
             return False
-        if urgent := self._urgent():
-            self._import(urgent)
-            return True
+        self._take_requests()
         if scan and time.monotonic() >= self._plan.rescan_at:
             self._plan.rescan_at = time.monotonic() + (RESCAN_s if self._stay else float("inf"))
             self._queue(sources.find(self._env, self._settings.sessions, self._home.notes))
@@ -131,15 +138,35 @@ class Service:
             return True
         return self._embed()
 
-    def _urgent(self) -> list[SourceFile]:
-        """Notes that were written and paths that were handed over since the last look."""
-        found: list[SourceFile] = []
+    def _heed_settings(self) -> None:
+        """Obey settings that were changed meanwhile, exclusions above all. Ones that cannot be read change nothing."""
+        now = _stamp(self._home.config)
+        if now == self._settings_stamp:
+            return
+        self._settings_stamp = now
+        try:
+            self._settings = config.load(self._home.config, self._env)
+        except ConfigError as problem:
+            _log.warning("the settings are left as they were: %s", problem)
+            self._report("watching", now=True, error=f"the settings are left as they were: {problem}")
+            return
+        self._rooms = replace(self._rooms, exclusion=Exclusion.of(self._settings.sessions))
+        self._embedder = None
+        self._plan.look_for_model_at = self._plan.rescan_at = 0.0
+
+    def _new_notes(self) -> list[SourceFile]:
+        """Notes that were written since the last look. A note is somebody's wish to be remembered, even during a pause."""
         seen = tuple(
             sorted((str(p), s.st_size, s.st_mtime_ns) for p in self._home.notes.glob("*.jsonl") if (s := _stat(p)))
         )
-        if seen != self._notes_seen:
-            self._notes_seen = seen
-            found.extend(SourceFile("notes", Path(path), size, mtime_ns) for path, size, mtime_ns in seen)
+        if seen == self._notes_seen:
+            return []
+        self._notes_seen = seen
+        found = (SourceFile("notes", Path(path), size, mtime_ns) for path, size, mtime_ns in seen)
+        return [source for source in found if not self._is_done(source)]
+
+    def _take_requests(self) -> None:
+        """Queue what other processes handed over since the last look."""
         for request in sorted(self._home.handover.glob("*.json")):
             wish = _requested(request)
             if wish.threads:
@@ -149,7 +176,6 @@ class Service:
             elif not wish.threads:
                 self._plan.rescan_at = 0.0
             request.unlink(missing_ok=True)
-        return [source for source in found if not self._is_done(source)]
 
     def _queue(self, found: Iterable[SourceFile | Unreadable], *, first: bool = False) -> None:
         waiting = {source.path for source in self._plan.files}
@@ -191,16 +217,20 @@ class Service:
         harvests = []
         for source in batch:
             self._report("importing", current_agent=source.agent)
-            harvests.append(pipeline.harvest(source, self._rooms))
+            found = pipeline.harvest(source, self._rooms)
+            harvests.append(found)
+            old = self._progress
+            num_bytes = SLICE_bytes if found.has_more else source.size % SLICE_bytes or source.size
             self._progress = replace(
-                self._progress,
-                files_done=min(self._progress.files_done + 1, max(self._progress.files_total, 1)),
-                bytes_done=min(self._progress.bytes_done + source.size, max(self._progress.bytes_total, source.size)),
-                unreadable=self._progress.unreadable + len(harvests[-1].unreadable),
+                old,
+                files_done=min(old.files_done + (not found.has_more), max(old.files_total, 1)),
+                bytes_done=min(old.bytes_done + num_bytes, max(old.bytes_total, source.size)),
+                unreadable=old.unreadable + len(found.unreadable),
             )
             if self._stop.is_set():
                 break
         pipeline.keep(harvests, self._rooms)
+        self._plan.files.extendleft(found.source for found in reversed(harvests) if found.has_more)
         self._plan.upkeep_due = self._plan.upkeep_due or len(batch) > 1
         self._report("importing", chunks=self._rooms.store.count())
 
@@ -231,10 +261,7 @@ class Service:
         is_due = time.monotonic() >= self._plan.look_for_model_at
         if self._embedder is None or (isinstance(self._embedder, NoEmbedder) and is_due):
             self._plan.look_for_model_at = time.monotonic() + RESCAN_s
-            threads = self._settings.embedder.num_threads or os.cpu_count() or 1
-            self._embedder = embedding.load(self._home, self._settings.embedder, num_threads=threads)
-            if not isinstance(self._embedder, NoEmbedder):
-                store.set_embedder(self._embedder.name, self._embedder.version, self._embedder.dim)
+            self._embedder = self._open_model()
         if isinstance(self._embedder, NoEmbedder):
             self._report("watching", to_embed=store.num_unembedded())
             return False
@@ -245,6 +272,17 @@ class Service:
         self._plan.upkeep_due = to_embed == 0
         self._report("embedding", chunks=num_chunks, embedded=num_chunks - to_embed, to_embed=to_embed)
         return True
+
+    def _open_model(self) -> embedding.Embedder | NoEmbedder:
+        threads = self._settings.embedder.num_threads or os.cpu_count() or 1
+        model = embedding.load(self._home, self._settings.embedder, num_threads=threads)
+        if not isinstance(model, NoEmbedder):
+            try:
+                self._rooms.store.set_embedder(model.name, model.version, model.dim)
+            except MixedEmbeddings as problem:  # the user has to choose; reading goes on meanwhile
+                _log.warning("%s", problem)
+                return NoEmbedder("the stored vectors were made by another model", str(problem))
+        return model
 
     def _mend(self) -> None:
         """Complete what was interrupted, and redo what an upgrade made outdated."""
@@ -270,15 +308,15 @@ class Service:
         while children.is_lock_wanted(self._home) and not self._stop.is_set():
             self._stop.wait(0.1)
         lock.acquire()
-        self._settings = config.load(self._home.config, self._env)
         self._rooms = self._open()
+        self._heed_settings()
         self._embedder = None
         self._plan.look_for_model_at = 0.0
         self._notes_seen = ()
 
     def _open(self) -> Rooms:
         return Rooms(
-            archive=Archive(self._home.archive),
+            archive=Archive(self._home.archive, keeps_recent=True),
             store=ChunkStore.open(self._home.store, create=True),
             ledger=Ledger.open(self._home.ledger),
             exclusion=Exclusion.of(self._settings.sessions),
@@ -373,6 +411,12 @@ def _stat(path: Path) -> os.stat_result | None:
         return path.stat()
     except OSError:
         return None
+
+
+def _stamp(path: Path) -> tuple[int, int] | None:
+    """What changes when a file is written; None where there is none."""
+    found = _stat(path)
+    return None if found is None else (found.st_mtime_ns, found.st_size)
 
 
 def _now_ms() -> int:

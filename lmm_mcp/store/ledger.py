@@ -101,9 +101,9 @@ class Ledger:
         """Everything that could not be understood, by file and line."""
         return [UnreadableRow(*row) for row in self._rows("SELECT * FROM unreadable ORDER BY path, line, problem")]
 
-    def clear_unreadable(self, path: Path | str) -> None:
-        """Forget what could not be understood in a file."""
-        self._write("DELETE FROM unreadable WHERE path = ?", [(str(path),)])
+    def clear_unreadable(self, path: Path | str, *, line: int | None = None) -> None:
+        """Forget what could not be understood in a file, or in one line of it."""
+        self._write("DELETE FROM unreadable WHERE path = ?1 AND (?2 IS NULL OR line = ?2)", [(str(path), line)])
 
     # Threads, and who owns an event
 
