@@ -68,9 +68,12 @@ def run(arguments: Sequence[str]) -> int:
     except LmmError as problem:
         return _complain(str(problem), 1)
     except _UsageError as problem:
+        message = problem.format_message().strip()  # type: ignore[attr-defined]  # it is a click exception
+        if not message:  # nothing was asked for, and the help has been shown
+            return 0
         context = getattr(problem, "ctx", None)
-        message = problem.format_message().rstrip(".")  # type: ignore[attr-defined]  # it is a click exception
-        return _complain(f"{message}. Try `{context.command_path if context else 'lmm'} --help`.", 2)
+        sentence = message if message.endswith((".", "?", "!")) else f"{message}."
+        return _complain(f"{sentence} Try `{context.command_path if context else 'lmm'} --help`.", 2)
     except _CommandError as problem:
         return _complain(problem.format_message(), 1)  # type: ignore[attr-defined]
     except (typer.Abort, KeyboardInterrupt):

@@ -288,6 +288,19 @@ def test_a_suite_of_questions_is_answered_into_a_file(reader, tmp_path):
 # When it cannot go on
 
 
+@pytest.mark.parametrize("group", [(), ("bench",), ("embedder",)], ids=["lmm", "lmm bench", "lmm embedder"])
+def test_a_command_without_arguments_shows_its_help_and_is_no_mistake(newcomer, group):
+    told, complaint = newcomer.both(*group)
+    assert f"Usage: {' '.join(('lmm', *group))}" in told
+    assert complaint == ""
+
+
+def test_a_mistyped_command_is_told_its_neighbours_in_one_sentence_after_another(reader):
+    _, complaint = reader.both("statu", expect=2)
+    assert "Did you mean 'status'" in complaint
+    assert complaint.endswith("? Try `lmm --help`.\n")
+
+
 @pytest.mark.parametrize(
     "arguments", [("recall",), ("recall", "x", "--nonsense"), ("nonsense",), ("show", "x", "--before", "x")]
 )
