@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
+from ingest.readers.opening import oddity
 from ingest.readers.registry import READERS, reader_for
 from ingest.session import SourceFile, Unreadable
 from lmm_mcp.config import Sessions
@@ -39,6 +40,9 @@ def named(paths: Iterable[Path]) -> list[SourceFile | Unreadable]:
         is_folder = path.is_dir()
         for candidate in _below(path) if is_folder else (path,):
             try:
+                if odd := oddity(candidate.stat().st_mode):
+                    found.append(_refused(candidate, odd))
+                    continue
                 reader = reader_for(candidate)
             except OSError as problem:
                 found.append(Unreadable(str(candidate), 0, f"cannot be read: {problem.strerror or problem}"))
@@ -67,9 +71,15 @@ def _below(folder: Path) -> Iterator[Path]:
         yield from (Path(parent, name) for name in sorted(files) if name.endswith((".jsonl", ".jsonl.zst")))
 
 
+def _refused(path: Path, odd: str) -> Unreadable:
+    return Unreadable(str(path), 0, f"is {odd} and no session file")
+
+
 def _sized(agent: str, path: Path) -> SourceFile | Unreadable:
     try:
         stat = path.stat()
     except OSError as problem:
         return Unreadable(str(path), 0, f"cannot be read: {problem.strerror or problem}")
+    if odd := oddity(stat.st_mode):
+        return _refused(path, odd)
     return SourceFile(agent, path, stat.st_size, stat.st_mtime_ns)

@@ -30,7 +30,7 @@ class Notes:
 
     def claims(self, path: Path) -> bool:
         """A month's file whose first record is a note."""
-        if not _MONTH.fullmatch(path.name):
+        if not _MONTH.fullmatch(path.name) or not path.is_file():
             return False
         for item in json_lines(path, Cursor()):
             if isinstance(item, tuple):

@@ -1,0 +1,126 @@
+"""What bears a session file's name and is none: nothing of it may be waited for."""
+
+import os
+import socket
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from ingest import sources
+from ingest.readers.base import json_lines, prefix_hash
+from ingest.readers.claude_results import persisted_output
+from ingest.readers.opening import open_file
+from ingest.readers.registry import READERS, by_agent
+from ingest.session import Cursor, Reader, SourceFile, Unreadable
+from lmm_mcp.config import Sessions
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="no such things there")
+NAMES = {
+    "claude-code": Path("projects/-w-p/x.jsonl"),
+    "codex": Path("sessions/2026/03/02/rollout-2026-03-02T09-00-00-x.jsonl"),
+    "notes": Path("2026-03.jsonl"),
+}
+
+
+def pipe(path: Path) -> None:
+    os.mkfifo(path)
+
+
+def listener(path: Path) -> None:
+    here = Path.cwd()
+    os.chdir(path.parent)  # a socket's path may only be short
+    try:
+        with socket.socket(socket.AF_UNIX) as server:
+            server.bind(path.name)
+    finally:
+        os.chdir(here)
+
+
+def link_to_a_device(path: Path) -> None:
+    path.symlink_to("/dev/zero")
+
+
+every_kind = pytest.mark.parametrize(
+    ("make", "kind"),
+    [(pipe, "a named pipe"), (listener, "a socket"), (link_to_a_device, "a device"), (Path.mkdir, "a folder")],
+)
+
+
+@every_kind
+@pytest.mark.parametrize("agent", NAMES)
+def test_what_is_no_file_is_said_where_sessions_are_looked_for(
+    make: Callable[[Path], None], kind: str, agent: str, tmp_path: Path
+) -> None:
+    home = tmp_path / agent
+    odd = home / NAMES[agent]
+    odd.parent.mkdir(parents=True)
+    make(odd)
+    env = {"HOME": str(tmp_path), "CLAUDE_CONFIG_DIR": str(home), "CODEX_HOME": str(home)}
+    found = [item for item in sources.find(env, Sessions(), home) if str(item.path) == str(odd)]
+    if (agent, kind) == ("codex", "a folder"):  # looked into, like any other folder there
+        assert found == []
+    else:
+        assert found == [Unreadable(str(odd), 0, f"is {kind} and no session file")]
+
+
+@pytest.mark.parametrize(
+    ("make", "kind"), [(pipe, "a named pipe"), (listener, "a socket"), (link_to_a_device, "a device")]
+)
+def test_what_is_no_file_is_said_where_the_user_names_it(
+    make: Callable[[Path], None], kind: str, tmp_path: Path
+) -> None:
+    odd = tmp_path / "x.jsonl"
+    make(odd)
+    said = Unreadable(str(odd), 0, f"is {kind} and no session file")
+    assert sources.named([odd]) == [said]
+    assert sources.named([tmp_path]) == [said]
+
+
+@every_kind
+@pytest.mark.parametrize("reader", READERS, ids=lambda reader: reader.agent)
+def test_what_took_the_place_of_a_file_after_it_was_found_is_refused_and_not_waited_for(
+    make: Callable[[Path], None], kind: str, reader: Reader, tmp_path: Path
+) -> None:
+    odd = tmp_path / NAMES[reader.agent].name
+    make(odd)
+    assert not reader.claims(odd)
+    for attempt in (
+        lambda: list(reader.read(odd, Cursor())),
+        lambda: list(json_lines(odd, Cursor())),
+        lambda: prefix_hash(odd),
+    ):
+        with pytest.raises(OSError):
+            attempt()
+
+
+def test_a_pipe_in_place_of_a_side_file_is_missing(tmp_path: Path) -> None:
+    (tmp_path / "x" / "tool-results").mkdir(parents=True)
+    pipe(tmp_path / "x" / "tool-results" / "b.txt")
+    assert persisted_output(tmp_path / "x.jsonl", "b.txt") is None
+
+
+def test_a_pipe_beside_a_sub_agent_costs_only_its_title(tmp_path: Path) -> None:
+    path = tmp_path / "agent-a.jsonl"
+    path.write_text('{"type":"user","uuid":"u","message":{"role":"user","content":"Moor it."}}\n', encoding="utf-8")
+    pipe(tmp_path / "agent-a.meta.json")
+    thread, *_ = by_agent("claude-code").read(path, Cursor())
+    assert thread.title == ""
+
+
+def test_a_link_to_a_file_is_that_file(tmp_path: Path) -> None:
+    (tmp_path / "there.jsonl").write_bytes(b"{}\n")
+    (tmp_path / "x.jsonl").symlink_to("there.jsonl")
+    with open_file(tmp_path / "x.jsonl") as file:
+        assert file.read() == b"{}\n"
+
+
+def test_a_file_among_pipes_is_found(tmp_path: Path) -> None:
+    folder = tmp_path / "projects" / "-w-p"
+    folder.mkdir(parents=True)
+    pipe(folder / "a.jsonl")
+    (folder / "b.jsonl").write_bytes(b"{}\n")
+    env = {"HOME": str(tmp_path), "CLAUDE_CONFIG_DIR": str(tmp_path)}
+    found = sources.find(env, Sessions(), tmp_path / "notes")
+    assert [item.path for item in found if isinstance(item, SourceFile)] == [folder / "b.jsonl"]
