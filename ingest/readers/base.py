@@ -16,7 +16,6 @@ from typing import Any, Protocol
 import orjson
 
 from ingest.readers.opening import open_file
-from ingest.readers.opening import open_file
 from ingest.session import Cursor, ReadTo, Unreadable
 from lmm_mcp.domain.event import LAST_ms
 
