@@ -144,14 +144,19 @@ class Archive:
             except (orjson.JSONDecodeError, TypeError, KeyError) as problem:
                 raise ArchiveError(f"{path} holds a record that cannot be read: {problem}. {_NEXT_STEP}") from problem
 
-    def threads(self) -> Iterator[tuple[Path, Thread]]:
-        """Every archived thread with its file. Reads only the heads of the frames. Raises ArchiveError on damage."""
+    def threads(self, *, damaged: list[ArchiveError] | None = None) -> Iterator[tuple[Path, Thread]]:
+        """Every archived thread with its file. Reads only the heads of the frames.
+
+        Raises ArchiveError on damage, or passes over damaged files and notes each in `damaged`.
+        """
         for path in self._files():
-            thread: Thread | None = None
-            for head in _heads(path):
-                record = _record(orjson.loads(head))
-                assert isinstance(record, Thread)
-                thread = _merged(thread, record)
+            try:
+                thread = _thread_in(path)
+            except ArchiveError as problem:
+                if damaged is None:
+                    raise
+                damaged.append(problem)
+                continue
             if thread is not None:
                 yield path, thread
 
@@ -296,6 +301,20 @@ def _texts(path: Path) -> Iterator[bytes]:
             yield unpacker.decompress(data[start:end])
         except zstandard.ZstdError as problem:
             raise ArchiveError(f"{path} is damaged at byte {start}: {problem}. {_NEXT_STEP}") from problem
+
+
+def _thread_in(path: Path) -> Thread | None:
+    """The thread as the heads of a file's frames tell it."""
+    thread: Thread | None = None
+    try:
+        for head in _heads(path):
+            record = _record(orjson.loads(head))
+            if not isinstance(record, Thread):
+                raise KeyError("thread")
+            thread = _merged(thread, record)
+    except (orjson.JSONDecodeError, TypeError, KeyError) as problem:
+        raise ArchiveError(f"{path} holds a record that cannot be read: {problem}. {_NEXT_STEP}") from problem
+    return thread
 
 
 def _heads(path: Path) -> Iterator[bytes]:
