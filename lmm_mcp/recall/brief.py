@@ -23,7 +23,7 @@ _SAID_BY = {
 }
 
 
-def write(evidence: Sequence[Evidence], *, budget_tokens: int, notes: Sequence[str] = ()) -> Brief | None:
+def write(evidence: Sequence[Evidence], *, budget_tokens: int) -> Brief | None:
     """Pack evidence, most useful first. None where not even one line fits.
 
     `budget_tokens` counts the whole text: fence, marks and sources included.
@@ -58,14 +58,14 @@ def write(evidence: Sequence[Evidence], *, budget_tokens: int, notes: Sequence[s
         return None
     text = fenced("\n".join([*lines, title, *sources]))
     assert num_tokens(text) <= budget_tokens
-    return Brief(text=text, citations=tuple(citations.values()), notes=tuple(notes))
+    return Brief(text=text, citations=tuple(citations.values()))
 
 
-def nothing(num_searched: int, *, everywhere: bool, notes: Sequence[str] = ()) -> NothingFound:
+def nothing(num_searched: int, *, everywhere: bool) -> NothingFound:
     """Say in one line that nothing is known."""
     where = "" if everywhere else ' of this project (project="*" asks all projects)'
     text = f"Nothing relevant is remembered: searched {num_searched:,} passages{where}."
-    return NothingFound(text=text, num_searched=num_searched, notes=tuple(notes))
+    return NothingFound(text=text, num_searched=num_searched)
 
 
 def _was(item: Evidence) -> str:

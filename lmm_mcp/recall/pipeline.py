@@ -9,8 +9,6 @@ from lmm_mcp.recall.fusion import fuse
 from lmm_mcp.recall.query import understand
 from lmm_mcp.store.chunks import ChunkStore
 
-LEXICAL_ONLY = "searched by words only: no embedding model is set up (`lmm embedder install`)"
-
 
 class Recaller:
     """Answers questions from one open store. Thread-safe as far as the store is; holds no state of its own."""
@@ -22,13 +20,12 @@ class Recaller:
     def recall(self, question: Question) -> Recall:
         """Retrieve, weigh, and write the brief; or say that nothing is known."""
         scope = scope_of(question)
-        notes = () if self._embedder is not None else (LEXICAL_ONLY,)
         query = understand(question.text, self._store.frequencies())
         candidates = gather(self._store, query, scope, self._embedder)
         scores = fuse(candidates.lexical, candidates.nearest)
         chunks = self._store.get(list(scores)[:MAX_CHUNKS])
         if confidence.is_enough(query, candidates, chunks):
-            written = brief.write(pick(query, chunks, scores), budget_tokens=question.budget_tokens, notes=notes)
+            written = brief.write(pick(query, chunks, scores), budget_tokens=question.budget_tokens)
             if written is not None:
                 return written
-        return brief.nothing(self._store.count(scope), everywhere=question.project is None, notes=notes)
+        return brief.nothing(self._store.count(scope), everywhere=question.project is None)

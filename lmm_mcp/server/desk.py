@@ -56,7 +56,6 @@ class Desk:
         self._store: ChunkStore | None = None
         self._embedder: OnnxEmbedder | NoEmbedder | None = None
         self._looked_for_model_s = 0.0
-        self._mixed_with = ""
         self._bad_project_file = ""
 
     # What there is to ask
@@ -204,21 +203,30 @@ class Desk:
         if (recaller := self._recaller()) is not None:
             recaller.recall(Question("what was decided"))
 
+    def by_words_only(self) -> str:
+        """Why questions are answered by their words only, with the next step; '' where a model serves them."""
+        from lmm_mcp.embedding import NoEmbedder
+
+        model, store = self.embedder(), self.store()
+        if isinstance(model, NoEmbedder):
+            return f"{model.reason}; {model.next_step}"
+        made_by = store.embedder if store is not None else None
+        if made_by is not None and (made_by.name, made_by.version) != (model.name, model.version):
+            # Comparing vectors of two models would be comparing noise.
+            return (
+                f"the stored vectors were made by {made_by.name} ({made_by.version}), not by {model.name} "
+                f"({model.version}); `lmm embedder rebuild` embeds all again"
+            )
+        return ""
+
     def _recaller(self) -> "Recaller | None":
         from lmm_mcp.embedding import NoEmbedder
         from lmm_mcp.recall.pipeline import Recaller
 
         if (store := self.store()) is None:
             return None
-        embedder = self.embedder()
-        if isinstance(embedder, NoEmbedder):
-            return Recaller(store, None)
-        made_by = store.embedder
-        if made_by is not None and (made_by.name, made_by.version) != (embedder.name, embedder.version):
-            self._mixed_with = made_by.name  # comparing vectors of two models would be comparing noise
-            return Recaller(store, None)
-        self._mixed_with = ""
-        return Recaller(store, embedder)
+        model = self.embedder()
+        return Recaller(store, None if isinstance(model, NoEmbedder) or self.by_words_only() else model)
 
     # How projects are found
 
@@ -265,10 +273,8 @@ class Desk:
             notes.append(f"still embedding: {reading.to_embed:,} passages are found by their words only so far")
         if self._bad_project_file:
             notes.append(f"settings of this project are not obeyed: {self._bad_project_file}".rstrip("."))
-        if self._mixed_with:
-            notes.append(
-                f"the stored vectors were made by {self._mixed_with}: searched by words only until `lmm embedder rebuild`"
-            )
+        if self.store() is not None and (why := self.by_words_only()):
+            notes.append(f"searched by words only: {why}")
         return notes
 
 

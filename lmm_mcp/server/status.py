@@ -8,6 +8,7 @@ from pathlib import Path
 
 from lmm_mcp import children
 from lmm_mcp.children import Progress
+from lmm_mcp.domain.wording import counted
 from lmm_mcp.server.desk import NEVER_IMPORTED, Desk
 from lmm_mcp.server.expand import moment
 
@@ -29,9 +30,11 @@ class Status:
     num_sessions: int
     disk_bytes: int
     embedder: str
-    """Name of the model for questions, '' where recall is by words only."""
+    """Name of the model for questions, '' where there is none."""
+    vectors_of: str
+    """Name of the model that made the stored vectors, '' where there are none."""
     no_embedder: str
-    """Why there is none, with the next step; '' where there is one."""
+    """Why questions are answered by words only, with the next step; '' where a model serves them."""
     num_unreadable: int
     is_paused: bool
     reading: Progress | None
@@ -55,7 +58,8 @@ def take(desk: Desk) -> Status:
         num_sessions=len({(row.thread.agent, row.thread.session_id) for row in desk.ledger.threads()}),
         disk_bytes=disk_bytes(desk.home.root),
         embedder="" if isinstance(embedder, NoEmbedder) else embedder.name,
-        no_embedder=f"{embedder.reason}; {embedder.next_step}" if isinstance(embedder, NoEmbedder) else "",
+        vectors_of=stats.embedder.name if stats and stats.embedder else "",
+        no_embedder=desk.by_words_only(),
         num_unreadable=len(desk.ledger.unreadable()),
         is_paused=desk.home.paused.exists(),
         reading=children.progress(desk.home),
@@ -77,7 +81,9 @@ def lines(now: Status) -> list[str]:
     told = [f"memory home: {now.home} ({now.disk_bytes / 1e6:,.1f} MB)"]
     if now.num_chunks:
         agents = ", ".join(f"{agent} {count:,}" for agent, count in _most(now.by_agent))
-        told.append(f"remembered: {now.num_sessions:,} sessions, {now.num_chunks:,} passages ({agents})")
+        told.append(
+            f"remembered: {counted(now.num_sessions, 'session')}, {counted(now.num_chunks, 'passage')} ({agents})"
+        )
         shown = _most(now.by_project)[:_NUM_PROJECTS_shown]
         rest = len(now.by_project) - len(shown)
         told.append(
@@ -87,7 +93,7 @@ def lines(now: Status) -> list[str]:
         )
         told.append(
             f"embeddings: {now.num_embedded:,} of {now.num_chunks:,} passages"
-            + (f" ({now.embedder})" if now.embedder else "")
+            + (f" ({now.vectors_of})" if now.vectors_of else "")
         )
     else:
         told.append(f"remembered: {NEVER_IMPORTED}")
