@@ -1,19 +1,24 @@
 """From session files to the store through the real service, on invented sessions."""
 
 import json
+import os
 import shutil
+import time
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from filelock import FileLock
 
-from ingest import service
+from ingest import pipeline, service
 from lmm_mcp import children, notes
 from lmm_mcp.config import Sessions, Settings
 from lmm_mcp.domain.fence import FENCE_OPEN
 from lmm_mcp.domain.recall import Brief, NothingFound, Question
 from lmm_mcp.paths import Home
 from lmm_mcp.recall.pipeline import Recaller
+from lmm_mcp.server.desk import Desk
 from lmm_mcp.store.archive import Archive
 from lmm_mcp.store.chunks import ChunkStore
 from lmm_mcp.store.ledger import Ledger
@@ -58,6 +63,14 @@ class Machine:
         ]
         assert len(ids) == len(set(ids)) == store.count()
         return {chunk.id: chunk.content_hash for chunk in store.get(ids)}
+
+
+def until(holds: Callable[[], bool], *, at_most_s: float = 30.0) -> None:
+    """Wait for a condition that another process brings about."""
+    end = time.monotonic() + at_most_s
+    while not holds():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.05)
 
 
 @pytest.fixture
@@ -232,15 +245,121 @@ def test_what_is_excluded_is_never_archived(machine):
     assert machine.store.count() == 2
 
 
-def test_recall_stays_within_the_askers_project(machine):
-    for n in range(20):
-        machine.write(f"a{n}", said(f"a{n}", 1, "user", f"The canary of harbour {n} sings at dawn."))
-        machine.write(f"b{n}", said(f"b{n}", 1, "user", f"The canary of quarry {n} sings at dusk.", cwd="/work/quarry"))
+def test_an_excluded_session_leaves_not_even_its_name(machine):
+    title = {"type": "ai-title", "sessionId": "s2", "aiTitle": "The Smugglers Plan"}
+    machine.write("s2", title, said("s2", 1, "user", "A hidden matter.", cwd="/work/secret/cove"), title)
+    rules = Settings(sessions=Sessions(exclude_paths=("/work/secret",)))
+    machine.read(settings=rules)
+    machine.write("s2", said("s2", 2, "user", "More of it.", cwd="/work/secret/cove"))
+    machine.read(settings=rules)
+    for path in machine.home.root.rglob("*"):
+        if path.is_file():
+            assert b"Smugglers" not in path.read_bytes() and b"cove" not in path.read_bytes(), path
+    machine.read()  # the rule was lifted
+    assert len(Archive(machine.home.archive).read("claude-code", "s2")[1]) == 2
+
+
+def test_what_a_session_does_in_an_excluded_folder_is_left_out(machine):
+    machine.write(
+        "s1",
+        said("s1", 1, "user", "A public matter about buoys."),
+        said("s1", 2, "user", "A hidden matter about smugglers.", cwd="/work/secret/cove"),
+        said("s1", 3, "user", "Back to the buoys."),
+    )
+    machine.read(settings=Settings(sessions=Sessions(exclude_paths=("/work/secret",))))
+    kept = Archive(machine.home.archive).read("claude-code", "s1")
+    assert [event.id for event in kept[1]] == ["s1-1", "s1-3"]
+
+
+def test_exclusions_set_while_a_reader_stays_are_obeyed(machine):
+    child = children.start_ingest(machine.home, {**os.environ, **machine.env, "LMM_EMBEDDER_NAME": "none"}, stay=True)
+    try:
+        machine.write("s1", said("s1", 1, "user", "A public matter about buoys."))
+        children.hand_over(machine.home, [])
+        until(lambda: ChunkStore.exists(machine.home.store) and machine.store.count() == 1)
+        machine.home.config.write_text('[sessions]\nexclude_paths = ["/work/secret"]\n')
+        machine.write("s2", said("s2", 1, "user", "A hidden matter.", cwd="/work/secret/cove"))
+        machine.write("s3", said("s3", 1, "user", "Another public matter."))
+        children.hand_over(machine.home, [])
+        until(lambda: machine.store.count() == 2)
+    finally:
+        child.stop()
+    assert {thread.thread_id for _, thread in Archive(machine.home.archive).threads()} == {"s1", "s3"}
+
+
+def test_a_note_is_read_even_while_reading_is_paused(machine):
+    machine.write("s1", said("s1", 1, "user", "A session that has to wait."))
+    notes.remember(machine.home, "Deploys go out on Tuesdays.", project="", cwd="", now_ms=1_772_000_000_000)
+    machine.home.paused.touch()
     machine.read()
-    inside = machine.recall("when does the canary sing", project="/work/harbour", budget_tokens=2000)
-    assert "quarry" not in inside.text
-    everywhere = machine.recall("when does the canary sing", budget_tokens=2000)
-    assert "quarry" in everywhere.text
+    assert machine.store.stats().by_agent == {"notes": 1}
+
+
+def test_a_large_session_in_slices_gives_the_same_as_in_one_piece(tmp_path, monkeypatch):
+    records = []
+    for n in range(0, 60, 2):
+        records.append(said("s1", n, "user", f"Question {n} about the crane? " + f"Load {n}. " * 50))
+        records.append(said("s1", n + 1, "assistant", f"Answer {n}: " + "it lifts. " * 60))
+    whole, sliced = Machine(tmp_path / "a"), Machine(tmp_path / "b")
+    whole.write("s1", *records)
+    whole.read()
+    for place in ("ingest.readers.claude_code", "ingest.pipeline", "ingest.service"):
+        monkeypatch.setattr(f"{place}.SLICE_bytes", 5_000)
+    sliced.write("s1", *records)
+    sliced.read()
+    assert sliced.everything() == whole.everything()
+    assert sliced.ledger.sources()[0].cursor_offset == whole.ledger.sources()[0].cursor_offset > 5 * 5_000
+
+
+def test_a_session_that_cannot_be_taken_in_keeps_no_other_out(machine, monkeypatch):
+    machine.write("good", said("good", 1, "user", "The lock opens at nine."))
+    machine.write("odd", said("odd", 1, "user", "Something odd."))
+    real = pipeline.redact_event
+
+    def stumbling(event):
+        if "odd" in event.text:
+            raise ValueError("year 99999 is out of range")
+        return real(event)
+
+    monkeypatch.setattr(pipeline, "redact_event", stumbling)
+    assert machine.read() == 0
+    assert isinstance(machine.recall("when does the lock open"), Brief)
+    (complaint,) = machine.ledger.unreadable()
+    assert (Path(complaint.path).name, "report" in complaint.problem) == ("odd.jsonl", True)
+    monkeypatch.undo()
+    machine.write("odd", said("odd", 2, "user", "Something more."))
+    machine.read()
+    assert len(Archive(machine.home.archive).read("claude-code", "odd")[1]) == 2
+    assert not machine.ledger.unreadable()
+
+
+def test_vectors_of_another_model_stop_only_the_embedding(machine, minilm_home):
+    machine.write("s1", said("s1", 1, "user", "The lock opens at nine."))
+    machine.read()
+    store = ChunkStore.open(machine.home.store, create=True)
+    store.set_embedder("acme/other", "1", 3)
+    (chunk,) = store.unembedded(9)
+    store.add_vectors([(chunk.id, 0, np.array([1, 0, 0], np.float32))])
+    shutil.copytree(minilm_home.models, machine.home.models, dirs_exist_ok=True)
+    machine.write("s2", said("s2", 1, "user", "The ferry leaves at ten."))
+    assert machine.read() == 0
+    assert isinstance(machine.recall("when does the ferry leave"), Brief)
+    assert machine.store.num_unembedded() == 1
+    assert "acme/other" in Desk(machine.home, machine.env).by_words_only()
+
+
+def test_none_of_a_hundred_canaries_of_other_projects_gets_into_a_brief(machine):
+    folders = ("/work/harbour-2", "/work/harbour2", "/work/Harbour", "/work/quarry", "/other/harbour")
+    for n in range(100):
+        home, away = f"The canary of pier {n} sings at dawn.", f"The canary of pier {n} sings CANARY{n} at dusk."
+        machine.write(f"a{n}", said(f"a{n}", 1, "user", home))
+        machine.write(f"b{n}", said(f"b{n}", 1, "user", away, cwd=folders[n % len(folders)]))
+    machine.read()
+    for n in range(100):
+        for question in (f"when does the canary of pier {n} sing", f"CANARY{n} at dusk"):
+            inside = machine.recall(question, project="/work/harbour", budget_tokens=2000)
+            assert "CANARY" not in inside.text
+    assert "CANARY" in machine.recall("when does the canary sing", budget_tokens=2000).text
 
 
 def test_a_session_in_a_subfolder_belongs_to_the_repository_above(machine):
