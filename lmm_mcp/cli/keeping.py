@@ -10,6 +10,7 @@ import typer
 from lmm_mcp import children
 from lmm_mcp.cli import following, terminal
 from lmm_mcp.cli.asking import AS_JSON
+from lmm_mcp.domain.wording import counted
 from lmm_mcp.errors import BadInput, StoreError
 from lmm_mcp.server import status
 from lmm_mcp.server.asking import NoSuchProject, checked_times, named_project
@@ -182,7 +183,9 @@ def forget(
     if as_json:
         terminal.say_json(dataclasses.asdict(gone))
     else:
-        terminal.say(f"forgot {gone.num_events:,} messages; {gone.num_threads:,} sessions are gone for good")
+        terminal.say(
+            f"forgot {counted(gone.num_events, 'message')}; {counted(gone.num_threads, 'session')} gone for good"
+        )
 
 
 def _show_plan(what: "ForgetPlan", as_json: bool) -> None:
@@ -193,14 +196,14 @@ def _show_plan(what: "ForgetPlan", as_json: bool) -> None:
         terminal.say("nothing of that kind is remembered")
         return
     terminal.say(
-        f"{what.num_events:,} messages in {len(what.by_session):,} sessions would be forgotten ({what.num_chunks:,} passages):"
+        f"{counted(what.num_events, 'message')} in {counted(len(what.by_session), 'session')} would be forgotten ({counted(what.num_chunks, 'passage')}):"
     )
     for (agent, session_id), threads in list(what.by_session.items())[:_NUM_SESSIONS_shown]:
         num_gone = sum(len(each.event_ids) for each in threads)
         num_all = num_gone + sum(each.num_left for each in threads)
         first = threads[0]
         terminal.say(
-            f"  {moment(first.last_ms)}  {agent} {session_id[:13]}  {num_gone:,} of {num_all:,} messages  {first.project}  {first.thread.title}".rstrip()
+            f"  {moment(first.last_ms)}  {agent} {session_id[:13]}  {num_gone:,} of {counted(num_all, 'message')}  {first.project}  {first.thread.title}".rstrip()
         )
     if len(what.by_session) > _NUM_SESSIONS_shown:
         terminal.say(f"  and {len(what.by_session) - _NUM_SESSIONS_shown:,} more")

@@ -2,7 +2,8 @@
 
 import os
 import tempfile
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -12,6 +13,7 @@ from lmm_mcp import children, samples
 from lmm_mcp.children import Progress
 from lmm_mcp.cli import following, terminal
 from lmm_mcp.cli.asking import AS_JSON
+from lmm_mcp.domain.wording import counted
 from lmm_mcp.errors import BadInput
 from lmm_mcp.paths import Home
 
@@ -67,7 +69,7 @@ def import_(
         terminal.say(
             summary(said)
             if said.pid == child.pid
-            else f"the ingest process that runs already has read it: {said.chunks:,} passages remembered"
+            else f"the ingest process that runs already has read it: {counted(said.chunks, 'passage')} remembered"
         )
 
 
@@ -75,14 +77,14 @@ def summary(said: Progress) -> str:
     """What a reading brought, in one line."""
     if not said.files_total:
         return (
-            f"nothing new to read ({said.chunks:,} passages remembered)"
+            f"nothing new to read ({counted(said.chunks, 'passage')} remembered)"
             if said.chunks
             else "no new sessions were found"
         )
-    unread = f", {said.unreadable:,} records could not be read (`lmm doctor` lists them)" if said.unreadable else ""
-    return (
-        f"read {said.files_done:,} files ({said.bytes_done / 1e6:,.1f} MB), {said.chunks:,} passages remembered{unread}"
+    unread = (
+        f", {counted(said.unreadable, 'record')} could not be read (`lmm doctor` lists them)" if said.unreadable else ""
     )
+    return f"read {counted(said.files_done, 'file')} ({said.bytes_done / 1e6:,.1f} MB), {counted(said.chunks, 'passage')} remembered{unread}"
 
 
 def demo(
@@ -92,13 +94,12 @@ def demo(
 
     [dim]lmm demo[/]
     """
-    from lmm_mcp.server.shapes import recall_shape
-
-    with tempfile.TemporaryDirectory(prefix="lmm-demo-", ignore_cleanup_errors=True) as folder:
-        home = read_samples(Home(Path(folder)))
+    with memory_of_samples() as home:
         desk = terminal.desk(home)
         answers = [(question, desk.recall(question, project="*", budget_tokens=300)) for question in samples.QUESTIONS]
         if as_json:
+            from lmm_mcp.server.shapes import recall_shape  # loads pydantic
+
             terminal.say_json(
                 [{"question": question, **recall_shape(found).model_dump(mode="json")} for question, found in answers]
             )
@@ -110,15 +111,17 @@ def demo(
         terminal.say("These sessions were invented. `lmm start` does the same with your own.")
 
 
-def read_samples(home: Home) -> Home:
-    """Read the bundled samples into `home`."""
-    home.ensure()
-    with suppress(OSError):  # no right to link (Windows), or there already: then the demo goes by words only
-        home.models.symlink_to(terminal.home().models, target_is_directory=True)
-    child = children.start_ingest(home, samples.environment(os.environ, home.root), stay=False, idle_priority=False)
-    following.follow(home, child, is_enough=following.is_embedded)
-    child.stop()
-    return home
+@contextmanager
+def memory_of_samples() -> Iterator[Home]:
+    """Give a memory home that has read the bundled samples and nothing else; it is thrown away afterwards."""
+    with tempfile.TemporaryDirectory(prefix="lmm-demo-", ignore_cleanup_errors=True) as folder:
+        home = Home(Path(folder)).ensure()
+        with suppress(OSError):  # no right to link (Windows): then the demo goes by words only
+            home.models.symlink_to(terminal.home().models, target_is_directory=True)
+        child = children.start_ingest(home, samples.environment(os.environ, home.root), stay=False, idle_priority=False)
+        following.follow(home, child, is_enough=following.is_embedded)
+        child.stop()
+        yield home
 
 
 def pause() -> None:

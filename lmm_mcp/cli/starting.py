@@ -2,7 +2,8 @@
 
 Reads the sessions on this machine, asks a question about them, shows the brief, and says how to connect an agent. Never
 waits for long: sessions are read newest first and can be recalled by their words at once, so after some seconds the
-question is asked while a process in the background goes on. A machine without sessions sees the invented ones.
+question is asked while a process in the background goes on. A machine without sessions sees the invented ones; that
+there are none is known only once that process has looked.
 """
 
 import os
@@ -18,11 +19,15 @@ from lmm_mcp import children, samples
 from lmm_mcp.children import Progress
 from lmm_mcp.cli import following, reading, terminal
 from lmm_mcp.domain.recall import Recall
+from lmm_mcp.domain.wording import counted
+from lmm_mcp.errors import BadInput
 from lmm_mcp.paths import Home
 from lmm_mcp.server import status
 from lmm_mcp.server.desk import Desk
 
 WAIT_FOR_IMPORT_s = 20.0
+WAIT_FOR_LOOK_s = 15.0
+"""So long it may take to list the session files, even where nobody wants to wait for their being read (2 s on most machines)."""
 WAIT_FOR_VECTORS_s = 8.0
 """Small memories are embedded within this; large ones are asked by their words."""
 _QUESTION_chars = 160
@@ -51,16 +56,30 @@ def start(
     from lmm_mcp.server.warming import make_model_ready  # loads the server's libraries
 
     home = terminal.home()
+    if home.paused.exists():
+        raise BadInput("reading is paused. `lmm resume` first.")
     make_model_ready(terminal.desk(home))
     said = _read(home, wait)
     desk = terminal.desk(home)
     is_own = bool(_num_sessions(desk))
-    if not is_own:
-        terminal.say("No sessions of Claude Code or Codex were found on this machine: here are four invented ones.")
-        desk = terminal.desk(reading.read_samples(Home(home.root / "demo")))
+    said = _by_now(home, said)  # to open the store took a second
+    terminal.say(told(said, is_any_read=is_own))
+    if is_own:
+        _answer(desk, question or _own_question(desk))
+    elif following.is_imported(said):
+        _answer_from_samples(question or samples.QUESTIONS[0])
     else:
-        terminal.say(_told(said))
-    asked = question or (_own_question(desk) if is_own else samples.QUESTIONS[0])
+        terminal.say(f'Ask in a moment: lmm recall "{question or "what was decided last, and why?"}"')
+    said = _by_now(home, said)
+    if said.is_running:
+        terminal.say(
+            f"\nReading goes on in the background ({status.reading_line(said, is_paused=False)}): "
+            "`lmm status` shows how far it is, `lmm pause` stops it."
+        )
+    terminal.say(_how_to_connect(home))
+
+
+def _answer(desk: Desk, asked: str) -> None:
     started_s = time.perf_counter()
     found: Recall = desk.recall(asked, project="*", budget_tokens=_BUDGET_tokens)
     took_ms = (time.perf_counter() - started_s) * 1000
@@ -68,37 +87,68 @@ def start(
     terminal.say_brief(found.text)
     for note in found.notes:
         terminal.say(f"note: {note}")
-    terminal.say(
-        f"\nanswered in {took_ms:,.0f} ms; {status.reading_line(children.progress(desk.home), is_paused=False)}"
-    )
-    terminal.say(_how_to_connect(home))
+    terminal.say(f"\nanswered in {took_ms:,.0f} ms")
+
+
+def _answer_from_samples(asked: str) -> None:
+    with reading.memory_of_samples() as home:
+        _answer(terminal.desk(home), asked)
+    terminal.say("These sessions were invented, and what was read of them is thrown away again.")
 
 
 def _read(home: Home, wait_s: float) -> Progress:
-    """Let the ingest process read, in the background as soon as `wait_s` are over."""
+    """Let the ingest process read, in the background as soon as `wait_s` are over; how far it was then."""
     child = children.start_ingest(home, os.environ, stay=False, idle_priority=False, outlive_us=True)
+    ends_s = time.monotonic() + wait_s
     try:
-        started_s = time.monotonic()
-        said = following.follow(home, child, is_enough=following.is_imported, at_most_s=wait_s)
-        if following.is_imported(said):
-            left_s = min(WAIT_FOR_VECTORS_s, max(0.0, wait_s - (time.monotonic() - started_s)))
-            said = following.follow(home, child, is_enough=following.is_embedded, at_most_s=left_s)
+        said = following.follow(home, child, is_enough=_has_looked, at_most_s=max(wait_s, WAIT_FOR_LOOK_s))
+        for is_enough, at_most_s in ((following.is_imported, wait_s), (following.is_embedded, WAIT_FOR_VECTORS_s)):
+            left_s = min(at_most_s, ends_s - time.monotonic())
+            if left_s > 0 and not is_enough(said):
+                said = following.follow(home, child, is_enough=is_enough, at_most_s=left_s)
     except KeyboardInterrupt:
         child.stop(grace_s=0.5)
         raise
     child.leave_behind()
-    return said
+    # What a process said that has long ended says nothing about now.
+    return said if said.pid == child.pid or said.is_running else Progress()
+
+
+def _by_now(home: Home, said: Progress) -> Progress:
+    latest = children.progress(home)
+    return latest if latest is not None and latest.pid == said.pid else said
+
+
+def _has_looked(said: Progress) -> bool:
+    return said.files_total > 0 or following.is_imported(said)
 
 
 def _num_sessions(desk: Desk) -> int:
     return sum(count for agent, count in status.take(desk).by_agent.items() if agent != "notes")
 
 
-def _told(said: Progress) -> str:
-    if said.is_running and not following.is_imported(said):
-        done, total = said.bytes_done / 1e6, said.bytes_total / 1e6
-        return f"read {said.files_done:,} of {said.files_total:,} files so far ({done:,.0f} of {total:,.0f} MB), newest first; the rest is read in the background"
-    return reading.summary(said)
+def told(said: Progress, *, is_any_read: bool) -> str:
+    """How far reading is, in one sentence. `is_any_read`: whether some session can be recalled by now.
+
+    >>> told(Progress(phase="done"), is_any_read=False)
+    'No sessions of Claude Code or Codex were found on this machine: here are four invented ones.'
+    >>> told(Progress(files_total=2, bytes_total=9_000_000), is_any_read=False)
+    '2 session files were found (9 MB), and none is read yet: reading goes on in the background.'
+    """
+    is_all = following.is_imported(said)
+    found = f"{counted(said.files_total, 'session file')} {'was' if said.files_total == 1 else 'were'} found"
+    done_MB, total_MB = said.bytes_done / 1e6, said.bytes_total / 1e6
+    if is_any_read and is_all:
+        return reading.summary(said)
+    if is_any_read:
+        return f"read {said.files_done:,} of {counted(said.files_total, 'file')} so far ({done_MB:,.0f} of {total_MB:,.0f} MB), newest first; the rest is read in the background"
+    if not is_all and said.files_total:
+        return f"{found} ({total_MB:,.0f} MB), and none is read yet: reading goes on in the background."
+    if not is_all:
+        return "No session is read yet: reading goes on in the background."
+    if said.files_total:
+        return f"{found}, but nothing to remember in them: here are four invented sessions."
+    return "No sessions of Claude Code or Codex were found on this machine: here are four invented ones."
 
 
 def _own_question(desk: Desk) -> str:

@@ -167,11 +167,26 @@ def test_start_asks_what_it_is_told_to(owner):
     assert "5433" in told
 
 
-def test_start_without_sessions_shows_invented_ones(newcomer):
-    told = newcomer.run("start")
-    assert "invented" in told
+def test_start_without_sessions_shows_invented_ones_and_throws_them_away(newcomer):
+    told = newcomer.run("start", "--wait", "0")
+    assert "No sessions of Claude Code or Codex were found" in told
     assert "5433" in told
+    assert not list(newcomer.home.root.glob("demo*"))
     assert "nothing has been imported" in newcomer.run("status")
+
+
+def test_start_never_takes_sessions_that_are_not_read_yet_for_none(own_env, monkeypatch, capsys):
+    owner = Shell({**own_env, "LMM_HOME": own_env["LMM_HOME"] + "-new"}, monkeypatch, capsys)
+    with children.borrowed_write_lock(owner.home.ensure()):  # so that nothing can be read now
+        told = owner.run("start", "--wait", "0")
+    assert "reading goes on in the background" in told
+    assert "invented" not in told
+    assert "claude mcp add" in told
+
+
+def test_start_says_that_reading_is_paused(owner):
+    owner.run("pause")
+    assert "lmm resume" in owner.both("start", expect=1)[1]
 
 
 # Keep
@@ -190,7 +205,7 @@ def test_forgetting_shows_first_and_then_leaves_no_byte(owner):
     question = ("recall", "keeper code of the lighthouse", "-p", "*")
     assert needle in owner.run(*question)
     told = owner.run("forget", "--match", needle.lower())
-    assert "1 messages in 1 sessions would be forgotten" in told
+    assert "1 message in 1 session would be forgotten" in told
     assert needle in owner.run(*question)
 
     owner.run("forget", "--match", needle.lower(), "--yes")
