@@ -11,6 +11,7 @@ def redact_event(event: Event) -> Event:
     clean = replace(
         event,
         text=redact(event.text),
+        tool=redact(event.tool),
         command=redact(event.command),
         paths=tuple(map(redact, event.paths)),
         cwd=redact(event.cwd),

@@ -18,7 +18,7 @@ import orjson
 from ingest.readers.base import SLICE_bytes, json_lines
 from ingest.readers.claude_records import Earlier, Problem, branch_in, events_of, text_in
 from ingest.readers.opening import open_file
-from ingest.readers.values import ODDITIES
+from ingest.readers.values import ODDITIES, id_in
 from ingest.session import Cursor, Item, ReadTo, Unreadable
 from lmm_mcp.domain.event import Event, Thread
 from lmm_mcp.paths import user_home
@@ -120,7 +120,9 @@ class _Reading:
         self._session: str = context.get("session", "")
         self._last_ms: int = context.get("last_ms", 0)
         self._told: Thread | None = None
-        self._agent_id = path.stem.removeprefix("agent-") if path.name.startswith("agent-") else ""
+        self._named = id_in(path.stem)
+        """What the file is called: a session without another name."""
+        self._agent_id = id_in(path.stem.removeprefix("agent-")) if path.name.startswith("agent-") else ""
 
     def context(self) -> dict[str, Any]:
         """What the next reading of this file must know; JSON types only."""
@@ -167,10 +169,10 @@ class _Reading:
 
     def _thread_of(self, record: dict[str, Any]) -> str:
         """Find the thread that a record belongs to, and learn from it what was not known about the thread."""
-        session_id = text_in(record, "sessionId") or self._session or self._path.stem
+        session_id = id_in(record.get("sessionId")) or self._session or self._named
         thread_id = session_id
         if record.get("isSidechain") is True or self._agent_id:
-            thread_id = text_in(record, "agentId") or self._agent_id or f"{session_id}/sidechain"
+            thread_id = id_in(record.get("agentId")) or self._agent_id or f"{session_id}/sidechain"
         else:
             self._session = session_id
         thread = self._threads.get(thread_id)
@@ -183,7 +185,7 @@ class _Reading:
                 thread,
                 cwd=thread.cwd or text_in(record, "cwd"),
                 branch=thread.branch or branch_in(record),
-                forked_from=thread.forked_from or (text_in(source, "sessionId") if isinstance(source, dict) else ""),
+                forked_from=thread.forked_from or (id_in(source.get("sessionId")) if isinstance(source, dict) else ""),
             )
         return thread_id
 
@@ -197,13 +199,13 @@ class _Reading:
         # Summaries above the first message are titles of other sessions, written here because this file was at hand.
         if not title or (kind == "summary" and not self._session):
             return
-        thread_id = text_in(record, "sessionId") or self._agent_id or self._session or self._path.stem
+        thread_id = id_in(record.get("sessionId")) or self._agent_id or self._session or self._named
         thread = self._threads.setdefault(thread_id, Thread("claude-code", thread_id, thread_id))
         if kind == "summary":
             yield from self._say(
                 thread_id,
                 Event(
-                    f"summary:{text_in(record, 'leafUuid')}",
+                    f"summary:{id_in(record.get('leafUuid'))}",
                     "summary",
                     title,
                     self._last_ms,

@@ -17,6 +17,7 @@ from ingest.readers import claude_calls, ours
 from ingest.readers.base import parse_time_ms, without_base64
 from ingest.readers.claude_prompts import between, feedback_in, is_continuation, prompt_of, without_blocks
 from ingest.readers.claude_results import outcome_of, persisted_name, persisted_output
+from ingest.readers.values import id_in, type_name
 from lmm_mcp.domain.event import Event, EventKind
 
 _NUM_CALLS_KEPT = 128
@@ -43,11 +44,11 @@ class Earlier:
     messages: dict[str, list[list[Any]]] = field(default_factory=dict)
     """Message id -> blocks already yielded as [event id, kind, call id, length, hash], of the last few messages."""
     unknown: dict[str, int] = field(default_factory=dict)
-    """What was met that this reader does not know -> how often."""
+    """What was met that this reader does not know -> how often. Keys are fit to keep, here as above: see `values`."""
 
     def count_unknown(self, what: str, name: object) -> None:
         """Remember a record or block type that is not known, under at most 32 names however broken the file is."""
-        label = f"unknown {what} type {str(name)[:40]!r}"
+        label = f"unknown {what} type {type_name(name)!r}"
         if label not in self.unknown and len(self.unknown) >= _NUM_UNKNOWN_KEPT:
             label = f"other unknown {what} types"
         self.unknown[label] = self.unknown.get(label, 0) + 1
@@ -57,7 +58,7 @@ class _Writer:
     """Makes the events of one record: they share its id, time, folder, branch and message."""
 
     def __init__(self, record: dict[str, Any], group: str = "") -> None:
-        self.id = text_in(record, "uuid") or _content_id(record)
+        self.id = id_in(record.get("uuid")) or _content_id(record)
         self.at_ms = parse_time_ms(record.get("timestamp"))
         self.cwd = text_in(record, "cwd")
         self.branch = branch_in(record)
@@ -119,7 +120,7 @@ def _user(record: dict[str, Any], earlier: Earlier, file: Path) -> Iterator[Even
         # Typed by the person behind a `!`: a command of the session like any other, its output follows as a record.
         yield write("call", command, call_id=write.id, tool="Bash", command=command, ours=ours.is_our_command(command))
     elif whole.startswith(("<bash-stdout>", "<bash-stderr>")):
-        yield write("result", _bash_output(whole), call_id=text_in(record, "parentUuid"))
+        yield write("result", _bash_output(whole), call_id=id_in(record.get("parentUuid")))
     elif record.get("isVisibleInTranscriptOnly") is not True:
         # Cut block by block: an injected block must not swallow the prompt that stands beside it.
         prompt = "\n".join(kept for text in texts if (kept := prompt_of(text)))
@@ -130,7 +131,7 @@ def _user(record: dict[str, Any], earlier: Earlier, file: Path) -> Iterator[Even
 def _result(
     record: dict[str, Any], block: dict[str, Any], write: _Writer, earlier: Earlier, file: Path
 ) -> Iterator[Event | Problem]:
-    call_id = text_in(block, "tool_use_id")
+    call_id = id_in(block.get("tool_use_id"))
     tool, call_was_ours = earlier.calls.get(call_id, ("", False))
     text = "\n".join(_texts(_blocks(block.get("content")), earlier))
     if name := persisted_name(text):
@@ -162,7 +163,7 @@ def _assistant(record: dict[str, Any], earlier: Earlier) -> Iterator[Event | Pro
     synthetic = message.get("model") == "<synthetic>"
     if record.get("isApiErrorMessage") is True:
         return
-    write = _Writer(record, text_in(message, "id"))
+    write = _Writer(record, id_in(message.get("id")))
     said = _blocks_said(earlier, write.group)
     for block in content:
         kind = text_in(block, "type")
@@ -176,7 +177,7 @@ def _assistant(record: dict[str, Any], earlier: Earlier) -> Iterator[Event | Pro
             yield from _call(block, write, said, earlier)
         elif kind.endswith("_tool_result"):
             text = "\n".join(_texts(_blocks(block.get("content")), earlier))
-            yield write("result", without_base64(text), call_id=text_in(block, "tool_use_id"))
+            yield write("result", without_base64(text), call_id=id_in(block.get("tool_use_id")))
         elif kind not in _SILENT_BLOCKS:
             earlier.count_unknown("block", kind)
 
@@ -197,7 +198,7 @@ def _prose(kind: EventKind, text: str, write: _Writer, said: list[list[Any]]) ->
 
 
 def _call(block: dict[str, Any], write: _Writer, said: list[list[Any]], earlier: Earlier) -> Iterator[Event]:
-    call_id, tool = text_in(block, "id"), text_in(block, "name")
+    call_id, tool = id_in(block.get("id")), text_in(block, "name")
     call = claude_calls.describe(tool, block.get("input"))
     was_ours = ours.is_our_tool(tool) or ours.is_our_command(call.command)
     before = next((b for b in said if b[1] == "call" and b[2] == call_id), None)

@@ -16,7 +16,7 @@ import zstandard
 from ingest.readers.base import Decoded, SLICE_bytes, json_lines, json_lines_of
 from ingest.readers.codex_thread import AGENT, Originals, Transcript
 from ingest.readers.opening import open_file
-from ingest.readers.values import ODDITIES
+from ingest.readers.values import ODDITIES, id_in
 from ingest.session import Cursor, Item, ReadTo, Unreadable
 from lmm_mcp.paths import user_home
 
@@ -75,7 +75,7 @@ class Codex:
         """
         named = _NAME.fullmatch(path.name)
         transcript = Transcript(
-            cursor.context, (named and named["id"]) or path.name.partition(".")[0], _originals_beside(path)
+            cursor.context, id_in((named and named["id"]) or path.name.partition(".")[0]), _originals_beside(path)
         )
         announced = None
         for decoded in _lines(path, cursor, slice_bytes=SLICE_bytes):

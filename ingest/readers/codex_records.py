@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from ingest.readers.codex_calls import Call, Output, command_line, read_call, read_output, text_of
 from ingest.readers.ours import begins_with_brief, is_only_a_brief, is_our_command, is_our_tool
-from ingest.readers.values import exit_code_in, is_failure
+from ingest.readers.values import exit_code_in, id_in, is_failure
 from lmm_mcp.domain.event import Event, EventId, EventKind
 
 
@@ -125,11 +125,10 @@ def item_events(item: Mapping[str, Any], moment: Moment, names: Names) -> Iterat
         call = read_call(item)
         if not call.tool:
             raise ValueError("a call of no tool")
-        given = item.get("call_id") or item.get("id")
-        yield _call(call, str(given) if given else names.name("call", f"{call.tool}\n{call.text}"), moment, names)
+        call_id = _call_id(item) or names.name("call", f"{call.tool}\n{call.text}")
+        yield _call(call, call_id, moment, names)
     elif kind in RESULTS:
-        call_id = str(item.get("call_id") or item.get("id") or "")
-        yield _result(read_output(item.get("output")), call_id, moment, names)
+        yield _result(read_output(item.get("output")), _call_id(item), moment, names)
 
 
 def summary_event(text: str, event_id: EventId, moment: Moment) -> Event:
@@ -141,21 +140,21 @@ def display_events(event: Mapping[str, Any], moment: Moment, names: Names) -> It
     """Events of one `event_msg`, for files that keep no response items."""
     kind = event.get("type")
     if kind == "user_message":
-        yield from _prompt([str(event.get("message") or "")], {}, moment, names)
+        yield from _prompt([text_of(event.get("message"))], {}, moment, names)
     elif kind == "agent_message":
-        yield from _prose("reply", "assistant", str(event.get("message") or ""), {}, moment, names)
+        yield from _prose("reply", "assistant", text_of(event.get("message")), {}, moment, names)
     elif kind == "agent_reasoning":
-        yield from _prose("thought", "reasoning", str(event.get("text") or ""), {}, moment, names)
+        yield from _prose("thought", "reasoning", text_of(event.get("text")), {}, moment, names)
     elif kind == "exec_command_end":
         line, code = command_line(event.get("command")), event.get("exit_code")
-        call_id = str(event.get("call_id") or names.name("call", line))
+        call_id = id_in(event.get("call_id")) or names.name("call", line)
         output = text_of(event.get("aggregated_output")) or text_of(event.get("stdout")) + text_of(event.get("stderr"))
-        yield _call(Call("exec_command", line, line, str(event.get("cwd") or "")), call_id, moment, names)
+        yield _call(Call("exec_command", line, line, text_of(event.get("cwd"))), call_id, moment, names)
         yield _result(Output(output, exit_code_in(code), is_failure(code)), call_id, moment, names)
     elif kind == "patch_apply_end":
         changes = event.get("changes")
         paths = tuple(changes) if isinstance(changes, dict) else ()
-        call_id = str(event.get("call_id") or names.name("call", "\n".join(paths)))
+        call_id = id_in(event.get("call_id")) or names.name("call", "\n".join(paths))
         text = "\n".join(["*** Begin Patch", *_patch_lines(changes), "*** End Patch"])
         yield _call(Call("apply_patch", text, paths=paths), call_id, moment, names)
         success = event.get("success")
@@ -227,7 +226,7 @@ def _prompt(parts: list[str], item: Mapping[str, Any], moment: Moment, names: Na
 
 def _typed_command(line: str, result: str, item: Mapping[str, Any], moment: Moment, names: Names) -> Iterator[Event]:
     """A command the user ran from the prompt (`!ls`): a call without a model."""
-    call_id = str(item.get("id") or names.name("user_shell", f"{line}\n{result}"))
+    call_id = id_in(item.get("id")) or names.name("user_shell", f"{line}\n{result}")
     yield _call(Call("user_shell_command", line, command=line), call_id, moment, names)
     frame = _USER_SHELL_FRAME.match(result)
     code = frame[1] if frame else None
@@ -239,7 +238,7 @@ def _prose(
     kind: EventKind, role: str, text: str, item: Mapping[str, Any], moment: Moment, names: Names
 ) -> Iterator[Event]:
     if text.strip():
-        event_id = str(item.get("id") or names.name(role, text))
+        event_id = id_in(item.get("id")) or names.name(role, text)
         ours = kind == "prompt" and is_only_a_brief(text)  # a client may hand a brief over as if it were typed
         yield Event(event_id, kind, text, moment.at_ms, cwd=moment.cwd, branch=moment.branch, ours=ours)
 
@@ -264,6 +263,10 @@ def _call(call: Call, call_id: str, moment: Moment, names: Names) -> Event:
         branch=moment.branch,
         ours=ours,
     )
+
+
+def _call_id(item: Mapping[str, Any]) -> str:
+    return id_in(item.get("call_id")) or id_in(item.get("id"))
 
 
 def _result(output: Output, call_id: str, moment: Moment, names: Names) -> Event:

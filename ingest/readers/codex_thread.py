@@ -25,6 +25,7 @@ from ingest.readers.codex_records import (
     stated_cwd,
     summary_event,
 )
+from ingest.readers.values import id_in, type_name
 from lmm_mcp.domain.event import Event, EventId, Thread
 
 AGENT = "codex"
@@ -104,7 +105,7 @@ class Transcript:
         if kind == "turn_context":
             self._note_turn(payload)
             if not self._is_copy:
-                self._cwd = str(payload.get("cwd") or self._cwd)
+                self._cwd = text_of(payload.get("cwd")) or self._cwd
         elif kind == "session_meta":
             self._take_meta(payload, record)
         elif kind == "compacted":
@@ -112,20 +113,20 @@ class Transcript:
         elif kind == "inter_agent_communication":
             return self._take_item({**payload, "type": "agent_message"}, self._moment(record), line)
         elif kind not in _SILENT_RECORDS:
-            self._note_unknown(f"record type {kind!r}", line)
+            self._note_unknown("record", kind, line)
         return []
 
     # Identity --------------------------------------------------------------------------------------------------------
 
     def _take_meta(self, meta: Mapping[str, Any], record: Mapping[str, Any]) -> None:
-        own = str(meta.get("id") or meta.get("session_id") or self.thread.thread_id)
+        own = id_in(meta.get("id")) or id_in(meta.get("session_id")) or self.thread.thread_id
         if self._has_meta and own != self.thread.thread_id:
             self._begin_replay(own)
             return
         git = meta.get("git") if isinstance(meta.get("git"), dict) else {}
         assert isinstance(git, dict)
         before = self.thread
-        cwd = str(meta.get("cwd") or "")
+        cwd = text_of(meta.get("cwd"))
         self._cwd = cwd or self._cwd
         self._header_ms = self._header_ms or parse_time_ms(meta.get("timestamp") or record.get("timestamp"))
         self._has_meta = True
@@ -134,9 +135,9 @@ class Transcript:
             session_id=_session_id(meta, own),
             thread_id=own,
             cwd=before.cwd or cwd,
-            branch=str(git.get("branch") or before.branch),
-            remote=str(git.get("repository_url") or before.remote),
-            forked_from=str(meta.get("forked_from_id") or before.forked_from),
+            branch=text_of(git.get("branch")) or before.branch,
+            remote=text_of(git.get("repository_url")) or before.remote,
+            forked_from=id_in(meta.get("forked_from_id")) or before.forked_from,
         )
 
     def _take_bare(self, record: Mapping[str, Any], line: int) -> list[Event]:
@@ -149,7 +150,7 @@ class Transcript:
         if "id" in record:
             self._take_meta(record, record)
         elif record.get("record_type") not in _SILENT_RECORDS:
-            self._note_unknown("record without a type", line)
+            self._note_unknown("record", None, line)
         return []
 
     def _moment(self, record: Mapping[str, Any]) -> Moment:
@@ -163,7 +164,7 @@ class Transcript:
         kind = item.get("type")
         if kind not in KNOWN_ITEMS:
             if kind not in SILENT_ITEMS:
-                self._note_unknown(f"response item type {kind!r}", line)
+                self._note_unknown("response item", kind, line)
             return []
         self._has_items = True
         if self._in_replay and self._is_dropped(item):
@@ -173,9 +174,9 @@ class Transcript:
     def _take_display(self, event: Mapping[str, Any], moment: Moment, line: int) -> list[Event]:
         kind = str(event.get("type"))
         if kind == "thread_name_updated":
-            self.thread = replace(self.thread, title=str(event.get("thread_name") or self.thread.title))
+            self.thread = replace(self.thread, title=text_of(event.get("thread_name")) or self.thread.title)
         elif not is_known_event(kind):
-            self._note_unknown(f"event type {kind!r}", line)
+            self._note_unknown("event", kind, line)
         elif not self._has_items and not (self._is_copy and self._has_original):
             return list(display_events(event, moment, self))
         return []
@@ -186,8 +187,8 @@ class Transcript:
             return []
         return [summary_event(text, f"compact:{_hash('compact', text)}", moment)]
 
-    def _note_unknown(self, what: str, line: int) -> None:
-        what = what[:80]
+    def _note_unknown(self, what: str, name: object, line: int) -> None:
+        what = f"{what} type {type_name(name)!r}"
         if what not in self._unknown and len(self._unknown) < _MAX_UNKNOWN:
             self._unknown.append(what)
             self.newly_unknown[what] = line
@@ -228,7 +229,8 @@ class Transcript:
         if turn is None:
             passed = payload.get("internal_chat_message_metadata_passthrough") or payload.get("metadata")
             turn = passed.get("turn_id") if isinstance(passed, dict) else None
-        if not isinstance(turn, str) or turn == self._turn or not turn:
+        turn = id_in(turn)
+        if turn == self._turn or not turn:
             return
         self._turn = turn
         self._seen.clear()
@@ -262,11 +264,11 @@ def _session_id(meta: Mapping[str, Any], own: str) -> str:
     spawned = source.get("subagent") if isinstance(source, dict) else None
     spawn = spawned.get("thread_spawn") if isinstance(spawned, dict) else None
     parent = spawn.get("parent_thread_id") if isinstance(spawn, dict) else None
-    parent = parent or (meta.get("parent_thread_id") if spawned else None)
+    parent = id_in(parent) or (id_in(meta.get("parent_thread_id")) if spawned else "")
     if not parent:
         return own
-    root = meta.get("session_id")
-    return str(root if root and root != own else parent)
+    root = id_in(meta.get("session_id"))
+    return root if root and root != own else parent
 
 
 def _item_of(record: Mapping[str, Any]) -> Mapping[str, Any]:

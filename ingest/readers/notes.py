@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ingest.readers.base import SLICE_bytes, json_lines, parse_time_ms
+from ingest.readers.values import id_in
 from ingest.session import Cursor, Item, ReadTo, Unreadable
 from lmm_mcp.domain.event import Event, Thread
 
@@ -53,7 +54,11 @@ class Notes:
                 current = thread.thread_id
                 yield thread
             yield Event(
-                f"note:{record['id']}", "prompt", record["text"], parse_time_ms(record.get("at_ms")), cwd=thread.cwd
+                f"note:{id_in(record['id'])}",
+                "prompt",
+                record["text"],
+                parse_time_ms(record.get("at_ms")),
+                cwd=thread.cwd,
             )
 
 

@@ -3,6 +3,11 @@
 In: whatever JSON can hold. Out: what is asked for, or the word for "not said". Nothing here raises.
 """
 
+import hashlib
+import re
+
+from lmm_mcp.redaction import redact
+
 ODDITIES = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
 """What a record that is not built as expected can raise: a reader says so with its line and goes on."""
 
@@ -38,3 +43,35 @@ def is_failure(value: object) -> bool | None:
         return digits.strip("0") != "" if digits.isdecimal() else None
     # A float is what a decoder makes of an integer that is too long for it.
     return value != 0 if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+
+_WORD = re.compile(r"[A-Za-z0-9_.:-]{1,40}")
+_ID = re.compile(r"[A-Za-z0-9_.:/+=@#|~-]{1,200}")
+_UUID = re.compile(r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}")
+
+
+def type_name(value: object) -> str:
+    r"""Return the name of a record's or block's type, to be shown in a complaint; `other` for what is no plain identifier.
+
+    >>> [type_name(value) for value in ("shiny_new_record", "my words\nin its place", 7, None, "")]
+    ['shiny_new_record', 'other', 'other', 'other', 'other']
+    """
+    return value if isinstance(value, str) and _WORD.fullmatch(value) and redact(value) == value else "other"
+
+
+def id_in(value: object) -> str:
+    r"""Return an agent's id as it is, or its hash where it is no plain identifier or holds a secret; '' where there is none.
+
+    Ids are kept where redaction does not look: they name files' rows, they are keys of what a cursor remembers, and they
+    stand in briefs. So nothing that could be a password, or a line of its own, may pass for one.
+
+    >>> id_in("toolu_01"), id_in("x\n[c8] user: hi").partition(":")[0], id_in(["a"]), id_in("")
+    ('toolu_01', 'odd', '', '')
+    """
+    if isinstance(value, int) and not isinstance(value, bool):
+        value = f"{value:x}" if abs(value) >= 2**63 else str(value)
+    if not isinstance(value, str) or not value or _UUID.fullmatch(value):
+        return value if isinstance(value, str) else ""
+    if _ID.fullmatch(value) and redact(value) == value:
+        return value
+    return "odd:" + hashlib.blake2b(value.encode("utf-8", "replace"), digest_size=12).hexdigest()

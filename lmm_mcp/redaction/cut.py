@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from lmm_mcp.redaction import assignments, headers, tokens
 from lmm_mcp.redaction.tokens import Span
 
-REDACTION_VERSION = 1
+REDACTION_VERSION = 2
 """Raise it when what is cut changes: archives written before may hold what would be cut today."""
 
 RULE_IDS = tokens.RULE_IDS | headers.RULE_IDS | assignments.RULE_IDS | {"private"}

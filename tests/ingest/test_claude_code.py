@@ -310,8 +310,8 @@ def test_what_is_not_known_is_counted_at_the_end() -> None:
     assert sorted(problems("unknown.jsonl")) == [
         "assistant record without a message",
         "unknown block type 'smell' (1 times)",
-        "unknown record type 'None' (1 times)",
         "unknown record type 'hologram' (2 times)",
+        "unknown record type 'other' (1 times)",
         "user record without a message",
     ]
 
