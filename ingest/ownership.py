@@ -15,38 +15,58 @@ from lmm_mcp.store.ledger import Ledger
 
 
 @dataclass(frozen=True, slots=True)
+class Robbed:
+    """A thread that loses messages to the one that is being read."""
+
+    thread: Thread
+    event_ids: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
 class Settled:
     """What a thread may keep of what it brought."""
 
     events: tuple[Event, ...]
-    robbed: tuple[Thread, ...]
-    """Threads that lost messages to this one: they are to be cut anew."""
+    robbed: tuple[Robbed, ...]
 
 
 def settle(thread: Thread, events: Sequence[Event], archive: Archive, ledger: Ledger) -> Settled:
-    """Decide who owns the messages of `events`, take from other threads what is not theirs, and leave them what is."""
+    """Decide who owns the messages of `events`. Nothing is changed by this; `take` does it."""
     owners = ledger.owners(thread.agent, [event.id for event in events])
     elsewhere: dict[str, set[str]] = {}
     for event_id, owner in owners.items():
         if owner != thread.thread_id:
             elsewhere.setdefault(owner, set()).add(event_id)
-    robbed: list[Thread] = []
+    robbed: list[Robbed] = []
     given_up: set[str] = set()
     for owner, shared in sorted(elsewhere.items()):
         found = archive.read(thread.agent, owner)
         if found is None:
-            ledger.release(thread.agent, sorted(shared))
-            continue
+            continue  # nothing is kept of that one: whoever comes may have them
         other, theirs = found
         mine_unshared = _first_ms(event for event in events if event.id not in shared)
         their_unshared = _first_ms(event for event in theirs if event.id not in shared)
         if _is_original(thread, other, mine_unshared, their_unshared):
-            ledger.release(thread.agent, sorted(shared))
-            archive.rewrite(thread.agent, owner, _not_in(frozenset(shared)))
-            robbed.append(other)
+            robbed.append(Robbed(other, frozenset(shared)))
         else:
             given_up |= shared
     return Settled(tuple(event for event in events if event.id not in given_up), tuple(robbed))
+
+
+def take(thread: Thread, settled: Settled, new: Sequence[Event], archive: Archive, ledger: Ledger) -> None:
+    """Give `new`, which the thread's own archive holds already, to it, and take from others what is not theirs.
+
+    The ledger is told last, and in one: who dies in between decides the same again. It also notes that the others are to
+    be cut anew, so that this is made up for if their new cut is lost.
+    """
+    if settled.robbed:
+        archive.flush()  # no message may be in no archive for a moment, even if the machine dies now
+    for other in settled.robbed:
+        archive.rewrite(thread.agent, other.thread.thread_id, _not_in(other.event_ids))
+    with ledger.transaction():
+        for other in settled.robbed:
+            ledger.revise(other.thread)
+        ledger.claim(thread.agent, thread.thread_id, [event.id for event in new])
 
 
 def _is_original(mine: Thread, other: Thread, mine_unshared_ms: int | None, their_unshared_ms: int | None) -> bool:

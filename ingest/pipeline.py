@@ -201,7 +201,9 @@ def cut_anew(agent: str, thread_id: str, rooms: Rooms) -> Cut | None:
     """Cut a thread again from the archive; an empty cut where nothing of it is left, None where it was never there."""
     found = rooms.archive.read(agent, thread_id)
     if found is None:
-        return None
+        known = (row.thread for row in rooms.ledger.threads())
+        gone = next((each for each in known if (each.agent, each.thread_id) == (agent, thread_id)), None)
+        return None if gone is None else _cut(gone, [], rooms)
     return _cut(found[0], found[1], rooms)
 
 
@@ -230,9 +232,8 @@ def _take_in(thread: Thread, events: Sequence[Event], rooms: Rooms) -> list[Cut]
         return []
     if new or (known is not None and known[0] != thread):
         rooms.archive.append(thread, new, sync=False)
-    with rooms.ledger.transaction():
-        rooms.ledger.claim(thread.agent, thread.thread_id, [event.id for event in new])
-    robbed = [_cut(other, _left(other, rooms), rooms) for other in settled.robbed]
+    ownership.take(thread, settled, new, rooms.archive, rooms.ledger)
+    robbed = [_cut(other.thread, _left(other.thread, rooms), rooms) for other in settled.robbed]
     merged = archived | {event.id: event for event in new}
     return [*robbed, _cut(thread, list(merged.values()), rooms)]
 

@@ -171,6 +171,31 @@ def test_a_fork_is_counted_once_under_the_session_where_it_first_appeared(machin
     assert machine.recall("what about a storm").sessions[0] == "fork"
 
 
+@pytest.mark.parametrize("dies_in", [pipeline.ownership.take, pipeline.store_cuts])
+def test_a_robbed_fork_is_cut_anew_whenever_the_walk_dies(machine, monkeypatch, dies_in):
+    shared = said("origin", 1, "user", "How do we moor the zanzibar barge?", uuid="u1", at="2026-03-01T10:00:00Z")
+    later = said("origin", 3, "user", "And at low tide?", uuid="u3", at="2026-03-01T10:05:00Z")
+    answer = said("fork", 4, "assistant", "With two lines.", uuid="u4", at="2026-03-02T09:00:00Z")
+    machine.write("fork", {**shared, "sessionId": "fork"}, answer)
+    machine.read()
+    machine.write("origin", shared, later)
+
+    def power_cut(*given):
+        if dies_in is pipeline.ownership.take:
+            dies_in(*given)
+        raise KeyboardInterrupt
+
+    place = pipeline.ownership if dies_in is pipeline.ownership.take else pipeline
+    monkeypatch.setattr(place, dies_in.__name__, power_cut)
+    with pytest.raises(KeyboardInterrupt):
+        machine.read()
+    monkeypatch.undo()
+    machine.read()
+    machine.everything()
+    assert [chunk.text_of() for chunk in machine.store.thread("claude-code", "fork")] == ["With two lines."]
+    assert machine.recall("zanzibar barge").sessions == ("origin",)
+
+
 def test_what_we_answered_leaves_no_trace_in_store_or_brief(machine):
     machine.write("s1", said("s1", 1, "user", "The winch is rated for nine tonnes."))
     machine.read()
