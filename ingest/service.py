@@ -7,8 +7,6 @@ It ends when its standard input closes (its parent is gone), when told to, or, w
 
 import logging
 import os
-import stat
-import sys
 import threading
 import time
 from collections import deque
@@ -19,7 +17,7 @@ from pathlib import Path
 import orjson
 from filelock import FileLock, Timeout
 
-from ingest import pipeline, sources
+from ingest import pipeline, sources, surroundings
 from ingest.chunking import CHUNKER_VERSION, embedding_text
 from ingest.exclusion import Exclusion
 from ingest.pipeline import Rooms
@@ -90,7 +88,7 @@ class Service:
 
     def run(self, paths: Sequence[Path], lock: FileLock) -> int:
         """Work until nothing is left (`--once`), or until told to stop."""
-        _watch_parent(self._stop)
+        surroundings.watch_parent(self._stop)
         try:
             self._mend()
             if paths:
@@ -109,7 +107,7 @@ class Service:
             self._report("done", now=True)
             return 0
         except OSError as problem:
-            self._report("done", now=True, error=_explained(problem, self._home))
+            self._report("done", now=True, error=surroundings.explained(problem, self._home))
             _log.error("stopped: %s", problem)
             return 1
         except Exception as problem:
@@ -168,7 +166,7 @@ class Service:
     def _take_requests(self) -> None:
         """Queue what other processes handed over since the last look."""
         for request in sorted(self._home.handover.glob("*.json")):
-            wish = _requested(request)
+            wish = surroundings.requested(request)
             if wish.threads:
                 self._cut_anew(wish.threads)
             if wish.paths:
@@ -354,56 +352,6 @@ class Service:
             beside.replace(self._home.progress)
         except OSError as problem:  # how far we are is a courtesy; the work itself complains where it cannot go on
             _log.warning("progress cannot be written: %s", problem)
-
-
-@dataclass(frozen=True, slots=True)
-class _Wish:
-    """What another process handed over."""
-
-    paths: tuple[Path, ...] = ()
-    threads: tuple[tuple[str, str], ...] = ()
-    """Agent and thread id of threads to be cut anew, after a part of them was forgotten."""
-
-
-def _requested(request: Path) -> _Wish:
-    try:
-        found = orjson.loads(request.read_bytes())
-        return _Wish(
-            tuple(Path(path) for path in found["paths"]),
-            tuple((str(agent), str(thread_id)) for agent, thread_id in found.get("cut_anew", ())),
-        )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as problem:
-        _log.warning("a handed-over request cannot be read: %s", problem)
-        return _Wish()
-
-
-def _watch_parent(stop: threading.Event) -> None:
-    """Stop when standard input closes, where it is a pipe: then a parent holds the other end and has gone."""
-    try:
-        if not stat.S_ISFIFO(os.fstat(sys.stdin.fileno()).st_mode):
-            return
-    except (OSError, ValueError, AttributeError):
-        return
-
-    def wait() -> None:
-        try:
-            while os.read(0, 4096):
-                pass
-        except OSError:
-            pass
-        stop.set()
-
-    threading.Thread(target=wait, name="parent", daemon=True).start()
-
-
-def _explained(problem: OSError, home: Home) -> str:
-    import errno
-
-    if problem.errno == errno.ENOSPC:
-        return f"the disk that holds {home.root} is full; free some space and run `lmm import`: nothing was lost"
-    if problem.errno in {errno.EACCES, errno.EROFS, errno.EPERM}:
-        return f"{problem.filename or home.root} cannot be written ({problem.strerror}); give this user the right to, then run `lmm import`"
-    return f"{problem.strerror or problem}: {problem.filename or home.root}"
 
 
 def _stat(path: Path) -> os.stat_result | None:
