@@ -3,28 +3,38 @@
 It knows how far each session file was read, which thread owns an event, what every chunk id ever given stands for, how
 projects are called, and what was forgotten. It is written last: what stands here really lies in archive and store.
 
-Surprising: tombstones and claims hold hashes of ids, eight bytes each, and never a word of text. Everything that belongs
-together is written within `with ledger.transaction():`; a single call outside of one is a transaction of its own.
+Surprising: tombstones and claims hold hashes of ids, eight bytes each, and never a word of text. A session file of which
+nothing is kept (excluded, forgotten, empty) is known by a hash of its path alone, since a path names a project. Everything
+that belongs together is written within `with ledger.transaction():`; a single call outside of one is one of its own.
 """
 
 import json
 import threading
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import astuple, fields
+from dataclasses import astuple, fields, replace
 from pathlib import Path
 from typing import Any
 
 from lmm_mcp.domain.chunk import ChunkId
 from lmm_mcp.domain.event import EventId, Thread, ThreadId
 from lmm_mcp.store import ledger_schema
-from lmm_mcp.store.ledger_schema import SourceState, ThreadRow, UnreadableRow, hash_of, named_errors
+from lmm_mcp.store.ledger_schema import SourceState, ThreadRow, UnreadableRow, hash_of, hidden, named_errors
 from lmm_mcp.store.surrogates import mended
 
 __all__ = ["Ledger", "SourceState", "ThreadRow", "UnreadableRow"]
 
 _MAX_VARIABLES = 900
 """SQLite binds at least 999 values in one statement, whatever it was built with."""
+_NAMING = (
+    ("SELECT alias, project FROM aliases", ("DELETE FROM aliases WHERE alias = ?",)),
+    ("SELECT folder, project FROM roots", ("DELETE FROM roots WHERE folder = ?",)),
+    (
+        "SELECT path, cursor_json FROM sources UNION SELECT path, problem FROM unreadable",
+        ("DELETE FROM sources WHERE path = ?", "DELETE FROM unreadable WHERE path = ?"),
+    ),
+)
+"""What may name a folder or a project, its key first, and how it goes."""
 
 
 class Ledger:
@@ -71,18 +81,23 @@ class Ledger:
 
     def source(self, path: Path | str) -> SourceState | None:
         """How far the file was read; None if never."""
-        found = self._rows("SELECT * FROM sources WHERE path = ?", mended([str(path)]))
-        return _source(found[0]) if found else None
+        (name,) = mended([str(path)])
+        found = self._rows("SELECT * FROM sources WHERE path IN (?, ?)", (name, hidden(name)))
+        return replace(_source(found[0]), path=str(path)) if found else None
 
     def sources(self) -> list[SourceState]:
-        """Every file that was read."""
+        """Every file that was read. One of which nothing is kept bears a hash in place of its path."""
         return [_source(row) for row in self._rows("SELECT * FROM sources ORDER BY path")]
 
     def record_source(self, state: SourceState) -> None:
         """Say how far a file was read. This comes last: what it holds lies in archive and store."""
         values = mended(list(astuple(state)))
         values[-1] = json.dumps(values[-1])
-        self._write("INSERT OR REPLACE INTO sources VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", [values])
+        names = (values[0], hidden(values[0]))
+        values[0] = names[0] if state.thread_ids else names[1]
+        with self.transaction():
+            self._write("DELETE FROM sources WHERE path IN (?, ?)", [names])
+            self._write("INSERT INTO sources VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", [values])
 
     def forget_sources(self, agent: str, thread_ids: Collection[ThreadId]) -> int:
         """Forget that the files in which these threads occur were read: they are read anew. Returns their number."""
@@ -131,10 +146,14 @@ class Ledger:
         )
         return [ThreadRow(Thread(*row[:8]), *row[8:]) for row in rows]
 
-    def retitle(self, agent: str, thread_id: ThreadId, title: str) -> None:
-        """Give a thread another title and note that it must be cut anew (its `chunker_version` becomes 0)."""
-        values = [title, self._thread_number(agent, thread_id)]
-        self._write("UPDATE threads SET title = ?, chunker_version = 0 WHERE number = ?", [values])
+    def revise(self, thread: Thread) -> None:
+        """Say anew what is known about a recorded thread, and that it must be cut anew (`chunker_version` becomes 0)."""
+        known = mended([thread.title, thread.cwd, thread.branch, thread.remote, thread.thread_id, thread.agent])
+        self._write(
+            "UPDATE threads SET title = ?, cwd = ?, branch = ?, remote = ?, chunker_version = 0"
+            " WHERE thread_id = ? AND agent = (SELECT number FROM agents WHERE name = ?)",
+            [known],
+        )
 
     def forget_threads(self, agent: str, thread_ids: Iterable[ThreadId]) -> None:
         """Delete all that is known about these threads: their rows, claims and chunk ids."""
@@ -219,7 +238,18 @@ class Ledger:
         """Delete the aliases and roots that name these project keys."""
         with self.transaction():
             self._write("DELETE FROM aliases WHERE alias = ?1 OR project = ?1", ((key,) for key in keys))
-            self._write("DELETE FROM roots WHERE project = ?", ((key,) for key in keys))
+            self._write("DELETE FROM roots WHERE folder = ?1 OR project = ?1", ((key,) for key in keys))
+
+    def forget_names(self, is_meant: Callable[[str], bool]) -> None:
+        """Delete aliases, roots, and what was noted about session files, wherever a name in them is meant.
+
+        Nothing is lost: what is still true of a folder is learnt again, and a file is read again.
+        """
+        with self.transaction():
+            for select, deletes in _NAMING:
+                gone = [(row[0],) for row in self._rows(select) if any(map(is_meant, row))]
+                for delete in deletes:
+                    self._write(delete, gone)
 
     # Tombstones
 
@@ -273,15 +303,32 @@ class Ledger:
         )
         return found[0][0] if found else None
 
-    def bury_text(self, text: str) -> None:
-        """Note that a short text, such as a title, was forgotten; only its hash is kept. Empty text is nothing."""
-        if not text:
-            return
-        self._write("INSERT OR IGNORE INTO buried_texts VALUES (?)", [(hash_of(text),)])
+    def bury_claimed(self, agent: str, thread_id: ThreadId) -> None:
+        """Note that all events a thread owns were forgotten, where the thread itself cannot be read any more."""
+        self._write(
+            "INSERT OR IGNORE INTO buried_events SELECT agent, event FROM claims WHERE thread = ?",
+            [(self._thread_number(agent, thread_id),)],
+        )
 
-    def is_text_buried(self, text: str) -> bool:
-        """Whether this very text was forgotten and must not come back."""
-        return bool(self._rows("SELECT 1 FROM buried_texts WHERE hash = ?", (hash_of(text),)))
+    def bury_title(self, agent: str, thread_id: ThreadId) -> None:
+        """Note that what a thread's title was made of was forgotten: whatever an agent calls it, it has no title."""
+        self.bury_text("", agent, thread_id)
+
+    def is_title_buried(self, agent: str, thread_id: ThreadId) -> bool:
+        """Whether a thread must stay without a title."""
+        return self.is_text_buried("", agent, thread_id)
+
+    def bury_text(self, text: str, *of_thread: str) -> None:
+        """Note that a short text was forgotten: a title everywhere, a branch in one thread (agent, thread id) alone.
+
+        Only a hash is kept. Empty text by itself is nothing.
+        """
+        if text or of_thread:
+            self._write("INSERT OR IGNORE INTO buried_texts VALUES (?)", [(_hash_of_text(text, of_thread),)])
+
+    def is_text_buried(self, text: str, *of_thread: str) -> bool:
+        """Whether this very text was forgotten (everywhere, or in one thread) and must not come back."""
+        return bool(self._rows("SELECT 1 FROM buried_texts WHERE hash = ?", (_hash_of_text(text, of_thread),)))
 
     def num_buried(self) -> int:
         """Events that were forgotten."""
@@ -337,6 +384,10 @@ class Ledger:
             self._write("INSERT OR IGNORE INTO threads (agent, thread_id) VALUES (?, ?)", [values])
             found = self._rows("SELECT number FROM threads WHERE agent = ? AND thread_id = ?", values)
         return int(found[0][0])
+
+
+def _hash_of_text(text: str, of_thread: Sequence[str]) -> int:
+    return hash_of("\x1f".join((*of_thread, text)))
 
 
 def _source(row: Any) -> SourceState:

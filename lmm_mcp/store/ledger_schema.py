@@ -102,6 +102,11 @@ def hash_of(name: str) -> int:
     return int.from_bytes(digest, "little", signed=True)
 
 
+def hidden(path: str) -> str:
+    """Stands for the path of a session file of which nothing is kept: enough to know the file again, and no more."""
+    return f"#{blake2b(path.encode('utf-8', 'surrogatepass'), digest_size=16).hexdigest()}"
+
+
 @contextmanager
 def named_errors(path: Path) -> Iterator[None]:
     """Turn what SQLite raises into errors that name the file and the next step."""

@@ -1,7 +1,7 @@
 import json
 import secrets
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +10,7 @@ import pytest
 from lmm_mcp.domain.chunk import Chunk, Line, Span, chunk_id
 from lmm_mcp.domain.event import Event, Thread
 from lmm_mcp.errors import BadInput, StoreError
-from lmm_mcp.store import forgetting
+from lmm_mcp.store import forgetting, lines
 from lmm_mcp.store.archive import Archive
 from lmm_mcp.store.chunks import ChunkStore, Scope
 from lmm_mcp.store.forgetting import ForgetPlan, Forgotten
@@ -173,6 +173,107 @@ def test_a_session_may_be_named_by_a_beginning_that_is_its_own(house: House) -> 
             house.plan(**nothing)
 
 
+SHOWN = {
+    "text": Event("a", "reply", "so NEEDLE it is", 1_000),
+    "text over two lines": Event("a", "reply", "so NEE\n  DLE it is", 1_000),
+    "command": Event("a", "call", "x", 1_000, command="echo needle"),
+    "paths": Event("a", "call", "x", 1_000, paths=("y", "/z/Needle.py")),
+    "tool": Event("a", "call", "x", 1_000, tool="mcp__needle__ask"),
+    "cwd": Event("a", "reply", "x", 1_000, cwd="/work/needle"),
+    "branch": Event("a", "reply", "x", 1_000, branch="fix/needle"),
+}
+
+
+@pytest.mark.parametrize("where", SHOWN)
+def test_a_text_is_looked_for_in_all_that_is_shown_of_a_message(house: House, where: str) -> None:
+    house.hear(session("s1"), [said("first", "plum"), SHOWN[where], said("b", "pear")])
+    match = "nee dle" if "lines" in where else "needle"
+    assert [each.event_ids for each in house.plan(match=match).threads] == [("a",)]
+
+
+@pytest.mark.parametrize("field", ["cwd", "remote"])
+def test_a_thread_whose_place_holds_the_text_goes_whole(house: House, field: str) -> None:
+    house.hear(replace(session("s1"), **{field: "/work/needle"}), [said("a", "apple"), said("b", "pear")])
+    house.hear(session("s2"), [said("c", "plum")])
+    house.ledger.add_root("/work/needle", "shop")
+    house.ledger.record_source(SourceState("/home/-work-needle/x", "codex", 1, 1, "", 0, 1, "{}", "1", ("s9",)))
+    assert house.forget(match="NEEDLE").num_events == 2
+    assert not house.holds("needle")
+    assert house.event_ids(thread_id="s2") == ["c"]
+
+
+def test_a_thread_whose_project_holds_the_text_goes_whole(house: House) -> None:
+    house.hear(session("s1"), [said("a", "apple")], project="github.com/needle/app")
+    house.hear(session("s2"), [said("c", "plum")])
+    house.ledger.add_alias("/old", "github.com/needle/app")
+    house.forget(match="needle/APP")
+    assert not house.holds("needle")
+    assert house.ledger.aliases() == {}
+
+
+def test_a_branch_goes_with_what_was_done_on_it_and_comes_back_in_no_other_way(house: House) -> None:
+    thread = replace(session("s1"), branch="needle")
+    on_it, later = (
+        Event(name, "reply", "x", 1_000, branch=branch) for name, branch in (("a", "needle"), ("b", "main"))
+    )
+    house.hear(thread, [on_it, later])
+    house.forget(match="needle")
+    assert not house.holds("needle")
+    assert [row.thread.branch for row in house.ledger.threads()] == ["main"]
+    assert forgetting.without_forgotten(thread, house.ledger, [later]).branch == "main"
+    assert forgetting.without_forgotten(thread, house.ledger).branch == ""
+    other = replace(session("s2"), branch="needle")
+    assert forgetting.without_forgotten(other, house.ledger) == other
+
+
+# Titles
+
+
+def test_a_title_in_other_words_goes_with_the_first_prompt_it_was_made_from(house: House, needle: str) -> None:
+    house.hear(session("s1", title=f"early {needle}"), [said("a", "name of the customer", 1_000)])
+    titled = session("s1", title=f"Paraphrase {needle}")
+    house.hear(titled, [said("b", "pear", 2_000), said("c", "plum", 3_000)])
+    assert house.plan(match="plum").threads[0].loses_title is False
+    forgotten = house.forget(until_ms=1_500)
+    assert (forgotten.num_events, forgotten.to_cut) == (1, (("codex", "s1"),))
+    assert not house.holds(needle)
+    assert house.event_ids() == ["b", "c"]
+    for again in (titled, session("s1", title=f"early {needle}"), session("s1", title="what the agent thinks of next")):
+        assert forgetting.without_forgotten(again, house.ledger).title == ""
+
+
+def test_a_title_goes_with_the_first_reply_too_and_with_a_digest_that_repeats_it(house: House, needle: str) -> None:
+    events = [
+        said("a", "hello"),
+        Event("b", "reply", "of apples", 1_000),
+        said("c", "x"),
+        Event("d", "summary", needle, 1_000),
+    ]
+    house.hear(session("s1", title=needle), events)
+    house.forget(match="apples")
+    assert not house.holds(needle)
+    assert house.event_ids() == ["a", "c"]
+
+
+def test_a_fork_loses_its_title_with_the_session_it_grew_from(house: House, needle: str) -> None:
+    house.hear(session("s1", title=f"first {needle}"), [said("a", "apple")])
+    house.hear(replace(session("s2", title=f"second {needle}"), forked_from="s1"), [said("b", "pear")])
+    house.hear(session("s3", title=f"first {needle}"), [said("c", "plum")])
+    house.hear(session("s4", title="its own"), [said("d", "fig")])
+    forgotten = house.forget(session="s1")
+    assert sorted(forgotten.to_cut) == [("codex", "s2"), ("codex", "s3")]
+    assert not house.holds(needle)
+    assert [row.thread.title for row in house.ledger.threads()] == ["", "", "its own"]
+
+
+def test_notes_keep_the_title_that_all_notes_have(house: House) -> None:
+    for month in ("n1", "n2"):
+        house.hear(session(month, agent="notes", title="notes"), [said(f"note:{month}", f"apple {month}")])
+    assert house.forget(match="apple n1").to_cut == ()
+    assert [row.thread.title for row in house.ledger.threads()] == ["notes"]
+    assert not house.ledger.is_text_buried("notes")
+
+
 # What is gone
 
 
@@ -279,8 +380,8 @@ def test_notes_are_forgotten_by_id_and_by_text_also_before_they_were_read(house:
 
 
 STAGES: list[tuple[str, Callable[[House], tuple[object, str]]]] = [
-    ("notes", lambda house: (forgetting.lines, "drop_notes")),
-    ("logs", lambda house: (forgetting.lines, "drop_log_lines")),
+    ("notes", lambda house: (lines, "drop_notes")),
+    ("logs", lambda house: (lines, "drop_log_lines")),
     ("chunks", lambda house: (ChunkStore, "delete")),
     ("archive", lambda house: (Archive, "rewrite")),
     ("ledger", lambda house: (Ledger, "forget_threads")),

@@ -4,6 +4,7 @@ import secrets
 import sqlite3
 import stat
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -30,7 +31,7 @@ def record(ledger: Ledger, thread: Thread, project: str = "shop") -> None:
 
 
 def test_how_far_a_file_was_read_is_remembered_by_its_path(ledger: Ledger, tmp_path: Path) -> None:
-    first, second = state(tmp_path / "a.jsonl", "t1", "t2"), state(tmp_path / "b.jsonl")
+    first, second = state(tmp_path / "a.jsonl", "t1", "t2"), state(tmp_path / "b.jsonl", "t3")
     ledger.record_source(first)
     ledger.record_source(second)
     again = SourceState(first.path, "codex", 20, 1, "abd", 1, 9, "{}", "1.3", ("t1",))
@@ -38,6 +39,20 @@ def test_how_far_a_file_was_read_is_remembered_by_its_path(ledger: Ledger, tmp_p
     assert ledger.source(Path(first.path)) == again
     assert ledger.source(tmp_path / "c.jsonl") is None
     assert ledger.sources() == [again, second]
+
+
+def test_a_file_of_which_nothing_is_kept_is_known_again_without_its_path(ledger: Ledger, tmp_path: Path) -> None:
+    secret = state(tmp_path / "-work-secret" / "a.jsonl")
+    ledger.record_source(secret)
+    assert ledger.source(secret.path) == secret
+    (only,) = ledger.sources()
+    assert "secret" not in only.path
+    kept = replace(secret, thread_ids=("t1",))
+    for now in (kept, secret, kept):
+        ledger.record_source(now)
+        assert ledger.source(secret.path) == now
+        assert len(ledger.sources()) == 1
+    assert ledger.sources() == [kept]
 
 
 def test_files_of_a_forgotten_thread_count_as_never_read(ledger: Ledger, tmp_path: Path) -> None:
@@ -120,10 +135,32 @@ def test_a_buried_text_is_known_again_but_not_kept(ledger: Ledger) -> None:
     assert not ledger.is_text_buried("")
 
 
-def test_a_retitled_thread_is_to_be_cut_anew(ledger: Ledger) -> None:
+def test_a_text_may_be_buried_in_one_thread_alone(ledger: Ledger) -> None:
+    ledger.bury_text("main", "codex", "t1")
+    assert ledger.is_text_buried("main", "codex", "t1")
+    assert not any(ledger.is_text_buried("main", *of) for of in ((), ("codex", "t2"), ("claude-code", "t1")))
+
+
+def test_a_thread_may_be_left_without_a_title_for_good(ledger: Ledger) -> None:
+    ledger.bury_title("codex", "t1")
+    assert ledger.is_title_buried("codex", "t1")
+    assert not ledger.is_title_buried("codex", "t2")
+    assert not ledger.is_text_buried("")
+
+
+def test_all_that_a_thread_owns_may_be_buried_unread(ledger: Ledger) -> None:
+    ledger.claim("codex", "t1", ["e1", "e2"])
+    ledger.claim("codex", "t2", ["e3"])
+    ledger.bury_claimed("codex", "t1")
+    assert ledger.buried("codex", ["e1", "e2", "e3"]) == {"e1", "e2"}
+
+
+def test_a_revised_thread_is_to_be_cut_anew(ledger: Ledger) -> None:
     record(ledger, THREAD)
-    ledger.retitle("codex", "t1", "other")
-    assert [(row.thread.title, row.chunker_version) for row in ledger.threads()] == [("other", 0)]
+    new = replace(THREAD, title="other", branch="", cwd="/work")
+    ledger.revise(new)
+    ledger.revise(Thread("codex", "s9", "never seen"))
+    assert [(row.thread, row.project, row.chunker_version) for row in ledger.threads()] == [(new, "shop", 0)]
 
 
 def test_a_forgotten_thread_leaves_no_rows(ledger: Ledger) -> None:
@@ -167,6 +204,19 @@ def test_aliases_roots_and_values_are_kept(ledger: Ledger) -> None:
     assert ledger.meta("name") is None
     ledger.forget_projects(["github.com/a/b"])
     assert (ledger.aliases(), ledger.known_roots()) == ({}, {"/work/new": "/work/new"})
+
+
+def test_what_names_something_is_forgotten_wherever_it_stands(ledger: Ledger, tmp_path: Path) -> None:
+    ledger.add_alias("/work/zebra", "shop")
+    ledger.add_alias("/work/pear", "shop")
+    ledger.add_root("/work/plum", "github.com/zebra/plum")
+    ledger.record_source(state(tmp_path / "zebra", "t1"))
+    ledger.record_source(state(tmp_path / "pear", "t2"))
+    ledger.record_source(state(tmp_path / "plum", "t3"))
+    ledger.record_unreadable(tmp_path / "plum", 1, "of a zebra")
+    ledger.forget_names(lambda name: "zebra" in name)
+    assert (ledger.aliases(), ledger.known_roots(), ledger.unreadable()) == ({"/work/pear": "shop"}, {}, [])
+    assert [Path(each.path).name for each in ledger.sources()] == ["pear"]
 
 
 def test_a_transaction_is_written_as_a_whole_or_not_at_all(ledger: Ledger, tmp_path: Path) -> None:
