@@ -60,9 +60,7 @@ def recall(
 
         terminal.say_json(recall_shape(found).model_dump(mode="json"))
         return
-    terminal.say_brief(found.text)
-    for note in found.notes:
-        terminal.aside(f"note: {note}")
+    terminal.say_answer(found)
 
 
 def show(
@@ -112,7 +110,7 @@ def remember(
     if as_json:
         terminal.say_json({"id": note_id, "project": key})
     else:
-        terminal.say(f"remembered for {key or 'no project in particular'} ({note_id})")
+        terminal.say(f"remembered for {key or 'no project in particular'}")
 
 
 def _plain(passage: expand.Passage) -> dict[str, Any]:

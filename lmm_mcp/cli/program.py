@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from lmm_mcp.cli import asking, keeping, measuring, models, reading, setting
+from lmm_mcp.cli import asking, keeping, measuring, models, reading, setting, terminal
 from lmm_mcp.errors import LmmError
 from lmm_mcp.server.version import version
 
@@ -66,7 +66,7 @@ def run(arguments: Sequence[str]) -> int:
         code = app(args=list(arguments), prog_name="lmm", standalone_mode=False)
         sys.stdout.flush()
     except LmmError as problem:
-        return _complain(str(problem), 1)
+        return _complain(terminal.in_our_words(str(problem)), 1)
     except _UsageError as problem:
         message = problem.format_message().strip()  # type: ignore[attr-defined]  # it is a click exception
         if not message:  # nothing was asked for, and the help has been shown
@@ -93,5 +93,5 @@ def run(arguments: Sequence[str]) -> int:
 
 def _complain(message: str, code: int) -> int:
     first, *rest = message.splitlines() or [""]
-    sys.stderr.write("\n".join([f"lmm: {first}", *rest]) + "\n")
+    sys.stderr.write(terminal.harmless("\n".join([f"lmm: {first}", *rest])) + "\n")
     return code

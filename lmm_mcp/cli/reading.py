@@ -106,7 +106,7 @@ def demo(
             return
         for question, found in answers:
             terminal.say(f"> {question}")
-            terminal.say_brief(found.text)
+            terminal.say_answer(found)
             terminal.say()
         terminal.say("These sessions were invented. `lmm start` does the same with your own.")
 

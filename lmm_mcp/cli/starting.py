@@ -84,9 +84,7 @@ def _answer(desk: Desk, asked: str) -> None:
     found: Recall = desk.recall(asked, project="*", budget_tokens=_BUDGET_tokens)
     took_ms = (time.perf_counter() - started_s) * 1000
     terminal.say(f"\n> {asked}\n")
-    terminal.say_brief(found.text)
-    for note in found.notes:
-        terminal.say(f"note: {note}")
+    terminal.say_answer(found)
     terminal.say(f"\nanswered in {took_ms:,.0f} ms")
 
 

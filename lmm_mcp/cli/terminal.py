@@ -5,18 +5,29 @@ Colours and bars only where a person looks (`NO_COLOR` is obeyed); with `--json`
 
 import json
 import os
+import re
 import sys
 from typing import TYPE_CHECKING, Any
 
 import typer
 
 from lmm_mcp.domain.fence import FENCE_CLOSE, FENCE_OPEN
+from lmm_mcp.domain.recall import NothingFound, Recall
 from lmm_mcp.paths import Home, home_of
 from lmm_mcp.server.desk import Desk, reachable_cwd
 
 if TYPE_CHECKING:  # who gets plain text or JSON need not wait for colours
     from rich.console import Console
 
+_SAID_TO_AGENTS = (
+    (r'\bpass project="\*"', 'add --project "*"'),
+    (r'\bproject="\*"', '--project "*"'),
+    (r"(?<![.\w])budget_tokens", "--budget"),
+    (r"\bthe query\b", "the question"),
+)
+"""What the rooms that serve agents call an option of ours."""
+_STEERS_TERMINALS = re.compile("[\\x00-\\x08\\x0b-\\x1f\\x7f-\\x9f\\u200e\\u200f\\u202a-\\u202e\\u2066-\\u2069]")
+"""What old output may hold to move the cursor, set the title or the clipboard, or turn the direction of text around."""
 _ROLES = {"user": "bold", "error": "red", "ran": "green", "sources": "dim"}
 
 
@@ -35,8 +46,28 @@ def desk(where: Home | None = None) -> Desk:
 
 
 def say(text: str = "") -> None:
-    """Print a line of the answer, as it is."""
-    typer.echo(text)
+    """Print a line of the answer, without what would steer a terminal."""
+    typer.echo(harmless(text))
+
+
+def harmless(text: str) -> str:
+    r"""Take out control characters, but for new lines and tabs.
+
+    >>> harmless("red \x1b[31malert\x07\tand\r\nmore")
+    'red [31malert\tand\nmore'
+    """
+    return _STEERS_TERMINALS.sub("", text)
+
+
+def in_our_words(told: str) -> str:
+    """Put what was worded for a caller of the tools into the words of the command line.
+
+    >>> in_our_words('pass project="*" to ask all; budget_tokens is 3')
+    'add --project "*" to ask all; --budget is 3'
+    """
+    for theirs, ours in _SAID_TO_AGENTS:
+        told = re.sub(theirs, ours, told)
+    return told
 
 
 def say_json(value: Any) -> None:
@@ -46,7 +77,7 @@ def say_json(value: Any) -> None:
 
 def aside(text: str) -> None:
     """Tell a person something that is not the answer."""
-    typer.echo(text, err=True)
+    typer.echo(harmless(text), err=True)
 
 
 def complaints() -> "Console":
@@ -68,8 +99,19 @@ def is_watched() -> bool:
     return sys.stdout.isatty()
 
 
-def say_brief(text: str) -> None:
-    """Print a brief: coloured and without its fence for a person, as it is for a program (which may be an agent)."""
+def say_answer(found: Recall) -> None:
+    """Print an answer, and beside it what one should know of how it came to be."""
+    if isinstance(found, NothingFound):
+        say(in_our_words(found.text))
+    else:
+        _say_brief(found.text)
+    for note in found.notes:
+        if note not in found.text:  # where nothing was found, the answer itself has told most
+            aside(f"note: {in_our_words(note)}")
+
+
+def _say_brief(text: str) -> None:
+    """Coloured and without its fence for a person, as it is for a program (which may be an agent)."""
     if not is_watched():
         say(text)
         return
@@ -78,7 +120,7 @@ def say_brief(text: str) -> None:
     console = answers()
     body = text.removeprefix(FENCE_OPEN).removesuffix(FENCE_CLOSE).strip("\n")
     are_sources = False
-    for line in body.splitlines():
+    for line in harmless(body).splitlines():
         are_sources = are_sources or line == "sources:"
         mark, bracket, rest = line.partition("] ") if line.startswith("[c") else ("", "", line)
         role = "sources" if are_sources else rest.partition(":")[0].partition(" ")[0]

@@ -1,7 +1,8 @@
 """From what a caller wrote to a checked `Question`: times, budget, agent and project. Every refusal says what to write instead.
 
-The command line and the MCP tools share this, so that both understand the same words. Nothing is opened here: what is
-known about projects is handed in.
+The command line and the MCP tools share this, so that both understand the same words. What is said here names no more
+of either's syntax than the arguments of the tools; the command line puts its own in their place. Nothing is opened here:
+what is known about projects is handed in.
 """
 
 import difflib
@@ -31,7 +32,7 @@ def checked_query(query: Any) -> str:
     """The question, without blanks around it. Raises BadInput for an empty or endless one."""
     if not isinstance(query, str) or not query.strip():
         raise BadInput(
-            'the query is empty. Ask in words, or give the error message: recall(query="which port does the shop use?").'
+            'the query is empty. Ask in words, such as "which port does the shop use?", or give an error message.'
         )
     if len(query) > MAX_QUERY_chars:
         raise BadInput(

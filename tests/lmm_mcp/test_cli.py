@@ -337,6 +337,24 @@ def test_what_cannot_be_done_is_said_in_one_line(reader, arguments):
     assert out == ""
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [("recall", ""), ("recall", "x", "-p", "zzz"), ("recall", "x", "--budget", "3"), ("recall", "x", "--until", "no")],
+)
+def test_complaints_are_in_the_words_of_the_command_line(reader, arguments):
+    _, complaint = reader.both(*arguments, expect=1)
+    assert not re.search(r'recall\(|project="|budget_tokens|the query', complaint), complaint
+
+
+def test_why_nothing_was_found_is_told_once_and_how_to_ask_more(reader, tmp_path, monkeypatch):
+    (tmp_path / ".git").mkdir()
+    (tmp_path / ".git" / "config").write_text("[core]\n\tbare = false\n", encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    out, aside = reader.both("recall", PORT_QUESTION)
+    assert (out + aside).count(f"project {tmp_path}") == 1
+    assert 'add --project "*" to ask all projects' in out
+
+
 def commands(group, prefix: tuple[str, ...] = ()):
     for name, command in group.commands.items():
         yield (*prefix, name)
