@@ -102,15 +102,17 @@ def remember(
     """
     desk = terminal.desk()
     note_id, key = desk.remember(sys.stdin.read() if text == "-" else text, project=project)
+    is_read = True
     reading = children.progress(desk.home)
     if reading is None or not reading.is_running:  # a running one looks for notes by itself
         child = children.start_ingest(desk.home, os.environ, stay=False, paths=[desk.home.notes], idle_priority=False)
-        child.wait(_READ_WITHIN_s)
+        is_read = child.wait(_READ_WITHIN_s) == 0
         child.stop()
     if as_json:
         terminal.say_json({"id": note_id, "project": key})
     else:
-        terminal.say(f"remembered for {key or 'no project in particular'}")
+        later = "" if is_read else "; it is kept, but could not be made findable yet: `lmm doctor` looks for the reason"
+        terminal.say(f"remembered for {key or 'no project in particular'}{later}")
 
 
 def _plain(passage: expand.Passage) -> dict[str, Any]:

@@ -130,16 +130,21 @@ def forget(
     until: Annotated[str | None, typer.Option(help="Not what happened after.", show_default=False)] = None,
     match: Annotated[
         str | None,
-        typer.Option(help="Every message that holds this text; upper and lower case alike.", show_default=False),
+        typer.Option(
+            help="Every message that shows this text, in words, files, folder or branch; upper and lower case alike.",
+            show_default=False,
+        ),
     ] = None,
     yes: Annotated[bool, typer.Option("--yes", help="Do it. Without this, only shown.")] = False,
     as_json: Annotated[bool, AS_JSON] = False,
 ) -> None:
     """Forget for good: out of archive, store, notes and logs.
 
-    Shows what would go; --yes does it.
+    Shows what would go; --yes does it, and completes whatever an interrupted forgetting left.
 
     It stays forgotten when the agent's file is seen again. The agent's own file is not touched.
+
+    Exit code 1 where a damaged archive file could not be searched; all others are forgotten from nevertheless.
 
     [dim]lmm forget --match "the customer's name"[/]
 
@@ -169,23 +174,44 @@ def forget(
             match=match,
         )
 
+    was_interrupted = forgetting.is_unfinished(desk.ledger)
     if not yes:
-        _show_plan(plan(store), as_json)
+        what = plan(store)
+        _show_plan(what, as_json)
+        if was_interrupted and not as_json:
+            terminal.aside("An earlier forgetting was interrupted. With --yes it is completed, too.")
+        _complain_of(what.damaged)
         return
     from lmm_mcp.store.chunks import ChunkStore
 
     with children.borrowed_write_lock(desk.home):
         writer = ChunkStore.open(desk.home.store, create=True)
         what = plan(writer)  # made anew: something may have been read since the question
-        gone = forgetting.carry_out(what, writer, desk.archive, desk.ledger, notes=desk.home.notes, logs=desk.home.logs)
+        gone = forgetting.carry_out(
+            what,
+            writer,
+            desk.archive,
+            desk.ledger,
+            notes=desk.home.notes,
+            logs=desk.home.logs,
+            locks=desk.home.write_lock.parent,
+        )
     if gone.to_cut:
         _read_again(desk, gone.to_cut)
     if as_json:
         terminal.say_json(dataclasses.asdict(gone))
     else:
-        terminal.say(
-            f"forgot {counted(gone.num_events, 'message')}; {counted(gone.num_threads, 'session')} gone for good"
-        )
+        more = "; an interrupted forgetting was completed" if was_interrupted and not gone.damaged else ""
+        terminal.say(f"forgot {gone.num_events:,} messages; {gone.num_threads:,} sessions are gone for good{more}")
+    _complain_of(gone.damaged)
+
+
+def _complain_of(damaged: Sequence[str]) -> None:
+    """Name what could not be searched. Raises Exit with code 1 where there is any."""
+    for problem in damaged:
+        terminal.aside(f"lmm: {problem}")
+    if damaged:
+        raise typer.Exit(1)
 
 
 def _show_plan(what: "ForgetPlan", as_json: bool) -> None:

@@ -110,7 +110,9 @@ def build_server(desk: Desk, *, version: str = "", on_remembered: Callable[[], N
         note_id, key = await _waiting(ctx, functools.partial(desk.remember, text, project=project))
         on_remembered()
         where = f"for the project {key}" if key else "for no project in particular"
-        return _result(f"Remembered {where}; recall finds it from now on.", RememberShape(id=note_id, project=key))
+        return _result(
+            f"Remembered {where}; recall finds it within two seconds.", RememberShape(id=note_id, project=key)
+        )
 
     async def status_(ctx: Context[Any, Any]) -> CallToolResult:
         return _result("\n".join(status.lines(await _waiting(ctx, functools.partial(status.take, desk)))))

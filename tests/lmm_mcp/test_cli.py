@@ -108,6 +108,14 @@ def test_a_note_can_be_recalled_right_after_it_was_left(owner):
     assert "harbour master" in owner.run("recall", "who has berth 44?", "-p", "harbour")
 
 
+def test_a_note_that_cannot_be_read_yet_is_kept_and_not_called_findable(owner):
+    owner.home.config.write_text("[embedder]\nname = 3\n", encoding="utf-8")  # the ingest process refuses to start
+    told = owner.run("remember", "Berth 45 is free.", "-p", "*")
+    assert "could not be made findable yet" in told
+    (inbox,) = owner.home.notes.glob("*.jsonl")
+    assert "Berth 45 is free." in inbox.read_text(encoding="utf-8")
+
+
 # Read
 
 
