@@ -89,6 +89,20 @@ def test_every_room_in_the_architecture_is_there(room):
     assert (ROOT / room).exists()
 
 
+def test_every_file_has_its_place_in_the_architecture():
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    folders = tuple(room for room in rooms() if room.endswith("/"))
+    files = [path for name in ("lmm_mcp", "ingest") for path in (ROOT / name).rglob("*.py")]
+    homeless = {
+        str(path.relative_to(ROOT))
+        for path in files
+        if not path.name.startswith("__")
+        and not path.relative_to(ROOT).as_posix().startswith(folders)
+        and not re.search(rf"`(?:[\w/]+/)?{re.escape(path.name)}`", text)
+    }
+    assert not homeless
+
+
 @pytest.mark.parametrize(
     "dependency", re.findall(r'^    "([a-z0-9-]+)[>=]', (ROOT / "pyproject.toml").read_text("utf-8"), re.M)
 )
