@@ -5,7 +5,9 @@ still exact: on the call's tool name or command line, and on the fence that ever
 """
 
 import re
+from itertools import pairwise
 
+from ingest.readers.shell import name_of, programs_in
 from lmm_mcp.domain.fence import FENCE_CLOSE, FENCE_OPEN
 
 FENCE = FENCE_OPEN.split(" ", 1)[0]
@@ -15,11 +17,12 @@ _FENCE_WITHIN_chars = 200
 """A client may put a line or a JSON key before a result; a fence further behind is a quotation within other text."""
 
 _TOOL = re.compile(r"(?:^|[^a-z0-9])lmm(?:__|[-_./:])(?:recall|expand|remember|status|show|forget)$", re.IGNORECASE)
-_COMMAND = re.compile(
-    r"(?:^|[;&|(`\n]|\b(?:uvx|uv run|pipx run|sudo|time|xargs))\s*"  # where a command may begin
-    r"(?:[\w./~\\-]*[/\\])?lmm(?:-mcp)?(?:\.exe)?"  # by name or by path
-    r"(?:\s+--?\w[\w-]*(?:[= ][^\s-]\S*)?)*\s+(?:recall|show|status|remember|forget|demo|doctor)\b"
-)
+_PROGRAMS = frozenset({"lmm", "lmm-mcp"})
+_LOOKED_AT_chars = 100_000
+"""Of a command line: a longer one carries data, and the longest made to annoy must not take seconds."""
+_MODULE = "lmm_mcp"
+_SPEAKING = frozenset("recall show status remember forget demo doctor start projects bench".split())
+"""Commands of ours that say what is remembered, or are told it."""
 
 
 def is_our_tool(name: str) -> bool:
@@ -37,7 +40,27 @@ def is_our_command(command: str) -> bool:
     >>> is_our_command("cd shop && .venv/bin/lmm recall 'which port'"), is_our_command("git log --grep 'lmm recall'")
     (True, False)
     """
-    return "lmm" in command and _COMMAND.search(command) is not None
+    return "lmm" in command.lower() and any(map(_asks_us, programs_in(command[:_LOOKED_AT_chars])))
+
+
+def _asks_us(words: list[str]) -> bool:
+    name = name_of(words[0])
+    if name.startswith(("python", "py")) and "-m" in words[:-1]:
+        at = words.index("-m") + 1
+        if words[at] != _MODULE:
+            return False
+        words = words[at:]
+    elif name not in _PROGRAMS:
+        return False
+    # An option's value cannot be told from the command: one word behind an option is passed over.
+    for before, word in pairwise(words):
+        if word.startswith("-"):
+            continue
+        if word in _SPEAKING:
+            return True
+        if not before.startswith("-"):
+            return False
+    return False
 
 
 def begins_with_brief(text: str) -> bool:

@@ -1,0 +1,154 @@
+"""What this memory is asked on a command line, in whatever dress, and what merely speaks of it."""
+
+import time
+
+import pytest
+
+from ingest.readers.ours import is_our_command
+
+ASKED = (
+    "lmm recall 'which port'",
+    "LMM_HOME=/x lmm recall 'which port'",
+    "A=1 LMM_HOME='/x y' lmm recall port",
+    "env A=b lmm recall port",
+    "env -i A=b lmm recall port",
+    "env -u A lmm recall port",
+    "python -m lmm_mcp recall port",
+    "python3.12 -X utf8 -m lmm_mcp recall port",
+    "LMM_HOME=/x .venv/bin/python -m lmm_mcp status",
+    "py -3 -m lmm_mcp recall port",
+    "lmm-mcp recall port",
+    "/x/.venv/bin/lmm recall port",
+    r"C:\x\Scripts\lmm.exe recall port",
+    r'& "C:\my x\Scripts\LMM.exe" recall port',
+    "lmm show c1",
+    "lmm start --no-wait",
+    "lmm demo",
+    "lmm projects --json",
+    "lmm bench questions",
+    "lmm --home /x recall port",
+    "uvx lmm-mcp recall port",
+    "uvx lmm-mcp@latest recall port",
+    "uvx --from lmm-mcp lmm recall port",
+    "uv run --with rich python -m lmm_mcp recall port",
+    "uv run lmm status",
+    "uv tool run lmm-mcp status",
+    "sudo -u ann lmm status",
+    "timeout 5 lmm status",
+    "timeout -k 1 5s lmm status",
+    "time lmm status",
+    "echo port | xargs -n 1 lmm recall",
+    "cd shop && lmm recall port",
+    "cd shop; lmm recall port | head -5",
+    "cd shop\nlmm recall port",
+    "cd shop \\\n  && lmm \\\n  recall port",
+    "if lmm status; then echo yes; fi",
+    "! lmm status",
+    "{ lmm status; }",
+    "(lmm status)",
+    "x=$(lmm recall port)",
+    'echo "it is $(lmm recall port)"',
+    'echo "it is `lmm recall port`"',
+    "echo `lmm recall port`",
+    "2>/dev/null lmm status",
+    "lmm status >out 2>&1",
+    'bash -lc "lmm recall port"',
+    "bash -lc 'LMM_HOME=/x lmm recall \"which port\"'",
+    "bash -c \"bash -c 'lmm recall port'\"",
+    'sh -c "cd shop && /x/bin/lmm recall port"',
+    'sudo bash -e -c "lmm status"',
+    'zsh -lic "python -m lmm_mcp recall port"',
+    'powershell -NoProfile -Command "lmm recall port"',
+    "cmd /c lmm recall port",
+    "eval 'lmm recall port'",
+    "cat > f <<EOF\nwords\nEOF\nlmm recall port",
+    "echo it\\'s; lmm status",
+)
+MENTIONED = (
+    "grep lmm README.md",
+    "grep -rn 'lmm recall' docs",
+    "cat lmm.py",
+    "cat lmm recall",
+    "pip install lmm-mcp",
+    "uv pip install lmm-mcp status",
+    "uv tool install lmm-mcp",
+    "python -m pip install lmm_mcp",
+    "python -m pytest lmm_mcp recall",
+    "python lmm_mcp/recall.py recall",
+    "python -m lmm_mcp.evaluation recall",
+    "which lmm",
+    "lmm --version",
+    "lmm --help",
+    "lmm import",
+    "lmm mcp",
+    "git log --grep 'lmm recall'",
+    "git commit -m 'lmm recall says less'",
+    'git commit -m "cut\n\nlmm recall says less"',
+    "echo 'x; lmm recall port'",
+    'echo "x && lmm recall port"',
+    "ls # lmm recall port",
+    "cat > README.md <<'EOF'\nlmm recall port\nEOF\ngit add README.md",
+    "cat > README.md <<-EOF\n\tlmm recall port\n\tEOF\ngit add README.md",
+    "echo done > lmm status",
+    "cd /src/lmm && pytest tests/recall",
+    "sudo grep lmm recall",
+    "xargs grep lmm recall",
+    "film recall",
+    "ls lmm; recall",
+    "mylmm recall port",
+    "lmm2 recall port",
+    "bash lmm recall",
+    "bash -lc 'grep lmm recall'",
+    "",
+    "'",
+    '"lmm recall',
+    "\\",
+    "lmm",
+    "LMM_HOME=/x",
+    "env",
+    "sudo -u",
+    "bash -c",
+    "<<",
+)
+
+
+@pytest.mark.parametrize("command", ASKED)
+def test_what_asks_this_memory_is_ours(command: str) -> None:
+    assert is_our_command(command)
+
+
+@pytest.mark.parametrize("command", MENTIONED)
+def test_what_only_speaks_of_this_memory_is_not_ours(command: str) -> None:
+    assert not is_our_command(command)
+
+
+@pytest.mark.parametrize(
+    "unit",
+    [
+        "lmm ",
+        "'lmm",
+        '"lmm',
+        "lmm\\",
+        "$(lmm ",
+        '"$(lmm ',
+        "`lmm",
+        "<<lmm\n",
+        "lmm<<a\n",
+        "sudo lmm -x ",
+        "bash -c lmm ",
+        "eval lmm ",
+        "uv run -x lmm ",
+        "# lmm\n",
+        "A=lmm ",
+        "lmm -x ",
+        "\\\n lmm",
+    ],
+)
+def test_a_command_line_of_a_megabyte_is_taken_apart_in_linear_time(unit: str) -> None:
+    took = []
+    for num_chars in (25_000, 100_000):
+        command = unit * (num_chars // len(unit))
+        began = time.process_time()
+        is_our_command(command)
+        took.append(time.process_time() - began)
+    assert took[1] < 8 * took[0] + 0.1, took
