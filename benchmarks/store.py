@@ -65,15 +65,10 @@ def measure(size: int, folder: Path) -> None:
 
     scope = Scope(project="project-3", until_ms=10**12)
     often("lexical, 10 terms", lambda: store.lexical(make.question(), Scope(), 60))
-    often(
-        "lexical, 10 terms, weighed",
-        lambda: store.lexical(w := make.question(), Scope(), 60, weights=dict.fromkeys(w, 2.0)),
-    )
     often("lexical, 10 terms, one project (5 %)", lambda: store.lexical(make.question(), scope, 60))
     often("nearest", lambda: store.nearest(make.vectors(1)[0], Scope(), 60))
     often("nearest, one project (5 %)", lambda: store.nearest(make.vectors(1)[0], scope, 60))
     often("get 40", lambda: store.get(make.some(ids, 40)))
-    often("around, 2 before and after", lambda: store.around(store.get(make.some(ids, 1))[0], 2, 2))
     often("count of a scope", lambda: store.count(scope))
     thread = make.thread(0)
     often("replace_thread, 100 chunks, unchanged", lambda: store.replace_thread("codex", "t0", thread), 10)

@@ -1,7 +1,7 @@
 """Two rankings in, one out: a weighted sum of scores scaled to 0..1.
 
 Not reciprocal rank fusion: ranks throw away how far apart two candidates are, and on coding sessions plain RRF with
-k = 60 loses to the better of its two sides (Bruch et al. 2023 find the same: a convex combination needs one weight and
+k = 60 loses to the better of its two sides in the first 250 tokens (Bruch et al. 2023 find the same: a convex combination needs one weight and
 little data to fit it). The best share differs little between 0.5 and 0.9, so one inside that range was taken and not
 the peak of one set of questions; `benchmarks/fusion.py` measures every share, and what one chosen elsewhere is worth.
 """

@@ -9,7 +9,7 @@ vectors of a text that is gone.
 """
 
 import threading
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -180,11 +180,9 @@ class ChunkStore:
 
     # --- reading ---------------------------------------------------------------------------------------------------
 
-    def lexical(
-        self, terms: Sequence[str], scope: Scope, limit: int, *, weights: Mapping[str, float] | None = None
-    ) -> list[Hit]:
+    def lexical(self, terms: Sequence[str], scope: Scope, limit: int) -> list[Hit]:
         """The chunks that hold any of `terms` (as `store.terms.terms` yields them), best first by BM25."""
-        query = query_of(terms, weights)
+        query = query_of(terms)
         if query is None or limit < 1:
             return []
         return self._read(lambda: best_of(self._chunks, query, scope, limit))
@@ -214,16 +212,6 @@ class ChunkStore:
         for part in parts(dict.fromkeys(ids)):
             found |= {chunk.id: chunk for chunk in self._load(any_id("id", part))}
         return [found[chunk_id] for chunk_id in dict.fromkeys(ids) if chunk_id in found]
-
-    def around(self, chunk: Chunk, before: int, after: int) -> list[Chunk]:
-        """The chunk's neighbours in its thread, itself included if it still lies here, in their order."""
-        where = all_of(
-            col("thread_id") == lit(chunk.thread_id),
-            col("agent") == lit(chunk.agent),
-            col("ordinal") >= lit(chunk.ordinal - before),
-            col("ordinal") <= lit(chunk.ordinal + after),
-        )
-        return sorted(self._load(where), key=lambda each: each.ordinal)
 
     def thread(self, agent: str, thread_id: str) -> list[Chunk]:
         """All chunks of a thread in their order."""

@@ -3,14 +3,14 @@
 Filters are built from typed expressions, never from text, so that a project named `'; drop` is only a name.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from typing import Any
 
 import numpy as np
 from lancedb.expr import Expr, col, lit
-from lancedb.query import BooleanQuery, FullTextQuery, MatchQuery, Occur
+from lancedb.query import FullTextQuery, MatchQuery
 
 from lmm_mcp.domain.chunk import ChunkId
 
@@ -65,23 +65,12 @@ def any_id(column: str, ids: Collection[str]) -> Expr:
     return col(column).isin([lit(each) for each in ids])
 
 
-def query_of(terms: Sequence[str], weights: Mapping[str, float] | None) -> FullTextQuery | None:
-    """BM25 over any of the terms, each once; None if there is no term. A term's score is multiplied by its weight (1 where
-    none is given); a weight of 0 or less leaves it out.
-    """
-    wanted = list(dict.fromkeys(part for term in terms for part in term.split()))
+def query_of(terms: Sequence[str]) -> FullTextQuery | None:
+    """BM25 over any of the terms, each once; None if there is no term."""
+    wanted = dict.fromkeys(part for term in terms for part in term.split())
     if not wanted:
         return None
-    if not weights:
-        return _any_of(" ".join(wanted), 1.0)
-    weighted = {term: float(weights.get(term, 1.0)) for term in wanted if weights.get(term, 1.0) > 0}
-    if not weighted:
-        return None
-    return BooleanQuery([(Occur.SHOULD, _any_of(term, weight)) for term, weight in weighted.items()])
-
-
-def _any_of(terms: str, boost: float) -> FullTextQuery:
-    return MatchQuery(terms, "terms", boost=boost)  # type: ignore[call-arg]  # its defaults are hidden from mypy
+    return MatchQuery(" ".join(wanted), "terms")  # type: ignore[call-arg]  # its defaults are hidden from mypy
 
 
 def best_of(table: Any, query: FullTextQuery, scope: Scope, limit: int) -> list[Hit]:

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from functools import lru_cache
 from itertools import chain
 
-TERMS_VERSION = 1
+TERMS_VERSION = 2
 MAX_TERM_chars = 64
 """Longer runs (hashes, base64, minified code) are cut: nobody types them whole."""
 
@@ -149,7 +149,6 @@ def stem(word: str) -> str:
     for ending, other in (
         ("ization", "iz"),
         ("ational", "at"),
-        ("ation", "at"),
         ("ation", "at"),
         ("ator", "at"),
         ("ness", ""),

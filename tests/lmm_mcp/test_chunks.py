@@ -152,13 +152,11 @@ def test_many_threads_are_replaced_at_once(store: ChunkStore) -> None:
     assert store.replace_threads([]) == 0
 
 
-def test_neighbours_come_in_the_order_of_their_thread(store: ChunkStore) -> None:
+def test_a_thread_comes_in_its_order(store: ChunkStore) -> None:
     chunks = [chunk(f"c{n}", "x", ordinal=n) for n in range(9)]
     store.replace_threads(
         [("codex", "t1", chunks[::-1]), ("codex", "t2", [chunk("other", "x", thread="t2", ordinal=4)])]
     )
-    assert [each.id for each in store.around(chunks[4], 2, 1)] == ["c2", "c3", "c4", "c5"]
-    assert [each.id for each in store.around(chunks[0], 2, 0)] == ["c0"]
     assert [each.id for each in store.thread("codex", "t1")] == [f"c{n}" for n in range(9)]
 
 
@@ -175,22 +173,12 @@ def test_prose_files_commands_and_the_header_are_searchable_by_their_parts_and_a
     assert found(store, "tokio::spawn") == {"a"}
 
 
-def test_rare_words_count_more_and_weights_change_that(store: ChunkStore) -> None:
+def test_rare_words_count_more(store: ChunkStore) -> None:
     store.replace_thread("codex", "t1", [chunk(f"c{n}", "common words", ordinal=n) for n in range(9)])
     store.replace_thread("codex", "t2", [chunk("rare", "quokka", thread="t2")])
     first = store.lexical(["common", "quokka"], EVERYWHERE, 3)
     assert first[0].chunk_id == "rare"
     assert len(first) == 3
-    first = store.lexical(["common", "quokka"], EVERYWHERE, 3, weights={"common": 50.0})
-    assert first[0].chunk_id != "rare"
-    assert [h.chunk_id for h in store.lexical(["common", "quokka"], EVERYWHERE, 9, weights={"common": 0})] == ["rare"]
-
-
-def test_equal_weights_give_the_scores_of_no_weights(store: ChunkStore) -> None:
-    store.replace_thread("codex", "t1", [chunk(f"c{n}", "alpha beta " * n + "gamma", ordinal=n) for n in range(9)])
-    plain = store.lexical(["alpha", "gamma"], EVERYWHERE, 9)
-    weighed = store.lexical(["alpha", "gamma"], EVERYWHERE, 9, weights={"alpha": 1.0})
-    assert [(h.chunk_id, pytest.approx(h.score)) for h in plain] == [(h.chunk_id, h.score) for h in weighed]
 
 
 def test_odd_questions_find_nothing_and_do_no_harm(store: ChunkStore) -> None:
@@ -242,7 +230,6 @@ def test_a_project_with_a_hostile_name_is_only_a_name(store: ChunkStore, name: s
     assert found(store, "word", Scope(project=name)) == {name}
     assert store.count(Scope(project=name)) == 1
     assert [each.id for each in store.get([name])] == [name]
-    assert [each.id for each in store.around(store.get([name])[0], 1, 1)] == [name]
     store.delete([name])
     assert found(store, "word") == {"b"}
 
