@@ -2,10 +2,10 @@
 
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -17,7 +17,15 @@ from lmm_mcp.domain.wording import counted
 from lmm_mcp.errors import BadInput
 from lmm_mcp.paths import Home
 
+if TYPE_CHECKING:
+    from lmm_mcp.store.ledger import Ledger
+
 PANEL = "Read"
+ENDINGS = (".jsonl", ".jsonl.zst")
+_WHAT_TO_NAME = (
+    f"Name session files of Claude Code or Codex ({', '.join(ENDINGS)}) or folders that hold them, "
+    "or name nothing to read all that can be found."
+)
 
 
 def register(app: typer.Typer) -> None:
@@ -33,7 +41,7 @@ def register(app: typer.Typer) -> None:
 
 def import_(
     paths: Annotated[
-        list[Path] | None,
+        list[str] | None,  # a Path would make the working directory of an empty text
         typer.Argument(
             metavar="[PATH...]", help="Session files or folders. Default: all that can be found.", show_default=False
         ),
@@ -52,15 +60,14 @@ def import_(
     [dim]lmm import ~/backup/.codex/sessions[/]
     """
     home = terminal.home()
-    if missing := [path for path in paths or () if not path.exists()]:
-        raise BadInput(
-            f"{missing[0]} does not exist. Name session files or folders, or leave them out to read all that can be found."
-        )
+    named = [_checked(path) for path in paths or ()]
     if home.paused.exists():
         raise BadInput("reading is paused. `lmm resume` first.")
-    child = children.start_ingest(home, os.environ, stay=False, paths=paths or (), idle_priority=False)
+    child = children.start_ingest(home, os.environ, stay=False, paths=named, idle_priority=False)
     said = following.follow(home, child, is_enough=following.is_imported if words_only else following.is_embedded)
     child.stop()  # where it is done it has gone by itself
+    if refused := _refused(terminal.desk(home).ledger, named):
+        raise BadInput(refused)
     if as_json:
         terminal.say_json(
             {"files": said.files_done, "bytes": said.bytes_done, "passages": said.chunks, "unreadable": said.unreadable}
@@ -71,6 +78,29 @@ def import_(
             if said.pid == child.pid
             else f"the ingest process that runs already has read it: {counted(said.chunks, 'passage')} remembered"
         )
+
+
+def _checked(path: str) -> Path:
+    """A path that may be read. Raises BadInput before anything is."""
+    if not path.strip():
+        raise BadInput(f"an empty path was given. {_WHAT_TO_NAME}")
+    found = Path(path)
+    if not found.exists():
+        raise BadInput(f"{path} does not exist. {_WHAT_TO_NAME}")
+    if not found.is_dir() and not (found.is_file() and found.name.endswith(ENDINGS)):
+        raise BadInput(f"{path} is no session file. {_WHAT_TO_NAME}")
+    return found
+
+
+def _refused(ledger: "Ledger", named: Sequence[Path]) -> str:
+    """What was said of named files that are none of a known agent; said once, it need not stand in every `lmm doctor`."""
+    told = []
+    problems = {row.path: row.problem for row in ledger.unreadable() if row.line == 0} if named else {}
+    for path in map(Path.absolute, named):
+        if str(path) in problems and ledger.source(path) is None:
+            told.append(f"{path}: {problems[str(path)]}")
+            ledger.clear_unreadable(path)
+    return f"{'; '.join(told)}. {_WHAT_TO_NAME}" if told else ""
 
 
 def summary(said: Progress) -> str:

@@ -142,6 +142,24 @@ def test_import_of_what_is_not_there_is_refused(newcomer):
     assert complaint.startswith("lmm: /no/such/folder does not exist")
 
 
+def test_a_file_that_is_no_session_is_refused_and_leaves_no_complaint_behind(newcomer, tmp_path):
+    wrong = [tmp_path / "README.md", tmp_path / "measurements.jsonl"]
+    wrong[0].write_text("# Read me\n", encoding="utf-8")
+    wrong[1].write_text('{"metres": 3}\n', encoding="utf-8")
+    for path in (str(wrong[0]), str(wrong[1]), "", os.devnull):
+        out, complaint = newcomer.both("import", path, expect=1)
+        assert "Claude Code or Codex" in complaint
+        assert path in complaint
+        assert out == ""
+    assert "unreadable" not in newcomer.run("status")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="pipes with a name")
+def test_a_pipe_is_refused_and_nobody_waits_for_it(newcomer, tmp_path):
+    os.mkfifo(tmp_path / "pipe.jsonl")
+    assert "is no session file" in newcomer.both("import", str(tmp_path / "pipe.jsonl"), expect=1)[1]
+
+
 def test_nothing_is_read_while_reading_is_paused(owner):
     owner.run("pause")
     _, complaint = owner.both("import", expect=1)
