@@ -17,7 +17,6 @@ import orjson
 
 from ingest import ownership
 from ingest.chunking import CHUNKER_VERSION, LastCut, chunk_thread
-from ingest.exclusion import Exclusion
 from ingest.readers.base import SLICE_bytes, prefix_hash
 from ingest.readers.registry import by_agent
 from ingest.redaction import redact_event, redact_thread
@@ -26,6 +25,7 @@ from ingest.turns import pair_turns
 from lmm_mcp.domain.chunk import Chunk
 from lmm_mcp.domain.event import Event, Thread
 from lmm_mcp.errors import ArchiveError
+from lmm_mcp.exclusion import Exclusion
 from lmm_mcp.redaction import REDACTION_VERSION, redact
 from lmm_mcp.store import projects
 from lmm_mcp.store.archive import Archive

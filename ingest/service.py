@@ -19,7 +19,6 @@ from filelock import FileLock, Timeout
 
 from ingest import pipeline, sources, surroundings
 from ingest.chunking import CHUNKER_VERSION, embedding_text
-from ingest.exclusion import Exclusion
 from ingest.pipeline import Rooms
 from ingest.readers.base import SLICE_bytes
 from ingest.session import SourceFile, Unreadable
@@ -28,6 +27,7 @@ from lmm_mcp.children import Progress
 from lmm_mcp.config import Settings
 from lmm_mcp.embedding import NoEmbedder
 from lmm_mcp.errors import ConfigError, MixedEmbeddings
+from lmm_mcp.exclusion import Exclusion
 from lmm_mcp.paths import Home
 from lmm_mcp.store import forgetting
 from lmm_mcp.store.archive import Archive

@@ -114,8 +114,15 @@ class Desk:
     def remember(self, text: Any, *, project: Any = None) -> tuple[str, str]:
         """Keep a note; its id and the key of its project, '' for none. Raises BadInput. Recallable within 2 seconds."""
         from lmm_mcp import notes
+        from lmm_mcp.exclusion import Exclusion
 
         key = self.asker(project).project or NO_PROJECT
+        rules = Exclusion.of(config.load(self.home.config, self._env).sessions)
+        stands_in = "" if project else self.cwd
+        if rules.excludes("notes", key or self.cwd, key) or rules.excludes_place("notes", stands_in):
+            raise BadInput(
+                f"nothing is remembered here: your settings exclude {key or self.cwd} (`lmm config` shows them)."
+            )
         if not isinstance(text, str):
             raise BadInput("the text is missing. Write one fact, decision or preference in a sentence or two.")
         return notes.remember(self.home, text, project=key, cwd=self.cwd, now_ms=now_ms()), key

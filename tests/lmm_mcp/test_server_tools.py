@@ -293,6 +293,14 @@ async def test_remember_refuses_empty_and_endless_notes(own_env, era, text):
     assert not list(desk.home.notes.glob("*.jsonl"))
 
 
+@pytest.mark.parametrize("rule", ["exclude_agents = ['notes']", f"exclude_paths = ['{HARBOUR}']"])
+async def test_remember_refuses_what_the_settings_exclude(own_env, era, rule):
+    desk = Desk(Home(Path(own_env["LMM_HOME"])).ensure(), own_env, cwd=f"{HARBOUR}/web")
+    desk.home.config.write_text(f"[sessions]\n{rule}\n", encoding="utf-8")
+    assert "your settings exclude" in await complaint(desk, era, "remember", text="The mooring fee is due in April.")
+    assert not list(desk.home.notes.glob("*.jsonl"))
+
+
 async def test_status_says_what_is_held_and_who_is_asked(desk, era):
     text = text_of(await call(desk, era, "status"))
     assert "5 sessions" in text

@@ -2,8 +2,8 @@
 
 import pytest
 
-from ingest.exclusion import Exclusion
 from lmm_mcp.config import Sessions
+from lmm_mcp.exclusion import Exclusion
 
 
 def excluded_paths(*rules: str) -> Exclusion:
