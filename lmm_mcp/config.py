@@ -1,6 +1,7 @@
 """Settings: defaults < the user's `config.toml` < environment < flags. Frozen, checked once, read at entry points only."""
 
 import dataclasses
+import itertools
 import os
 import tomllib
 from collections.abc import Mapping
@@ -77,9 +78,9 @@ def load(config_file: Path, env: Mapping[str, str], *, project_dir: Path | None 
     _merge(tree, _read(config_file), config_file)
     for section in dataclasses.fields(Settings):
         for setting in dataclasses.fields(_section(section.name)):
-            variable = f"LMM_{section.name}_{setting.name}".upper()
-            if variable in env:
-                tree.setdefault(section.name, {})[setting.name] = _from_text(env[variable], setting.type, variable)
+            name = variable(f"{section.name}.{setting.name}")
+            if name in env:
+                tree.setdefault(section.name, {})[setting.name] = _from_text(env[name], setting.type, name)
     return Settings(**{name: _section(name)(**values) for name, values in tree.items()})
 
 
@@ -92,6 +93,30 @@ def names() -> dict[str, str]:
         for section in dataclasses.fields(Settings)
         for setting in dataclasses.fields(_section(section.name))
     }
+
+
+def variable(name: str) -> str:
+    """The environment variable that sets the setting of this dotted name.
+
+    >>> variable("recall.budget_tokens")
+    'LMM_RECALL_BUDGET_TOKENS'
+    """
+    return f"LMM_{name.replace('.', '_')}".upper()
+
+
+def meanings() -> dict[str, str]:
+    """What every setting means: the text below its field, as it stands in this file."""
+    import ast  # only `lmm config` asks for this
+
+    found: dict[str, str] = {}
+    sections = {kind.__name__: name for name, kind in _sections().items()}
+    for node in ast.parse(Path(__file__).read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.ClassDef) and node.name in sections:
+            for setting, text in itertools.pairwise(node.body):
+                if isinstance(setting, ast.AnnAssign) and isinstance(text, ast.Expr):
+                    name = f"{sections[node.name]}.{ast.unparse(setting.target)}"
+                    found[name] = " ".join(ast.literal_eval(text.value).split())
+    return found
 
 
 def parse(name: str, text: str) -> Any:

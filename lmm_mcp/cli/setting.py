@@ -23,7 +23,7 @@ def register(app: typer.Typer) -> None:
 
 @_group.callback(invoke_without_command=True)
 def show(context: typer.Context, as_json: Annotated[bool, AS_JSON] = False) -> None:
-    """Show every setting, its value, and where that comes from; `set` changes one.
+    """Show every setting, its value, where that comes from and what it means; `set` changes one.
 
     [dim]lmm config[/]
 
@@ -32,18 +32,28 @@ def show(context: typer.Context, as_json: Annotated[bool, AS_JSON] = False) -> N
     if context.invoked_subcommand is not None:
         return
     file = terminal.home().config
-    settings = config.load(file, os.environ)
+    settings, meanings = config.load(file, os.environ), config.meanings()
     found = [
-        {"name": name, "type": kind, "value": _value(settings, name), "source": _source(name, file)}
+        {
+            "name": name,
+            "type": kind,
+            "value": _value(settings, name),
+            "source": _source(name, file),
+            "variable": config.variable(name),
+            "meaning": meanings[name],
+        }
         for name, kind in config.names().items()
     ]
     if as_json:
         terminal.say_json(found)
         return
-    width = max(len(one["name"]) for one in found)
     for one in found:
-        value = ", ".join(one["value"]) or "(none)" if isinstance(one["value"], list) else one["value"]
-        terminal.say(f"{one['name']:<{width}}  {value}   [{one['source']}]")
+        value = (", ".join(one["value"]) or _unset(one["name"])) if isinstance(one["value"], list) else one["value"]
+        terminal.say(f"{one['name']} = {value}   [{one['source']}]")
+        terminal.say(f"    {one['meaning']}")
+    terminal.say(
+        f"\nChange one with `lmm config set NAME VALUE`, in {file}, or by its variable, such as {found[0]['variable']}."
+    )
 
 
 @_group.command("set")
@@ -104,8 +114,13 @@ def _value(settings: config.Settings, name: str) -> Any:
     return list(value) if isinstance(value, tuple) else value
 
 
+def _unset(name: str) -> str:
+    """What it means that a list is empty."""
+    return "nothing is left out" if "exclude" in name else "no further folder"
+
+
 def _source(name: str, file: Path) -> str:
-    variable = f"LMM_{name.replace('.', '_')}".upper()
+    variable = config.variable(name)
     if variable in os.environ:
         return variable
     section, _, setting = name.partition(".")

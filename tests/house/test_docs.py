@@ -60,6 +60,32 @@ def test_every_setting_is_documented(name):
     assert f"`{name}`" in (ROOT / "docs" / "settings.md").read_text(encoding="utf-8")
 
 
+@pytest.mark.parametrize("name", config.names())
+def test_a_setting_is_documented_with_its_variable_type_and_default(name):
+    settings = (ROOT / "docs" / "settings.md").read_text(encoding="utf-8")
+    (row,) = [line for line in settings.splitlines() if line.startswith(f"| `{name}` |")]
+    _, _, variable, kind, default, meaning, _ = [cell.strip() for cell in row.split("|")]
+    section, _, setting = name.partition(".")
+    value = getattr(getattr(config.Settings(), section), setting)
+    assert variable == f"`{config.variable(name)}`"
+    assert kind == {"int": "whole number", "str": "text"}.get(config.names()[name], config.names()[name])
+    assert default.strip("`") == ("none" if value == () else str(value))
+    assert meaning
+
+
+@pytest.mark.parametrize("name", config.names())
+def test_the_variable_of_a_setting_sets_it(name, tmp_path):
+    text = {"int": "123"}.get(config.names()[name], "something")
+    section, _, setting = name.partition(".")
+    value = getattr(getattr(config.load(tmp_path / "none.toml", {config.variable(name): text}), section), setting)
+    assert value in (123, "something", ("something",))
+
+
+def test_every_setting_says_what_it_means():
+    assert list(config.meanings()) == list(config.names())
+    assert all(config.meanings().values())
+
+
 def test_no_setting_is_documented_that_is_not_there():
     settings = (ROOT / "docs" / "settings.md").read_text(encoding="utf-8")
     sections = {name.partition(".")[0] for name in config.names()}

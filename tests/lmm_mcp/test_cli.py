@@ -276,6 +276,14 @@ def test_settings_are_shown_with_where_they_come_from(newcomer, monkeypatch):
     assert found["sessions.codex"]["source"] == "default"
 
 
+def test_settings_say_what_they_mean_and_what_it_means_that_one_is_unset(newcomer):
+    told = newcomer.run("config")
+    assert "(none)" not in told
+    assert "sessions.codex = no further folder   [default]" in told
+    assert "beside `CODEX_HOME` or `~/.codex`" in told
+    assert "sessions.exclude_paths = nothing is left out" in told
+
+
 def test_setting_one_keeps_the_rest_of_the_file_and_its_comments(newcomer):
     newcomer.home.ensure()
     newcomer.home.config.write_text("# mine\n[recall]\nbudget_tokens = 900  # why\n", encoding="utf-8")
