@@ -72,6 +72,9 @@ def carry_out(
     Raises StoreError, OSError.
     """
     was_interrupted = is_unfinished(ledger)
+    needles = _needles(what)
+    if locks is not None:  # before all else: whoever completes this later would heed what it finds there
+        _drop_messages(locks, needles)
     with ledger.transaction():
         pending = dict.fromkeys(_unfinished(ledger))
         for each in what.threads:
@@ -83,9 +86,6 @@ def carry_out(
             wanted = what.match.casefold()
             ledger.forget_names(lambda name: wanted in name.casefold())
         _remember(ledger, pending)
-    needles = _needles(what)
-    if locks is not None:
-        _drop_messages(locks, needles)
     done = _finish(store, archive, ledger, notes=notes, logs=logs, needles=None if was_interrupted else needles)
     return dataclasses.replace(done, damaged=tuple(dict.fromkeys((*what.damaged, *done.damaged))))
 

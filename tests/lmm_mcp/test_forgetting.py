@@ -425,6 +425,83 @@ def test_a_forgetting_that_dies_is_completed_later(
     assert house.finish() is None
 
 
+def test_another_command_completes_it_too_and_leaves_no_log_line_of_it(
+    house: House, needle: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    house.hear(session("s1"), [said("a", needle), said("b", "pear")])
+    (house.home / "logs" / "x.log").write_text(f"warn {needle}\n", encoding="utf-8")
+
+    def dies(*_: object) -> None:
+        raise StoreError("died")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(lines, "drop_log_lines", dies)
+        with pytest.raises(StoreError, match="died"):
+            house.forget(match=needle)
+    assert house.forget(match="nothing holds this") == Forgotten(1, 0, 2, (("codex", "s1"),))
+    assert not house.holds(needle)
+    assert not forgetting.is_unfinished(house.ledger)
+
+
+# Damage
+
+
+def damage(house: House, thread_id: str) -> Path:
+    path = house.archive.path("codex", thread_id)
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    path.write_bytes(content)
+    return path
+
+
+def test_one_damaged_file_is_named_and_the_rest_is_forgotten(house: House, needle: str) -> None:
+    for name in ("s1", "s2"):
+        house.hear(session(name), [said(f"{name}a", needle), said(f"{name}b", "pear")])
+    path = damage(house, "s1")
+    forgotten = house.forget(match=needle)
+    assert forgotten.to_cut == (("codex", "s2"),)
+    assert house.event_ids(thread_id="s2") == ["s2b"]
+    assert all(str(path) in told and "lmm import" in told for told in forgotten.damaged)
+    assert forgotten.damaged
+    assert house.store.thread("codex", "s1") == []  # what was made of it is not recalled any more
+    assert forgetting.is_unfinished(house.ledger)
+    path.unlink()
+    assert house.forget(match="anything") == Forgotten(0, 1, 0, (("codex", "s2"),))
+    assert not house.holds(needle)
+    assert house.ledger.buried("codex", ["s1a", "s1b"]) == {"s1a"}
+
+
+def test_a_damaged_file_that_holds_nothing_of_it_is_named_and_left_alone(house: House) -> None:
+    house.hear(session("s1"), [said("a", "apple")])
+    path = damage(house, "s1")
+    forgotten = house.forget(match="plum")
+    assert (forgotten.num_threads, len(forgotten.damaged)) == (0, 1)
+    assert path.exists()
+    assert len(house.store.thread("codex", "s1")) == 1
+    assert not forgetting.is_unfinished(house.ledger)
+
+
+def test_a_damaged_session_can_be_forgotten_whole(house: House, needle: str) -> None:
+    house.hear(session("s1", title=needle), [said("a", needle, 1), said("b", "pear", 2)])
+    house.hear(session("s2"), [said("c", "plum")])
+    path = damage(house, "s1")
+    forgotten = house.forget(session="s1")
+    assert (forgotten.num_threads, forgotten.damaged) == (1, ())
+    assert not path.exists()
+    assert not house.holds(needle)
+    assert house.ledger.buried("codex", ["a", "b", "c"]) == {"a", "b"}
+
+
+def test_what_was_made_of_a_session_whose_archive_is_gone_is_forgotten_too(house: House, needle: str) -> None:
+    house.hear(session("s1"), [said("a", needle), said("b", "pear")])
+    house.archive.path("codex", "s1").unlink()
+    assert house.plan(match="plum").threads == ()
+    house.forget(match=needle)
+    assert not house.holds(needle)
+    assert house.ledger.sources() == []  # what the agent still has is read anew
+    assert house.ledger.buried("codex", ["a", "b"]) == {"a"}
+
+
 def test_nothing_to_forget_is_no_error(house: House) -> None:
     house.hear(session("s1"), [said("a", "apple")])
     assert house.forget(match="plum") == Forgotten(0, 0, 0, ())
