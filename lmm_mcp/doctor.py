@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Literal
 
 from lmm_mcp import children, config
+from lmm_mcp.domain.wording import counted
 from lmm_mcp.embedding import NoEmbedder, load
 from lmm_mcp.errors import LmmError
 from lmm_mcp.paths import Home, home_of, user_home
@@ -33,6 +34,35 @@ TOO_FEW_bytes = 100_000_000
 MANY_UNINDEXED_rows = 20_000
 NUM_ARCHIVES_tried = 25
 NUM_UNREADABLE_shown = 10
+"""Of each kind; `lmm doctor --json` lists them all."""
+UNREADABLE_KINDS = (
+    (
+        ("cannot be read", "cannot be listed"),
+        "files that could not be opened",
+        "Give this user the right to read them, then `lmm import`; to leave them out for good, exclude them (`lmm config`).",
+    ),
+    (
+        ("no session file", "no such file"),
+        "no session files",
+        "Move them out of the agent's folder, or leave them: they are passed over.",
+    ),
+    (
+        ("unknown", "not built as expected", "failed"),
+        "of a kind that this version does not know",
+        "A newer version of the agent may write them: see whether there is a newer LMM, else please report the kind.",
+    ),
+    (
+        ("is longer than",),
+        "too long to be a record",
+        "Nothing to do: such a line is passed over.",
+    ),
+    (
+        ("",),
+        "damaged in the agent's own file",
+        "Nothing to do: a line that was torn or overwritten cannot be mended. `lmm import` tries again once its file has changed.",
+    ),
+)
+"""Words in what the reader said, what that is called, and the next step; the first that fits holds."""
 STALE_REQUEST_s = 300.0
 WINGS = ("ingest", "trainer", "prompts")
 """Our top-level packages with names so general that another distribution may bring one too."""
@@ -47,6 +77,8 @@ class Finding:
     """One sentence with the numbers."""
     next_step: str = ""
     """What to do about it, '' where nothing is to be done."""
+    examples: tuple[str, ...] = ()
+    """Everything it is about, one by one, where that is more than the sentence says."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,9 +236,15 @@ def unreadable(patient: Patient) -> Iterator[Finding]:
     agents = {path: source.agent for path in {row.path for row in rows} if (source := known.source(path)) is not None}
     counts = Counter(agents.get(row.path, "unknown agent") for row in rows)
     told = ", ".join(f"{agent} {count:,}" for agent, count in counts.most_common())
-    yield Finding("warn", f"{len(rows):,} records could not be understood ({told}); the rest of their files was read.")
-    for row in rows[:NUM_UNREADABLE_shown]:
-        yield Finding("warn", f"{row.path}:{row.line}: {row.problem}")
+    yield Finding("warn", f"{counted(len(rows), 'record')} could not be understood ({told}); everything else was read")
+    of_kind: dict[tuple[str, str], list[str]] = {}
+    for row in rows:
+        kind = next(
+            (name, step) for words, name, step in UNREADABLE_KINDS if any(word in row.problem for word in words)
+        )
+        of_kind.setdefault(kind, []).append(f"{row.path}{f':{row.line}' if row.line else ''}: {row.problem}")
+    for (name, step), examples in of_kind.items():
+        yield Finding("warn", f"{len(examples):,} of them: {name}.", step, tuple(examples))
 
 
 def reading(patient: Patient) -> Iterator[Finding]:

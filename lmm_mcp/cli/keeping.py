@@ -64,6 +64,10 @@ def doctor_(as_json: Annotated[bool, AS_JSON] = False) -> None:
             ]
             console.print(f"[{style}]{sign}[/] ", end="")
             console.print(finding.what, markup=False)
+            for example in finding.examples[: doctor.NUM_UNREADABLE_shown]:
+                console.print(f"       {terminal.harmless(example)}", markup=False)
+            if (rest := len(finding.examples) - doctor.NUM_UNREADABLE_shown) > 0:
+                console.print(f"       and {rest:,} more (`lmm doctor --json` lists all)", markup=False)
             if finding.next_step:
                 console.print(f"     -> {finding.next_step}", markup=False)
     if is_bad:

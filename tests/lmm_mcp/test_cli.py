@@ -17,6 +17,7 @@ from lmm_mcp.cli import program
 from lmm_mcp.config import Embedder
 from lmm_mcp.domain.fence import FENCE_OPEN
 from lmm_mcp.paths import Home
+from lmm_mcp.store.ledger import Ledger
 
 HARBOUR = "/home/mira/harbour"
 PORT_QUESTION = "which port does the development database use?"
@@ -224,6 +225,17 @@ def test_status_counts_what_is_remembered(reader):
     assert now["num_chunks"] == sum(now["by_agent"].values()) == sum(now["by_project"].values())
     assert now["is_reading"] is False
     assert "remembered: 5 sessions" in reader.run("status")
+
+
+def test_the_doctor_says_how_many_more_there_are_and_lists_them_all_as_json(owner):
+    ledger = Ledger.open(owner.home.ledger)
+    for line in range(1, 14):
+        ledger.record_unreadable("/sessions/torn.jsonl", line, "not JSON")
+    ledger.close()
+    told = owner.run("doctor")
+    assert told.count("torn.jsonl") == 10
+    assert "and 3 more" in told
+    assert owner.run("doctor", "--json").count("torn.jsonl") == 13
 
 
 def test_forgetting_shows_first_and_then_leaves_no_byte(owner):

@@ -76,11 +76,15 @@ def test_what_could_not_be_read_is_counted_by_agent_and_shown_with_its_line(own_
     path = ledger.sources()[0].path
     for line in range(1, 13):
         ledger.record_unreadable(path, line, "not JSON")
+    ledger.record_unreadable(path, 0, "unknown record type hologram (3 times)")
     ledger.close()
     findings = doctor.examine(own_env)
-    assert "12 records could not be understood" in about(findings, "could not be understood").what
-    assert len([finding for finding in findings if finding.what.startswith(f"{path}:")]) == doctor.NUM_UNREADABLE_shown
-    assert about(findings, f"{path}:1:").what.endswith("not JSON")
+    assert "13 records could not be understood" in about(findings, "could not be understood").what
+    damaged, unknown = about(findings, "12 of them: damaged"), about(findings, "1 of them: of a kind")
+    assert damaged.examples[0] == f"{path}:1: not JSON"
+    assert len(damaged.examples) == 12
+    assert unknown.examples == (f"{path}: unknown record type hologram (3 times)",)
+    assert damaged.next_step and unknown.next_step and damaged.next_step != unknown.next_step
 
 
 def test_passages_without_vectors_are_told_once_there_is_a_model(own_env, home, minilm_home):
