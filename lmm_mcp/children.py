@@ -108,8 +108,9 @@ class IngestChild:
                 self._process.stdin.close()
 
     def leave_behind(self) -> None:
-        """Never ask for it again: it goes on without us."""
+        """Never ask for it again: it goes on without us, and gives way to what the user does next."""
         if self.poll() is None:
+            _give_way(self._process.pid)
             self._process.returncode = 0  # else Python complains that nobody waited for it
 
     def stop(self, grace_s: float = STOP_GRACE_s) -> int:
@@ -162,10 +163,15 @@ def start_ingest(
             )
     except OSError as problem:
         raise HomeError(f"cannot start the ingest process: {problem}. `lmm doctor` looks for the reason.") from problem
-    if idle_priority and os.name == "posix":
-        with suppress(OSError):  # it has ended already, or this system forbids it: priority is a courtesy
-            os.setpriority(os.PRIO_PROCESS, process.pid, IDLE_NICENESS)
+    if idle_priority:
+        _give_way(process.pid)
     return IngestChild(process)
+
+
+def _give_way(pid: int) -> None:
+    if os.name == "posix":
+        with suppress(OSError):  # it has ended already, or this system forbids it: priority is a courtesy
+            os.setpriority(os.PRIO_PROCESS, pid, IDLE_NICENESS)
 
 
 def hand_over(home: Home, paths: Sequence[Path], *, cut_anew: Sequence[tuple[str, str]] = ()) -> Path:
