@@ -9,9 +9,7 @@ from dataclasses import replace
 
 from ingest.session import ToolCall, Turn
 from lmm_mcp.domain.event import Event, Thread
-from lmm_mcp.domain.fence import FENCE_OPEN, without_fenced
-
-_FENCE_START = FENCE_OPEN.split(" ", 1)[0]
+from lmm_mcp.domain.fence import without_fenced
 
 
 def pair_turns(thread: Thread, events: Iterable[Event]) -> Iterator[Turn]:
@@ -40,22 +38,8 @@ def pair_turns(thread: Thread, events: Iterable[Event]) -> Iterator[Turn]:
 def _without_echo(event: Event) -> Event | None:
     if event.ours:
         return None
-    if _FENCE_START not in event.text:
+    # Spans of chunks index the archived text, so what was fenced is blanked out and not cut.
+    kept = without_fenced(event.text)
+    if kept == event.text:
         return event
-    # Spans index the archived text, so what was fenced is blanked out and not cut.
-    text = event.text
-    kept = without_fenced(text)
-    if not kept.strip():
-        return None
-    return replace(event, text=_blanked(text))
-
-
-def _blanked(text: str) -> str:
-    """Replace fenced parts by as many blanks, so that the offsets of what follows stay true."""
-    pieces, at = [], 0
-    while (start := text.find(_FENCE_START, at)) >= 0:
-        end = text.find("</lmm-brief>", start)
-        end = len(text) if end < 0 else end + len("</lmm-brief>")
-        pieces += [text[at:start], " " * (end - start)]
-        at = end
-    return "".join([*pieces, text[at:]])
+    return replace(event, text=kept) if kept.strip() else None

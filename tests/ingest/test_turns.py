@@ -77,3 +77,10 @@ def test_a_pasted_brief_is_blanked_and_the_offsets_of_what_follows_stay_true():
 
 def test_a_prompt_that_is_nothing_but_a_brief_vanishes():
     assert list(pair_turns(THREAD, [event("u1", "prompt", fenced("echo"))])) == []
+
+
+def test_a_pasted_brief_is_blanked_whatever_the_case_of_its_marks():
+    text = "see " + fenced("old words").replace("lmm-brief", "LMM-Brief") + " then do it"
+    (turn,) = pair_turns(THREAD, [event("u1", "prompt", text)])
+    assert turn.prompt.text.strip().split() == ["see", "then", "do", "it"]
+    assert turn.prompt.text.index("then do it") == text.index("then do it")
