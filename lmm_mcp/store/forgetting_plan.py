@@ -207,16 +207,17 @@ def _of_thread(
         chosen += [event for event in left if event.kind == "summary" and event.text.strip() in titles]
         left = [event for event in left if event not in chosen]
     places = _places_lost(heads, chosen, left, wanted)
-    if not (chosen or loses_title or places):
-        return None
     ids = {event.id for event in chosen}
+    chunks = store.thread(*key) if ids or wanted.text else []
+    if not (chosen or loses_title or places or any(_still_shows(chunk, wanted) for chunk in chunks)):
+        return None
     times = [event.at_ms for event in chosen if event.at_ms]
     return ThreadPlan(
         thread=dataclasses.replace(thread, title=max(titles, default="")),
         project=project,
         event_ids=tuple(event.id for event in chosen),
         num_left=len(left),
-        num_chunks=sum(not ids.isdisjoint(chunk.event_ids) for chunk in store.thread(*key)) if ids else 0,
+        num_chunks=sum(not ids.isdisjoint(chunk.event_ids) for chunk in chunks),
         first_ms=min(times, default=0),
         last_ms=max(times, default=0),
         loses_title=loses_title,
@@ -244,6 +245,12 @@ def _look(archive: Archive, key: Key, thread: Thread, project: str, wanted: _Wan
         if wanted.holds(event.text, event.command, *event.paths, event.tool, event.cwd, *branch):
             kept.holding.add(event.id)
     return kept
+
+
+def _still_shows(chunk: Chunk, wanted: _Wanted) -> bool:
+    """Whether a chunk says what the archive of its thread does not: cut before that was changed, it is to be cut anew."""
+    asked = [row.partition(": ")[2] for row in chunk.header.splitlines()[1:]]
+    return bool(wanted.text) and wanted.holds(chunk.text_of(), *chunk.files, *asked[:2])
 
 
 def _loses_beginning(events: Iterable[Event], chosen: Sequence[Event]) -> bool:

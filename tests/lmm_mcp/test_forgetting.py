@@ -363,6 +363,16 @@ def test_forgetting_a_time_range_takes_the_events_of_that_time(house: House) -> 
     assert house.event_ids() == ["a", "c"]
 
 
+def test_a_passage_that_shows_more_than_its_archive_is_cut_anew(house: House, needle: str) -> None:
+    house.hear(session("s1"), [said("a", f"asked {needle}"), said("b", "pear")])
+    house.archive.rewrite("codex", "s1", lambda event: event.id == "b")  # the first message was another thread's
+    (planned,) = house.plan(match=needle).threads
+    assert (planned.event_ids, planned.num_left) == ((), 1)
+    assert house.forget(match=needle).to_cut == (("codex", "s1"),)
+    assert not house.holds(needle)
+    assert house.event_ids() == ["b"]
+
+
 def test_notes_are_forgotten_by_id_and_by_text_also_before_they_were_read(house: House, needle: str) -> None:
     inbox = house.home / "notes" / "2026-11.jsonl"
     lines = [{"id": "n1", "text": "apple"}, {"id": "n2", "text": "pear"}, {"id": "n3", "text": f"so {needle}"}]
