@@ -1,4 +1,4 @@
-"""A forgetting that is killed at some point is completed by the next command, and then no byte of it is left."""
+"""Forgetting by real processes: killed at some point and completed by the next command, and met by the reader again."""
 
 import contextlib
 import json
@@ -107,6 +107,12 @@ def every_version(home: Home) -> str:
     return "\n".join(said).casefold()
 
 
+def ledger_of(home: Home) -> str:
+    """Every row of the ledger."""
+    with contextlib.closing(sqlite3.connect(home.ledger)) as ledger:
+        return "\n".join(ledger.iterdump()).casefold()
+
+
 @pytest.mark.parametrize("point", ROUNDS)
 def test_a_killed_forgetting_is_completed_by_the_next_command(own_env, home, point):
     where, comes_next = ROUNDS[point]
@@ -123,7 +129,7 @@ def test_a_killed_forgetting_is_completed_by_the_next_command(own_env, home, poi
     assert NEEDLE not in every_version(home)
     with contextlib.closing(sqlite3.connect(home.ledger)) as ledger:
         assert ledger.execute("PRAGMA freelist_count").fetchone() == (0,)
-        assert NEEDLE not in "\n".join(ledger.iterdump()).casefold()
+    assert NEEDLE not in ledger_of(home)
 
     assert ChunkStore.open(home.store).lexical(["lamp"], Scope(), 1)  # what is left was cut anew
     if comes_next != IMPORT:
@@ -143,3 +149,14 @@ def test_a_damaged_file_is_named_with_the_next_step_and_the_exit_code_says_so(ow
     assert "forgot 1 messages" in done.stdout
     path.unlink()
     assert traces(home) == []
+
+
+def test_of_a_forgotten_project_not_even_the_name_comes_back_with_its_file(own_env):
+    home = Home(Path(own_env["LMM_HOME"]))
+    assert run(own_env, *IMPORT).returncode == 0
+    assert "lighthouse" in ledger_of(home)
+    assert run(own_env, "forget", "--project", "lighthouse", "--yes").returncode == 0
+    assert "lighthouse" not in ledger_of(home)
+    assert run(own_env, *IMPORT).returncode == 0
+    assert "lighthouse" not in ledger_of(home)
+    assert not [path for path in home.root.rglob("*") if path.is_file() and b"lighthouse" in path.read_bytes().lower()]
