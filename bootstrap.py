@@ -61,7 +61,12 @@ def main(arguments):
         if command == "check":
             return run_checks()
         make_model_ready()
-        return run_lmm(["start", *rest]) if command == "start" else 0
+        if command == "start":
+            return run_lmm(["start", *rest])
+        print(
+            f"Set up. The program is {venv('lmm')}; its `start` reads your sessions and shows how to connect an agent."
+        )
+        return 0
     except Failed as problem:
         print(f"\nbootstrap: {problem}\n{AGAIN}", file=sys.stderr)
         return 1

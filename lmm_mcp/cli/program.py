@@ -53,7 +53,7 @@ def _mcp(
 
     Agents start this; you seldom do.
 
-    Connect one with `claude mcp add --scope user lmm -- lmm mcp` or `codex mcp add lmm -- lmm mcp`.
+    Connect one with `claude mcp add --scope user lmm -- /full/path/of/lmm mcp` or `codex mcp add lmm -- /full/path/of/lmm mcp`; `lmm start` prints both with the path filled in.
     """
     from lmm_mcp.server.app import serve  # the server's libraries load slower than all commands together
 

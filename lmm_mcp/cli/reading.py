@@ -138,7 +138,10 @@ def demo(
             terminal.say(f"> {question}")
             terminal.say_answer(found)
             terminal.say()
-        terminal.say("These sessions were invented. `lmm start` does the same with your own.")
+        terminal.say(
+            "These sessions were invented and what was read of them is gone again, so their ids lead nowhere. "
+            "`lmm start` does the same with your own."
+        )
 
 
 @contextmanager

@@ -8,6 +8,7 @@ there are none is known only once that process has looked.
 
 import os
 import shlex
+import shutil
 import sys
 import time
 from pathlib import Path
@@ -91,7 +92,7 @@ def _answer(desk: Desk, asked: str) -> None:
 def _answer_from_samples(asked: str) -> None:
     with reading.memory_of_samples() as home:
         _answer(terminal.desk(home), asked)
-    terminal.say("These sessions were invented, and what was read of them is thrown away again.")
+    terminal.say("These sessions were invented and what was read of them is gone again, so their ids lead nowhere.")
 
 
 def _read(home: Home, wait_s: float) -> Progress:
@@ -178,9 +179,21 @@ def _how_to_connect(home: Home) -> str:
         "\nConnect an agent, once, and it recalls by itself:",
         *(f"  {shlex.join(line)}" for line in (claude, codex)),
     ]
-    return "\n".join(
-        [*lines, "Any other MCP client: run the command after `--` over stdio. `lmm --help` shows what else there is."]
-    )
+    lines.append("Any other MCP client: run the command after `--` over stdio.")
+    lines.append(_how_to_call(_program()))
+    return "\n".join(lines)
+
+
+def _how_to_call(program: list[str]) -> str:
+    found = shutil.which("lmm")
+    if found and Path(found).resolve() == Path(program[0]).resolve():
+        return "`lmm --help` shows what else there is."
+    told = f"`{shlex.join(program)} --help` shows what else there is."
+    if len(program) > 1:
+        return told
+    folder = Path(program[0]).parent
+    how = f"put {folder} on your PATH" if os.name == "nt" else f'type once in a shell: export PATH="{folder}:$PATH"'
+    return f"{told} To call it just `lmm`, {how}"
 
 
 def _program() -> list[str]:

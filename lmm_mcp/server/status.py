@@ -115,7 +115,7 @@ def reading_line(reading: Progress | None, is_paused: bool) -> str:
     if reading.error:
         return f"stopped: {reading.error}"
     if not reading.is_running:
-        return f"not running now; last read at {moment(reading.updated_ms)} UTC"
+        return f"nothing is being read now; an agent that uses this memory starts it, and so does `lmm import`; last read at {moment(reading.updated_ms)} UTC"
     files = f"{reading.files_done:,} of {reading.files_total:,} files"
     match reading.phase:
         case "importing":
