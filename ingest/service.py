@@ -292,7 +292,21 @@ class Service:
             notes=self._home.notes,
             logs=self._home.logs,
         )
+        self._restore()
         self._resettle()
+
+    def _restore(self) -> None:
+        """Make anew what somebody took away: store or ledger from the archive, an archived session from the agent's file."""
+        rooms = self._rooms
+        rows = rooms.ledger.threads()
+        if not rows or not rooms.store.count():
+            kept = [(thread.agent, thread.thread_id) for _, thread in rooms.archive.threads()]
+            for agent, thread_id in kept:
+                pipeline.readopt(agent, thread_id, rooms)
+            self._cut_anew(kept)
+        gone = [row.thread for row in rows if row.num_events and not rooms.archive.holds(row.thread)]
+        for agent in {thread.agent for thread in gone}:
+            rooms.ledger.forget_sources(agent, [thread.thread_id for thread in gone if thread.agent == agent])
 
     def _upkeep(self) -> None:
         self._plan.upkeep_due = False

@@ -78,6 +78,10 @@ class Archive:
         name = blake2b(thread_id.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
         return self._root / agent / f"{name}{_SUFFIX}"
 
+    def holds(self, thread: Thread) -> bool:
+        """Whether anything is kept of the thread."""
+        return self.path(thread.agent, thread.thread_id).exists()
+
     def append(self, thread: Thread, events: Sequence[Event], *, sync: bool = True) -> None:
         """Add one frame; it is on the disk when this returns, or, with `sync=False`, after the next `flush`.
 

@@ -153,6 +153,34 @@ def test_memory_outlives_the_agents_file(machine):
     assert isinstance(machine.recall("where is the ferry manifest"), Brief)
 
 
+def test_an_archived_session_that_was_taken_away_is_read_again(machine):
+    path = machine.write("s1", said("s1", 1, "user", "The ferry manifest lives in the blue folder."))
+    machine.read()
+    Archive(machine.home.archive).path("claude-code", "s1").unlink()
+    with path.open("a") as out:
+        out.write(json.dumps(said("s1", 2, "user", "And the harbour dues in the green one.")) + "\n")
+    machine.read()
+    assert len(Archive(machine.home.archive).read("claude-code", "s1")[1]) == 2
+    assert "blue" in machine.recall("where is the ferry manifest").text
+
+
+@pytest.mark.parametrize("lost", ["store", "ledger"])
+def test_what_the_archive_holds_comes_back_without_the_agents_file(machine, lost):
+    path = machine.write("s1", said("s1", 1, "user", "The ferry manifest lives in the blue folder."))
+    machine.read()
+    before = machine.everything()
+    path.unlink()
+    if lost == "store":
+        shutil.rmtree(machine.home.store)
+    else:
+        for file in machine.home.root.glob("ledger.sqlite*"):
+            file.unlink()
+    machine.read()
+    assert machine.everything() == before
+    found = machine.recall("where is the ferry manifest")
+    assert machine.ledger.resolve_chunk(found.citations[0].chunk_id) is not None
+
+
 @pytest.mark.parametrize("first", ["origin", "fork"])
 def test_a_fork_is_counted_once_under_the_session_where_it_first_appeared(machine, first):
     shared = [
