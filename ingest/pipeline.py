@@ -129,14 +129,6 @@ def _failed(source: SourceFile, cursor: Cursor, stamp: str, complaint: str, room
     return Harvest(source, state, unreadable=(Unreadable(str(source.path), 0, complaint),), from_start=False)
 
 
-def readopt(agent: str, thread_id: str, rooms: Rooms) -> None:
-    """Tell a ledger that does not know it whose the messages of an archived thread are."""
-    found = rooms.archive.read(agent, thread_id)
-    ids = [event.id for event in found[1]] if found is not None else []
-    known = rooms.ledger.owners(agent, ids)
-    rooms.ledger.claim(agent, thread_id, [event_id for event_id in ids if event_id not in known])
-
-
 def _taken_in(source: SourceFile, cursor: Cursor, reading: "_Reading", stamp: str, rooms: Rooms) -> Harvest:
     cuts: dict[str, Cut] = {}
     before = rooms.ledger.source(source.path) if cursor.offset else None
@@ -212,6 +204,9 @@ def cut_anew(agent: str, thread_id: str, rooms: Rooms) -> Cut | None:
         known = (row.thread for row in rooms.ledger.threads())
         gone = next((each for each in known if (each.agent, each.thread_id) == (agent, thread_id)), None)
         return None if gone is None else _cut(gone, [], rooms)
+    ids = [event.id for event in found[1]]
+    known = rooms.ledger.owners(agent, ids)
+    rooms.ledger.claim(agent, thread_id, [event_id for event_id in ids if event_id not in known])  # of a lost ledger
     return _cut(found[0], found[1], rooms)
 
 

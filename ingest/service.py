@@ -26,7 +26,7 @@ from lmm_mcp import children, config, embedding
 from lmm_mcp.children import Progress
 from lmm_mcp.config import Settings
 from lmm_mcp.embedding import NoEmbedder
-from lmm_mcp.errors import ConfigError, MixedEmbeddings
+from lmm_mcp.errors import ArchiveError, ConfigError, MixedEmbeddings
 from lmm_mcp.exclusion import Exclusion
 from lmm_mcp.paths import Home
 from lmm_mcp.store import forgetting
@@ -246,8 +246,14 @@ class Service:
     def _cut_anew(self, threads: Sequence[tuple[str, str]]) -> None:
         for start in range(0, len(threads), BATCH_files):
             some = threads[start : start + BATCH_files]
-            cuts = [cut for agent, thread_id in some if (cut := pipeline.cut_anew(agent, thread_id, self._rooms))]
-            pipeline.store_cuts(cuts, self._rooms)
+            cuts: list[pipeline.Cut | None] = []
+            for agent, thread_id in some:
+                try:
+                    cuts.append(pipeline.cut_anew(agent, thread_id, self._rooms))
+                except ArchiveError as problem:
+                    _log.warning("%s", problem)
+                    self._rooms.ledger.record_unreadable(self._rooms.archive.path(agent, thread_id), 0, str(problem))
+            pipeline.store_cuts([cut for cut in cuts if cut is not None], self._rooms)
             self._plan.upkeep_due = True
 
     def _embed(self) -> bool:
@@ -298,12 +304,13 @@ class Service:
     def _restore(self) -> None:
         """Make anew what somebody took away: store or ledger from the archive, an archived session from the agent's file."""
         rooms = self._rooms
+        for complaint in rooms.ledger.unreadable():
+            if Path(complaint.path).is_relative_to(self._home.archive):
+                rooms.ledger.clear_unreadable(complaint.path)
         rows = rooms.ledger.threads()
         if not rows or not rooms.store.count():
-            kept = [(thread.agent, thread.thread_id) for _, thread in rooms.archive.threads()]
-            for agent, thread_id in kept:
-                pipeline.readopt(agent, thread_id, rooms)
-            self._cut_anew(kept)
+            heads = list(rooms.archive.threads(damaged=[]))  # to take those away and read them again is the user's
+            self._cut_anew([(thread.agent, thread.thread_id) for _, thread in heads])
         gone = [row.thread for row in rows if row.num_events and not rooms.archive.holds(row.thread)]
         for agent in {thread.agent for thread in gone}:
             rooms.ledger.forget_sources(agent, [thread.thread_id for thread in gone if thread.agent == agent])
