@@ -5,12 +5,15 @@ import logging
 import os
 import signal
 import sys
+from contextlib import suppress
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
+from typing import NoReturn
 
 from lmm_mcp import config
 from lmm_mcp.errors import LmmError
-from lmm_mcp.paths import home_of
+from lmm_mcp.paths import Home, home_of
+from lmm_mcp.refusal import exit_code_of, explained, is_full, refusal_behind
 
 
 def main() -> int:
@@ -23,24 +26,52 @@ def main() -> int:
         "paths", nargs="*", type=Path, help="session files or folders; all that can be found if left out"
     )
     arguments = parser.parse_args()
+    home = home_of(os.environ)
     try:
-        home = home_of(os.environ).ensure()
-        handlers: list[logging.Handler] = [
-            RotatingFileHandler(home.logs / "ingest.log", maxBytes=1_000_000, backupCount=3, encoding="utf-8"),
-            logging.StreamHandler(sys.stderr),
-        ]
-        logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", handlers=handlers)
+        home.ensure()
+        _start_logging(home)
         # Lance is loud about indexes that grow; what matters is raised.
         os.environ.setdefault("LANCEDB_LOG", "error")
         from ingest import service  # after the home stands: these imports take most of a second
 
         settings = config.load(home.config, os.environ)
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-        return service.run(home, os.environ, settings, arguments.paths, stay=arguments.stay)
-    except LmmError as problem:
-        sys.stderr.write(f"lmm: {problem}\n")
-        return 1
+        code = service.run(home, os.environ, settings, arguments.paths, stay=arguments.stay)
+        return exit_code_of("full") if code == 1 and is_full(home.root) else code
+    except (LmmError, OSError) as problem:
+        refusal = refusal_behind(problem) or ("full" if is_full(home.root) else "")
+        told = "" if isinstance(problem, LmmError) else explained(refusal, home.root)
+        _say(f"lmm: {told or problem}\n")
+        return exit_code_of(refusal)
+
+
+def _start_logging(home: Home) -> None:
+    """Log to `ingest.log`, 1 MB x 4, and to standard error: as far as the disk takes it, and without a word about that."""
+    logging.raiseExceptions = False
+    handlers: list[logging.Handler] = [logging.StreamHandler(sys.stderr)]
+    with suppress(OSError):  # what must be said goes by exit code
+        handlers.append(
+            RotatingFileHandler(home.logs / "ingest.log", maxBytes=1_000_000, backupCount=3, encoding="utf-8")
+        )
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", handlers=handlers)
+
+
+def _say(told: str) -> None:
+    with suppress(OSError):
+        sys.stderr.write(told)
+        sys.stderr.flush()
+
+
+def _leave(code: int) -> NoReturn:
+    """End with this exit code, also where standard error cannot be written: Python would make it 120."""
+    logging.shutdown()
+    try:
+        sys.stderr.flush()
+    except OSError:
+        with suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+    sys.exit(code)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    _leave(main())

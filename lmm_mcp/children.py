@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import IO, Any, Literal
 
 from filelock import FileLock, Timeout
 
@@ -89,7 +89,10 @@ class IngestChild:
         return self._process.pid
 
     def poll(self) -> int | None:
-        """Its exit code, None while it runs. 0 also when it handed its paths over to the one that holds the lock."""
+        """Its exit code, None while it runs. 0 also when it handed its paths over to the one that holds the lock.
+
+        One that the machine refused to let write says so by its code: see `refusal`.
+        """
         code = self._process.poll()
         if code is not None:
             self.let_go()
@@ -149,7 +152,7 @@ def start_ingest(
     ]
     ours = {**env, "LMM_HOME": str(home.root)}
     try:
-        with (home.logs / STDERR_LOG).open("wb") as complaints:
+        with _complaints_file(home) as complaints:
             process = subprocess.Popen(
                 command,
                 # The child leaves when a pipe closes; where there is none, nothing tells it to.
@@ -172,6 +175,14 @@ def _give_way(pid: int) -> None:
     if os.name == "posix":
         with suppress(OSError):  # it has ended already, or this system forbids it: priority is a courtesy
             os.setpriority(os.PRIO_PROCESS, pid, IDLE_NICENESS)
+
+
+def _complaints_file(home: Home) -> IO[bytes]:
+    """Where the child's complaints go: nowhere on a disk that takes no file, for then its exit code tells."""
+    try:
+        return (home.logs / STDERR_LOG).open("wb")
+    except OSError:
+        return Path(os.devnull).open("wb")
 
 
 def hand_over(home: Home, paths: Sequence[Path], *, cut_anew: Sequence[tuple[str, str]] = ()) -> Path:

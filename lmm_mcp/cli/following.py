@@ -9,12 +9,15 @@ from lmm_mcp.children import IngestChild, Progress
 from lmm_mcp.cli import terminal
 from lmm_mcp.errors import StoreError
 from lmm_mcp.paths import Home
+from lmm_mcp.refusal import explained, refusal_of
 
 if TYPE_CHECKING:  # a tenth of a second, which only those commands should take that read
     from rich.progress import Progress as Bars
     from rich.progress import TaskID
 
 _LOOK_EVERY_s = 0.15
+_OWN_WORD = "lmm: "
+"""Before what the ingest process says of an error that it knows; everything else is a crash."""
 
 
 def follow(
@@ -39,7 +42,7 @@ def follow(
                 if said.pid == child.pid or is_others:
                     _show(bars, import_bar, embed_bar, said)
                 if code not in (None, 0) or (said.pid == child.pid and said.error):
-                    raise StoreError(_complaint(home, said if said.pid == child.pid else Progress()))
+                    raise StoreError(_complaint(home, said if said.pid == child.pid else Progress(), code))
                 if said.pid == child.pid and is_enough(said):
                     return said
                 # Another one may not have found yet what was handed over: it must be calm twice, with nothing waiting.
@@ -93,12 +96,19 @@ def _show(bars: "Bars", import_bar: "TaskID", embed_bar: "TaskID", said: Progres
         )
 
 
-def _complaint(home: Home, said: Progress) -> str:
-    if said.error:
-        return said.error
+def _complaint(home: Home, said: Progress, code: int | None) -> str:
+    """Why the process failed, with the next step: in its own words, else by its exit code, else where to look."""
+    log = home.logs / children.STDERR_LOG
     try:
-        told = (home.logs / children.STDERR_LOG).read_text(encoding="utf-8", errors="replace").strip().splitlines()
+        told = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
     except OSError:
         told = []
-    last = told[-1].removeprefix("lmm: ") if told else "it said nothing"
-    return f"the ingest process failed: {last}. `lmm doctor` looks for the reason; the whole story is in {home.logs / children.STDERR_LOG}."
+    own = [line.removeprefix(_OWN_WORD) for line in told if line.startswith(_OWN_WORD)]
+    refusal = refusal_of(code or 0)
+    why = explained(refusal, home.root)
+    if refusal == "full":  # whatever could still be written of it comes from somebody who knew less
+        return why
+    if said.error or own or why:
+        return said.error or (own[-1] if own else why)
+    last = told[-1].rstrip(".") if told else f"it ended with code {code} and said nothing"
+    return f"the ingest process failed: {last}. `lmm doctor` looks for the reason; {log} may tell more."

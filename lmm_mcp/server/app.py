@@ -46,6 +46,7 @@ def serve(env: Mapping[str, str], *, ingest: bool = True) -> None:
 
 def start_logging(home: Home) -> None:
     """Write warnings to standard error and our own events to `server.log`, 1 MB x 3, readable by the user alone."""
+    logging.raiseExceptions = False  # a full disk is no reason to show tracebacks
     complaints = logging.StreamHandler(sys.stderr)
     complaints.setLevel(logging.WARNING)
     complaints.setFormatter(logging.Formatter("lmm: %(message)s"))

@@ -1,5 +1,6 @@
 """The LanceDB tables as tables: made, indexed, read by column, written whole, counted. `chunks.py` gives them meaning."""
 
+import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -16,6 +17,7 @@ from lancedb.expr import Expr
 from lancedb.index import FTS
 
 from lmm_mcp.errors import HomeError, MixedEmbeddings, StoreError
+from lmm_mcp.refusal import refusal_behind
 from lmm_mcp.store import schema
 from lmm_mcp.store.schema import EmbedderRecord, StoreRecord
 from lmm_mcp.store.search import any_id
@@ -36,6 +38,9 @@ _TEXT_INDEX = FTS(
     with_position=False,
 )
 _LONG_LIST_ids = 1_000
+_SOURCE_PLACE = re.compile(r",?\s*[^\s,]*\.rs:\d+(?::\d+)?")
+_ERROR_KIND = re.compile(r"(?:\b(?:lance|wrapped|generic \w+|external) error|\bLanceError\(\w+\)):\s*", re.I)
+_SENTENCE_chars = 300
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,11 +66,47 @@ def named_errors(folder: Path, doing: str) -> Iterator[None]:
     """Turn what LanceDB raises into a StoreError that says where and what to do next."""
     try:
         yield
-    except (RuntimeError, OSError, ValueError, pa.ArrowException) as problem:
-        raise StoreError(
-            f"cannot {doing} the store in {folder}: {problem}. Check that the disk has space and that this user may "
-            "write there; `lmm doctor` says more. Nothing that was stored before is lost."
-        ) from problem
+    except Exception as problem:
+        if not is_of_lance(problem):
+            raise
+        raise StoreError(f"cannot {doing} the store in {folder}: {_told(problem, folder)}") from problem
+
+
+def is_of_lance(problem: Exception) -> bool:
+    """Whether LanceDB raises such an error where its files or the disk are at fault. Its panics have no class to import."""
+    return isinstance(problem, RuntimeError | OSError | ValueError | pa.ArrowException) or (
+        type(problem).__name__ == "RustPanic"
+    )
+
+
+def _told(problem: Exception, folder: Path) -> str:
+    """What is wrong and what to do about it."""
+    match refusal_behind(problem):
+        case "full":
+            return "the disk is full. Free some space and try again. Nothing that was stored before is lost."
+        case "forbidden":
+            return (
+                "this user may not. Give it the right to read and write there. Nothing that was stored before is lost."
+            )
+        case _:
+            return (
+                f"{plain(str(problem))}. If it happens again, files are damaged or missing. No session is lost, for the archive "
+                f"holds them: close the agents that use this memory, move the folder {folder} away and run `lmm import`, "
+                "which makes the store anew."
+            )
+
+
+def plain(told: str) -> str:
+    """Make one sentence of LanceDB's: without its kinds of errors and its places in source code.
+
+    >>> plain("lance error: LanceError(IO): Generic LocalFileSystem error: failed to fill, /root/x/function.rs:250:5")
+    'failed to fill'
+    >>> plain("Table 'chunks' was not found")
+    "Table 'chunks' was not found"
+    """
+    lines = _SOURCE_PLACE.sub("", told).splitlines() or [""]
+    said = _ERROR_KIND.sub("", lines[0]).strip(" ,.;")
+    return said[:_SENTENCE_chars] or "LanceDB does not say why"
 
 
 def connect(folder: Path) -> Any:
