@@ -40,6 +40,43 @@ class RecallShape(BaseModel):
     """What the caller should know about how this came to be."""
 
 
+class PassageShape(BaseModel):
+    """One passage of the text that `expand` answers, in the same order."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    session: str
+    """The agent's own session id."""
+    ids: list[str]
+    """Which of the ids asked for lie in it."""
+
+
+class ExpandShape(BaseModel):
+    """What `expand` answers."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    text: str
+    """The passages, the same as the text block."""
+    passages: list[PassageShape]
+
+
+class StatusShape(BaseModel):
+    """What `status` answers."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    text: str
+    """A fact on each line, the same as the text block."""
+    reading: str
+    """`beginning`, `importing`, `embedding`, `up_to_date`, `stopped` (nothing is read now), `paused`, `failed`, `never`."""
+    sessions: int
+    """How many are remembered, and how many passages of them."""
+    passages: int
+    project: str
+    """Key of the project that is asked by default, '' where all are."""
+
+
 class RememberShape(BaseModel):
     """What `remember` answers."""
 

@@ -109,6 +109,19 @@ def lines(now: Status) -> list[str]:
 def reading_line(reading: Progress | None, is_paused: bool) -> str:
     """What the ingest process is doing, in one line."""
     if is_paused:
+def reading_word(now: Status) -> str:
+    """What the ingest process is doing, in one word of the stable API."""
+    if now.is_paused:
+        return "paused"
+    if now.reading is None:
+        return "never"
+    if now.reading.error:
+        return "failed"
+    if not now.reading.is_running:
+        return "stopped"
+    return now.reading.phase if now.reading.phase in ("importing", "embedding") else "up_to_date"
+
+
         return "paused (`lmm resume` goes on)"
     if reading is None:
         return "never ran (`lmm import` reads the sessions on this machine)"

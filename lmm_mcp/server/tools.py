@@ -22,7 +22,15 @@ from lmm_mcp.domain.fence import fenced
 from lmm_mcp.errors import LmmError
 from lmm_mcp.server import expand, status
 from lmm_mcp.server.desk import Desk
-from lmm_mcp.server.shapes import RecallShape, RememberShape, compact, recall_shape
+from lmm_mcp.server.shapes import (
+    ExpandShape,
+    PassageShape,
+    RecallShape,
+    RememberShape,
+    StatusShape,
+    compact,
+    recall_shape,
+)
 
 _log = logging.getLogger(__name__)
 _Found = TypeVar("_Found")
@@ -52,6 +60,13 @@ REMEMBER = "Keep one lasting fact, decision or preference for future sessions; c
 STATUS = "What the memory holds, for which project it answers here, and whether it is up to date."
 
 PROGRESS_EVERY_s = 0.5
+EXAMPLES = {
+    "recall": 'recall(query="which port does the shop use?")',
+    "expand": 'expand(ids=["3f9c51d2a07b84e6"]), with the id of a citation that recall gave',
+    "remember": 'remember(text="Staging is deployed with make ship.")',
+    "status": "status()",
+}
+"""What to write instead, for who called a tool wrongly."""
 
 
 def _says(kind: str, description: str = "", **more: Any) -> WithJsonSchema:
@@ -100,9 +115,13 @@ def build_server(desk: Desk, *, version: str = "", on_remembered: Callable[[], N
         )
         return _result(reply.text, reply)
 
-    async def expand_(ctx: Context[Any, Any], ids: Ids, before: Before = None, after: After = None) -> CallToolResult:
+    async def expand_(
+        ctx: Context[Any, Any], ids: Ids, before: Before = None, after: After = None
+    ) -> Annotated[CallToolResult, ExpandShape]:
         found = await _waiting(ctx, functools.partial(desk.passages, ids, before=before, after=after))
-        return _result(fenced(expand.rendered(found)))
+        text = fenced(expand.rendered(found))
+        shown = [PassageShape(session=each.thread.session_id, ids=list(each.chunk_ids)) for each in found]
+        return _result(text, ExpandShape(text=text, passages=shown))
 
     async def remember(
         ctx: Context[Any, Any], text: Text, project: NoteProject = None
@@ -114,8 +133,17 @@ def build_server(desk: Desk, *, version: str = "", on_remembered: Callable[[], N
             f"Remembered {where}; recall finds it within two seconds.", RememberShape(id=note_id, project=key)
         )
 
-    async def status_(ctx: Context[Any, Any]) -> CallToolResult:
-        return _result("\n".join(status.lines(await _waiting(ctx, functools.partial(status.take, desk)))))
+    async def status_(ctx: Context[Any, Any]) -> Annotated[CallToolResult, StatusShape]:
+        now = await _waiting(ctx, functools.partial(status.take, desk))
+        text = "\n".join(status.lines(now))
+        shape = StatusShape(
+            text=text,
+            reading=status.reading_word(now),
+            sessions=now.num_sessions,
+            passages=now.num_chunks,
+            project=now.cwd_project or "",
+        )
+        return _result(text, shape)
 
     tools = [
         _tool(recall, "recall", RECALL, _READS),
@@ -129,16 +157,32 @@ def build_server(desk: Desk, *, version: str = "", on_remembered: Callable[[], N
 
 
 def _tool(function: Callable[..., Any], name: str, description: str, annotations: ToolAnnotations) -> Tool:
-    tool = Tool.from_function(function, name=name, description=description, annotations=annotations)
+class _StrictTool(Tool):
+    """A tool that refuses what it does not understand with what to write instead, not with a validator's report."""
+
+    async def run(self, arguments: dict[str, Any], context: Context[Any, Any], convert_result: bool = False) -> Any:
+        """Run it. Raises ToolError for a missing or unknown argument."""
+        known: list[str] = list(self.parameters.get("properties", {}))
+        for wanted in self.parameters.get("required", ()):
+            if wanted not in arguments:
+                raise ToolError(f"`{wanted}` is missing. Write {EXAMPLES[self.name]}.")
+        if unknown := [name for name in arguments if name not in known]:
+            takes = f"it takes {', '.join(known)}" if known else "it takes none"
+            raise ToolError(f"{self.name} has no argument `{unknown[0][:60]}`; {takes}. Write {EXAMPLES[self.name]}.")
+        return await super().run(arguments, context, convert_result)
+
+
+    tool = _StrictTool.from_function(function, name=name, description=description, annotations=annotations)
     tool.parameters = compact(tool.parameters)
     if tool.fn_metadata.output_schema is not None:
         tool.fn_metadata.output_schema = compact(tool.fn_metadata.output_schema)
     return tool
 
 
-def _result(text: str, structured: BaseModel | None = None) -> CallToolResult:
-    content = structured.model_dump(mode="json") if structured is not None else None
-    return CallToolResult(content=[TextContent(type="text", text=text)], structured_content=content)
+def _result(text: str, structured: BaseModel) -> CallToolResult:
+    return CallToolResult(
+        content=[TextContent(type="text", text=text)], structured_content=structured.model_dump(mode="json")
+    )
 
 
 async def _waiting(ctx: Context[Any, Any], work: Callable[[], _Found]) -> _Found:

@@ -86,6 +86,47 @@ async def test_the_structured_output_of_recall_is_stable(desk, era):
     assert recall.input_schema["required"] == ["query"]
 
 
+async def test_the_structured_output_of_the_other_tools_is_stable(desk, era):
+    async with Client(build_server(desk), mode=era) as client:
+        schemas = {tool.name: tool.output_schema for tool in (await client.list_tools()).tools}
+    text, number, texts = {"type": "string"}, {"type": "integer"}, {"type": "array", "items": {"type": "string"}}
+    passage = {
+        "type": "object",
+        "properties": {"session": text, "ids": texts},
+        "required": ["session", "ids"],
+    }
+    assert schemas["expand"]["properties"] == {"text": text, "passages": {"type": "array", "items": passage}}
+    assert schemas["remember"]["properties"] == {"id": text, "project": text}
+    assert schemas["status"]["properties"] == {
+        "text": text,
+        "reading": text,
+        "sessions": number,
+        "passages": number,
+        "project": text,
+    }
+    assert all(schema["required"] == list(schema["properties"]) for schema in schemas.values())
+
+
+# Calls that are not understood
+
+
+@pytest.mark.parametrize(
+    ("tool", "arguments", "told"),
+    [
+        ("recall", {}, "`query` is missing. Write recall(query="),
+        ("expand", {"before": 1}, "`ids` is missing. Write expand(ids="),
+        ("remember", {"project": "*"}, "`text` is missing. Write remember(text="),
+        ("recall", {"query": "x", "foo": 1}, "no argument `foo`; it takes query, project, since"),
+        ("recall", {"question": "x"}, "`query` is missing"),
+        ("status", {"verbose": True}, "no argument `verbose`; it takes none"),
+    ],
+)
+async def test_a_call_with_missing_or_unknown_arguments_is_told_how_to_write_it(desk, era, tool, arguments, told):
+    said = await complaint(desk, era, tool, **arguments)
+    assert told in said
+    assert "pydantic" not in said
+
+
 # recall
 
 
@@ -250,8 +291,13 @@ async def test_expand_with_more_around_shows_more(desk, era):
 async def test_ids_of_one_thread_come_out_as_one_passage(desk, era):
     reply = await call(desk, era, "recall", query="port tidebooks compose database migrations")
     ids = [c["id"] for c in reply.structured_content["citations"] if c["session"].startswith("95b4095a")]
-    text = text_of(await call(desk, era, "expand", ids=ids, before=50, after=50))
+    reply = await call(desk, era, "expand", ids=ids, before=50, after=50)
+    text = text_of(reply)
     assert len(ids) > 1
+    assert reply.structured_content["text"] == text
+    (passage,) = reply.structured_content["passages"]
+    assert sorted(passage["ids"]) == sorted(ids)
+    assert passage["session"].startswith("95b4095a")
     assert text.count("# session 95b4095a") == 1
 
 
@@ -302,7 +348,11 @@ async def test_remember_refuses_what_the_settings_exclude(own_env, era, rule):
 
 
 async def test_status_says_what_is_held_and_who_is_asked(desk, era):
-    text = text_of(await call(desk, era, "status"))
+    reply = await call(desk, era, "status")
+    text = text_of(reply)
+    assert reply.structured_content["text"] == text
+    assert (reply.structured_content["sessions"], reply.structured_content["project"]) == (5, HARBOUR)
+    assert reply.structured_content["reading"] == "stopped"
     assert "5 sessions" in text
     assert f"you ask: the project {HARBOUR}" in text
 
