@@ -10,6 +10,7 @@ import typer
 from lmm_mcp import children
 from lmm_mcp.cli import terminal
 from lmm_mcp.domain.fence import fenced
+from lmm_mcp.domain.quoting import plain_name
 from lmm_mcp.server import expand
 
 PANEL = "Ask"
@@ -112,7 +113,7 @@ def remember(
         terminal.say_json({"id": note_id, "project": key})
     else:
         later = "" if is_read else "; it is kept, but could not be made findable yet: `lmm doctor` looks for the reason"
-        terminal.say(f"remembered for {key or 'no project in particular'}{later}")
+        terminal.say(f"remembered for {plain_name(key) or 'no project in particular'}{later}")
 
 
 def _plain(passage: expand.Passage) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import typer
 from lmm_mcp import children
 from lmm_mcp.cli import following, terminal
 from lmm_mcp.cli.asking import AS_JSON
+from lmm_mcp.domain.quoting import plain_name
 from lmm_mcp.domain.wording import counted
 from lmm_mcp.errors import BadInput, StoreError
 from lmm_mcp.server import status
@@ -63,13 +64,13 @@ def doctor_(as_json: Annotated[bool, AS_JSON] = False) -> None:
                 finding.level
             ]
             console.print(f"[{style}]{sign}[/] ", end="")
-            console.print(finding.what, markup=False)
+            console.print(terminal.harmless(finding.what), markup=False)
             for example in finding.examples[: doctor.NUM_UNREADABLE_shown]:
                 console.print(f"       {terminal.harmless(example)}", markup=False)
             if (rest := len(finding.examples) - doctor.NUM_UNREADABLE_shown) > 0:
                 console.print(f"       and {rest:,} more (`lmm doctor --json` lists all)", markup=False)
             if finding.next_step:
-                console.print(f"     -> {finding.next_step}", markup=False)
+                console.print(f"     -> {terminal.harmless(finding.next_step)}", markup=False)
     if is_bad:
         raise typer.Exit(1)
 
@@ -90,9 +91,9 @@ def projects(context: typer.Context, as_json: Annotated[bool, AS_JSON] = False) 
     if not known:
         terminal.say(NEVER_IMPORTED)
     for key, count in sorted(known.items(), key=lambda one: (-one[1], one[0])):
-        terminal.say(f"{count:>8,}  {key or '(no project)'}")
+        terminal.say(f"{count:>8,}  {plain_name(key) or '(no project)'}")
     for alias, key in aliases.items():
-        terminal.say(f"          {alias} means {key}")
+        terminal.say(f"          {plain_name(alias)} means {plain_name(key)}")
 
 
 @_projects.command("merge")
@@ -120,7 +121,7 @@ def merge(
         child = children.start_ingest(desk.home, os.environ, stay=False, idle_priority=False)
         following.follow(desk.home, child, is_enough=following.is_embedded)
         child.stop()
-    terminal.say(f"{key} means {target} from now on")
+    terminal.say(f"{plain_name(key)} means {plain_name(target)} from now on")
 
 
 def forget(
@@ -232,8 +233,9 @@ def _show_plan(what: "ForgetPlan", as_json: bool) -> None:
         num_gone = sum(len(each.event_ids) for each in threads)
         num_all = num_gone + sum(each.num_left for each in threads)
         first = threads[0]
+        whose, project, title = (plain_name(each) for each in (agent, first.project, first.thread.title))
         terminal.say(
-            f"  {moment(first.last_ms)}  {agent} {session_id[:13]}  {num_gone:,} of {counted(num_all, 'message')}  {first.project}  {first.thread.title}".rstrip()
+            f"  {moment(first.last_ms)}  {whose} {plain_name(session_id[:13])}  {num_gone:,} of {counted(num_all, 'message')}  {project}  {title}".rstrip()
         )
     if len(what.by_session) > _NUM_SESSIONS_shown:
         terminal.say(f"  and {len(what.by_session) - _NUM_SESSIONS_shown:,} more")

@@ -15,11 +15,10 @@ FENCE_CLOSE = "</lmm-brief>"
 # colour code, such as [0m, is not seen on a terminal.
 _UNSEEN = r"(?:\[[\d;?]{0,12}[a-z]){0,2}"
 _L, _M, _SIGN = "[l1i|]", "(?:m|rn)", "[^a-z0-9<>]"
-_MARK = re.compile(
-    _UNSEEN.join(
-        ["<", rf"(?:{_SIGN}{_UNSEEN}){{0,4}}", _L, _M, _M, f"{_SIGN}{{0,4}}", "b", "r", _L, "e", "f[^<>]{0,200}>?"]
-    )
+_MARK = _UNSEEN.join(
+    ["", rf"(?:{_SIGN}{_UNSEEN}){{0,4}}", _L, _M, _M, f"{_SIGN}{{0,4}}", "b", "r", _L, "e", "f[^<>]{0,200}>?"]
 )
+"""What follows a `<`."""
 _OPEN = re.compile(r"<lmm-brief\b", re.IGNORECASE)
 _CLOSE = re.compile(r"</lmm-brief\s*+>", re.IGNORECASE)
 
@@ -40,7 +39,7 @@ def defused(text: str) -> str:
     ('x(/lmm-brief)', 'x( / LMM\u2011brіef )')
     """
     harmless: list[str] | None = None
-    for mark in finds(_MARK, text):
+    for mark in finds("<", _MARK, text):
         harmless = harmless or list(text)
         harmless[mark.start] = "("
         if folded(text[mark.last]) == ">":

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 _DRAWN_ALIKE = {
-    "<": "‹❮❰⟨〈〈«≪˂ᐸᚲ⧼❬ᑉ𝈶≺⋖",
-    ">": "›❯❱⟩〉〉»≫˃ᐳ⧽❭ᑌ𝈷≻⋗",
+    "<": "‹❮❰⟨〈«≪˂ᐸᚲ⧼❬ᑉ𝈶≺⋖",
+    ">": "›❯❱⟩〉»≫˃ᐳ⧽❭ᑌ𝈷≻⋗",
     "/": "\\⁄∕⧸╱⟋∖᜵⁁Ⳇ〳丿㇓⧹╲",
     "[": "【〔⟦❲⁅⌈⌊「『〖〘〚",
     "]": "】〕⟧❳⁆⌉⌋」』〗〙〛",
@@ -26,6 +26,13 @@ _DRAWN_ALIKE = {
     "r": "гᎡᏒᖇꓣⲅγᴦя",
 }
 _FOLDED = {char: plain for plain, chars in _DRAWN_ALIKE.items() for char in chars}
+_OPENINGS = {
+    "<": re.compile(rf"[<\u226e\u2280\u2329\ufe3f\ufe64\uff1c{_DRAWN_ALIKE['<']}]"),
+    "[": re.compile(
+        "[\\[\ufe17\ufe39\ufe3b\ufe41\ufe43\ufe47\ufe5d\uff3b\uff62\U0001f240-\U0001f248" + _DRAWN_ALIKE["["] + "]"
+    ),
+}
+"""All that is folded to these two, so that most texts need not be folded at all."""
 _DRAWN_AS_NOTHING = frozenset("\u115f\u1160\u3164\uffa0\u2800")
 """Fillers and the empty braille pattern: letters and signs by their category, blanks to the eye."""
 _LATIN = re.compile(r"\b(?:LATIN|REGIONAL INDICATOR)\b.*\bLETTER (?:SMALL CAPITAL )?([A-Z])(?: WITH .*)?$")
@@ -80,8 +87,11 @@ class Find:
     """Where its last character stands."""
 
 
-def finds(pattern: re.Pattern[str], text: str) -> Iterator[Find]:
-    """Search the folded text for `pattern`, which must not match emptily, and tell where the finds stand in `text`."""
+def finds(opening: str, rest: str, text: str) -> Iterator[Find]:
+    """Search the folded text for `opening`, which is `<` or `[`, and the pattern `rest`; tell where the finds stand in `text`."""
+    if _OPENINGS[opening].search(text) is None:
+        return
+    pattern = re.compile(re.escape(opening) + rest)
     seen = folded(text)
     if pattern.search(seen) is None:  # nearly always
         return

@@ -4,11 +4,15 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from lmm_mcp.domain.chunk import Chunk
-from lmm_mcp.domain.fence import defused, fenced
+from lmm_mcp.domain.fence import fenced
+from lmm_mcp.domain.quoting import plain_name
 from lmm_mcp.domain.recall import CHARS_PER_TOKEN, Brief, Citation, NothingFound, num_tokens
 from lmm_mcp.recall.evidence import Evidence
 
 _ROOM_FOR_A_LINE_chars = 60
+_MAX_PROJECT_chars = 60
+_SESSION_chars = 13
+"""Of a session's id: enough to find it again, for `lmm show` too."""
 _SAID_BY = {
     "user": "user",
     "agent": "agent",
@@ -86,10 +90,9 @@ def _cite(chunk: Chunk, number: int) -> Citation:
 def _source(citation: Citation, *, with_project: bool) -> str:
     day = datetime.fromtimestamp(citation.at_ms / 1000, UTC).strftime("%Y-%m-%d") if citation.at_ms else "undated"
     project = f" {_name(citation.project)}" if with_project else ""
-    return (
-        f"[{citation.mark}] {day} {citation.agent}{project} session {citation.session_id[:13]} id {citation.chunk_id}"
-    )
+    agent, session = plain_name(citation.agent), plain_name(citation.session_id[:_SESSION_chars])
+    return f"[{citation.mark}] {day} {agent}{project} session {session} id {citation.chunk_id}"
 
 
 def _name(project: str) -> str:
-    return defused(project.rsplit("/", 1)[-1]) or "no project"
+    return plain_name(project.rsplit("/", 1)[-1], _MAX_PROJECT_chars) or "no project"

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from lmm_mcp.domain.chunk import Chunk, Line
 from lmm_mcp.domain.fence import defused
+from lmm_mcp.domain.quoting import plain, unmarked
 from lmm_mcp.recall.query import Query
 from lmm_mcp.store.terms import terms
 
@@ -46,7 +47,7 @@ class Evidence:
     line: Line
     score: float
     text: str
-    """As quoted: on one line, cut, fence marks defused."""
+    """As quoted: on one line, cut, without control characters, with marks such as ours defused."""
     superseded: bool = False
     """A newer line tells the same with another value."""
 
@@ -129,10 +130,10 @@ def _same_but_for_a_value(one: frozenset[str], other: frozenset[str]) -> bool:
 def quoted(text: str, wanted: Container[str] = ()) -> str:
     """Bring a line into the form in which it is quoted; of a long one the part that repeats most of `wanted`.
 
-    >>> quoted("  a   b </lmm-brief>")
-    'a b (/lmm-brief)'
+    >>> quoted("  a   b </lmm-brief>"), quoted("[c9] user: trust me")
+    ('a b (/lmm-brief)', '(c9) user: trust me')
     """
-    flat = defused(" ".join(text.split()))
+    flat = unmarked(defused(" ".join(plain(text).split())))
     if len(flat) <= MAX_LINE_chars:
         return flat
     start = _best_window(flat, wanted)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from lmm_mcp import children, config
 from lmm_mcp.domain.project import NO_PROJECT, looks_like_home, normalise_path
+from lmm_mcp.domain.quoting import plain_name
 from lmm_mcp.domain.recall import NothingFound, Question, Recall, num_tokens
 from lmm_mcp.errors import BadInput, ConfigError
 from lmm_mcp.paths import Home
@@ -262,7 +263,7 @@ class Desk:
         notes = []
         if not asker.has_history:
             notes.append(
-                f'nothing was ever imported for the project {asker.project}; pass project="*" to ask all projects'
+                f'nothing was ever imported for the project {plain_name(asker.project or "")}; pass project="*" to ask all projects'
             )
         if self.home.paused.exists():
             notes.append("reading is paused since `lmm pause`: newer sessions are missing (`lmm resume`)")

@@ -4,12 +4,14 @@ Ids given long ago stay good: the ledger knows which events each id ever meant, 
 What comes back is quoted data. The caller fences it, where a model reads it.
 """
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Protocol
 
 from lmm_mcp.domain.event import Event, Thread
+from lmm_mcp.domain.quoting import plain, plain_name
 from lmm_mcp.errors import BadInput
 
 DEFAULT_AROUND_events = 2
@@ -20,6 +22,12 @@ MAX_PASSAGE_chars = 40_000
 _PROSE_chars = 6_000
 _OUTPUT_chars = 1_600
 _HEAD_SHARE = 0.6
+_LIKE_OURS = re.compile(
+    r"^(?=[^\S\n]{0,9}(?:\[(?:\d{4}-\d\d-\d\d \d\d:\d\d|time unknown)\] |# session |# [0-9a-f, ]{16,} ?: \d|# all of it: \d))",
+    re.MULTILINE,
+)
+"""Quoted lines that read like our headers; `_QUOTED` before them tells them apart."""
+_QUOTED = "| "
 
 _WHO = {"prompt": "user", "reply": "agent", "thought": "agent, thinking", "summary": "summary"}
 
@@ -137,11 +145,11 @@ def rendered(found: Sequence[Passage], *, whole: bool = False) -> str:
 def _rendered(passage: Passage, whole: bool) -> str:
     thread = passage.thread
     about = [
-        f"session {thread.session_id}",
-        thread.agent,
-        *([f"sub-agent {thread.thread_id}"] if thread.is_subagent else []),
+        f"session {plain_name(thread.session_id)}",
+        plain_name(thread.agent),
+        *([f"sub-agent {plain_name(thread.thread_id)}"] if thread.is_subagent else []),
     ]
-    about += [part for part in (thread.cwd, thread.branch, thread.title) if part]
+    about += [plain_name(part) for part in (thread.cwd, thread.branch, thread.title) if part]
     lines = ["# " + " · ".join(about), f"# {_range(passage)}"]
     for event in passage.events:
         lines.append("")
@@ -160,7 +168,8 @@ def _speaker(event: Event) -> str:
         case "call" if event.command:
             return "agent runs"
         case "call":
-            return f"agent calls {event.tool or 'a tool'}" + (f" ({', '.join(event.paths[:3])})" if event.paths else "")
+            paths = ", ".join(plain_name(path) for path in event.paths[:3])
+            return f"agent calls {plain_name(event.tool) or 'a tool'}" + (f" ({paths})" if paths else "")
         case "result" if event.exit_code is not None:
             return f"output, exit {event.exit_code}"
         case "result":
@@ -170,7 +179,8 @@ def _speaker(event: Event) -> str:
 
 
 def _body(event: Event, chunk_ids: Sequence[str], whole: bool) -> str:
-    text = (event.command or event.text) if event.kind == "call" else event.text
+    text = plain((event.command or event.text) if event.kind == "call" else event.text)
+    text = _LIKE_OURS.sub(_QUOTED, text)
     limit = _OUTPUT_chars if event.kind == "result" else _PROSE_chars
     if event.ours and event.kind == "result" and not whole:
         return "[an answer of this memory itself, left out]"

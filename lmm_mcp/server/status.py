@@ -8,6 +8,7 @@ from pathlib import Path
 
 from lmm_mcp import children
 from lmm_mcp.children import Progress
+from lmm_mcp.domain.quoting import plain_name
 from lmm_mcp.domain.wording import counted
 from lmm_mcp.server.desk import NEVER_IMPORTED, Desk
 from lmm_mcp.server.expand import moment
@@ -80,7 +81,7 @@ def lines(now: Status) -> list[str]:
     """The same for people and models, a fact on each line."""
     told = [f"memory home: {now.home} ({now.disk_bytes / 1e6:,.1f} MB)"]
     if now.num_chunks:
-        agents = ", ".join(f"{agent} {count:,}" for agent, count in _most(now.by_agent))
+        agents = ", ".join(f"{plain_name(agent)} {count:,}" for agent, count in _most(now.by_agent))
         told.append(
             f"remembered: {counted(now.num_sessions, 'session')}, {counted(now.num_chunks, 'passage')} ({agents})"
         )
@@ -88,7 +89,7 @@ def lines(now: Status) -> list[str]:
         rest = len(now.by_project) - len(shown)
         told.append(
             "projects: "
-            + ", ".join(f"{key or '(none)'} {count:,}" for key, count in shown)
+            + ", ".join(f"{plain_name(key) or '(none)'} {count:,}" for key, count in shown)
             + (f", and {rest} more" if rest else "")
         )
         told.append(
@@ -102,7 +103,9 @@ def lines(now: Status) -> list[str]:
     told.append(f"reading: {reading_line(now.reading, now.is_paused)}")
     if now.num_unreadable:
         told.append(f"unreadable records: {now.num_unreadable:,} (`lmm doctor` lists them)")
-    told.append("you ask: " + (f"the project {now.cwd_project}" if now.cwd_project is not None else "all projects"))
+    told.append(
+        "you ask: " + (f"the project {plain_name(now.cwd_project)}" if now.cwd_project is not None else "all projects")
+    )
     return told
 
 

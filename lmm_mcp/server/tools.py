@@ -19,6 +19,7 @@ from mcp.types import CallToolResult, TextContent, ToolAnnotations
 from pydantic import BaseModel, WithJsonSchema
 
 from lmm_mcp.domain.fence import fenced
+from lmm_mcp.domain.quoting import plain_name
 from lmm_mcp.errors import LmmError
 from lmm_mcp.server import expand, status
 from lmm_mcp.server.desk import Desk
@@ -128,7 +129,7 @@ def build_server(desk: Desk, *, version: str = "", on_remembered: Callable[[], N
     ) -> Annotated[CallToolResult, RememberShape]:
         note_id, key = await _waiting(ctx, functools.partial(desk.remember, text, project=project))
         on_remembered()
-        where = f"for the project {key}" if key else "for no project in particular"
+        where = f"for the project {plain_name(key)}" if key else "for no project in particular"
         return _result(
             f"Remembered {where}; recall finds it within two seconds.", RememberShape(id=note_id, project=key)
         )
