@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from lmm_mcp.domain.fence import FENCE_CLOSE, FENCE_OPEN
+from lmm_mcp.domain.quoting import plain
 from lmm_mcp.domain.recall import NothingFound, Recall
 from lmm_mcp.paths import Home, home_of
 from lmm_mcp.server.desk import Desk, reachable_cwd
@@ -26,8 +27,10 @@ _SAID_TO_AGENTS = (
     (r"\bthe query\b", "the question"),
 )
 """What the rooms that serve agents call an option of ours."""
-_STEERS_TERMINALS = re.compile("[\\x00-\\x08\\x0b-\\x1f\\x7f-\\x9f\\u200e\\u200f\\u202a-\\u202e\\u2066-\\u2069]")
-"""What old output may hold to move the cursor, set the title or the clipboard, or turn the direction of text around."""
+_LEFT_BY_JSON = re.compile(
+    "[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff\U000e0000-\U000e0fff]"
+)
+"""What JSON need not escape and yet steers a terminal, hides or is no text."""
 _ROLES = {"user": "bold", "error": "red", "ran": "green", "sources": "dim"}
 
 
@@ -54,9 +57,9 @@ def harmless(text: str) -> str:
     r"""Take out control characters, but for new lines and tabs.
 
     >>> harmless("red \x1b[31malert\x07\tand\r\nmore")
-    'red [31malert\tand\nmore'
+    'red alert\tand\nmore'
     """
-    return _STEERS_TERMINALS.sub("", text)
+    return plain(text)
 
 
 def in_our_words(told: str) -> str:
@@ -72,7 +75,13 @@ def in_our_words(told: str) -> str:
 
 def say_json(value: Any) -> None:
     """Print the answer as JSON."""
-    typer.echo(json.dumps(value, ensure_ascii=False, indent=2))
+    written = json.dumps(value, ensure_ascii=False, indent=2)
+    typer.echo(_LEFT_BY_JSON.sub(_escaped, written))
+
+
+def _escaped(found: re.Match[str]) -> str:
+    digits = found[0].encode("utf-16-be", "surrogatepass").hex()
+    return "".join(f"\\u{digits[at : at + 4]}" for at in range(0, len(digits), 4))
 
 
 def aside(text: str) -> None:
@@ -121,7 +130,7 @@ def _say_brief(text: str) -> None:
     body = text.removeprefix(FENCE_OPEN).removesuffix(FENCE_CLOSE).strip("\n")
     are_sources = False
     for line in harmless(body).splitlines():
-        are_sources = are_sources or line == "sources:"
+        are_sources = are_sources or line.startswith("sources")  # what is quoted begins with its mark
         mark, bracket, rest = line.partition("] ") if line.startswith("[c") else ("", "", line)
         role = "sources" if are_sources else rest.partition(":")[0].partition(" ")[0]
         style = _ROLES.get(role, "")
