@@ -201,8 +201,8 @@ def cut_anew(agent: str, thread_id: str, rooms: Rooms) -> Cut | None:
     """Cut a thread again from the archive; an empty cut where nothing of it is left, None where it was never there."""
     found = rooms.archive.read(agent, thread_id)
     if found is None:
-        known = (row.thread for row in rooms.ledger.threads())
-        gone = next((each for each in known if (each.agent, each.thread_id) == (agent, thread_id)), None)
+        threads = (row.thread for row in rooms.ledger.threads())
+        gone = next((each for each in threads if (each.agent, each.thread_id) == (agent, thread_id)), None)
         return None if gone is None else _cut(gone, [], rooms)
     ids = [event.id for event in found[1]]
     known = rooms.ledger.owners(agent, ids)
