@@ -33,7 +33,12 @@ def serve(env: Mapping[str, str], *, ingest: bool = True) -> None:
     start_logging(home)
     desk = Desk(home, env, cwd=reachable_cwd(env, _real_cwd()))
     keeper = Keeper(home, env) if ingest else None
-    server = build_server(desk, version=version(), on_remembered=keeper.look_now if keeper else lambda: None)
+    server = build_server(
+        desk,
+        version=version(),
+        on_remembered=keeper.look_now if keeper else lambda: None,
+        is_beginning=keeper.is_beginning if keeper else lambda: False,
+    )
     server.middleware.append(WarmUp(desk, keeper))
     _log.info("lmm %s serves from process %d", version(), os.getpid())
     try:

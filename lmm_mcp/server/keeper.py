@@ -41,6 +41,15 @@ class Keeper:
         """Something is to be read soon (a note was left): see that somebody is there to do it."""
         self._wake.set()
 
+    def is_beginning(self) -> bool:
+        """Whether we have reading begun, and the process that does it has not said yet what it found."""
+        if self._is_over or self._num_failures:
+            return False
+        said = children.progress(self._home)
+        if said is not None and said.is_running:
+            return said.phase == "importing" and not said.files_total
+        return self._child is None or self._child.poll() is None
+
     def stop(self) -> None:
         """Send our child home without waiting for it: it finishes the file it is in."""
         self._is_over = True

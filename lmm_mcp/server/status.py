@@ -13,6 +13,8 @@ from lmm_mcp.domain.wording import counted
 from lmm_mcp.server.desk import NEVER_IMPORTED, Desk
 from lmm_mcp.server.expand import moment
 
+BEGINNING = "has just begun; ask again in a few seconds"
+_AT_IT = ("beginning", "importing")
 _NUM_PROJECTS_shown = 8
 
 
@@ -40,9 +42,11 @@ class Status:
     is_paused: bool
     reading: Progress | None
     """What the ingest process last said about itself."""
+    is_beginning: bool = False
+    """Whether an ingest process was started that has not said anything yet."""
 
 
-def take(desk: Desk) -> Status:
+def take(desk: Desk, *, is_beginning: bool = False) -> Status:
     """Look. Raises StoreError and ConfigError."""
     from lmm_mcp.embedding import NoEmbedder, look  # loads numpy, which the handshake of the server must not wait for
 
@@ -64,6 +68,7 @@ def take(desk: Desk) -> Status:
         num_unreadable=len(desk.ledger.unreadable()),
         is_paused=desk.home.paused.exists(),
         reading=children.progress(desk.home),
+        is_beginning=is_beginning,
     )
 
 
@@ -97,10 +102,12 @@ def lines(now: Status) -> list[str]:
             + (f" ({now.vectors_of})" if now.vectors_of else "")
         )
     else:
-        told.append(f"remembered: {NEVER_IMPORTED}")
+        told.append(f"remembered: {'nothing yet' if reading_word(now) in _AT_IT else NEVER_IMPORTED}")
     if now.no_embedder:
         told.append(f"searched by words only: {now.no_embedder}")
-    told.append(f"reading: {reading_line(now.reading, now.is_paused)}")
+    told.append(
+        "reading: " + (BEGINNING if reading_word(now) == "beginning" else reading_line(now.reading, now.is_paused))
+    )
     if now.num_unreadable:
         told.append(f"unreadable records: {now.num_unreadable:,} (`lmm doctor` lists them)")
     told.append(
@@ -109,13 +116,12 @@ def lines(now: Status) -> list[str]:
     return told
 
 
-def reading_line(reading: Progress | None, is_paused: bool) -> str:
-    """What the ingest process is doing, in one line."""
-    if is_paused:
 def reading_word(now: Status) -> str:
     """What the ingest process is doing, in one word of the stable API."""
     if now.is_paused:
         return "paused"
+    if now.is_beginning:
+        return "beginning"
     if now.reading is None:
         return "never"
     if now.reading.error:
@@ -125,6 +131,9 @@ def reading_word(now: Status) -> str:
     return now.reading.phase if now.reading.phase in ("importing", "embedding") else "up_to_date"
 
 
+def reading_line(reading: Progress | None, is_paused: bool) -> str:
+    """What the ingest process is doing, in one line."""
+    if is_paused:
         return "paused (`lmm resume` goes on)"
     if reading is None:
         return "never ran (`lmm import` reads the sessions on this machine)"

@@ -8,6 +8,7 @@ import functools
 import logging
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Annotated, Any, TypeVar
 
 import anyio
@@ -60,7 +61,6 @@ EXPAND = "Show the passage around citations of recall: who said and did what, wi
 REMEMBER = "Keep one lasting fact, decision or preference for future sessions; call it when the user states one or asks you to."
 STATUS = "What the memory holds, for which project it answers here, and whether it is up to date."
 
-PROGRESS_EVERY_s = 0.5
 EXAMPLES = {
     "recall": 'recall(query="which port does the shop use?")',
     "expand": 'expand(ids=["3f9c51d2a07b84e6"]), with the id of a citation that recall gave',
@@ -69,6 +69,7 @@ EXAMPLES = {
 }
 """What to write instead, for who called a tool wrongly."""
 
+PROGRESS_EVERY_s = 0.5
 
 def _says(kind: str, description: str = "", **more: Any) -> WithJsonSchema:
     # What arrives is checked by us, not by the schema: our refusals say what to write instead.
@@ -91,8 +92,18 @@ _READS = ToolAnnotations(read_only_hint=True, idempotent_hint=True, open_world_h
 _WRITES = ToolAnnotations(read_only_hint=False, destructive_hint=False, idempotent_hint=False, open_world_hint=False)
 
 
-def build_server(desk: Desk, *, version: str = "", on_remembered: Callable[[], None] = lambda: None) -> MCPServer[Any]:
-    """Make the server around one desk. `on_remembered` is told of each new note, so that somebody may read it soon."""
+def build_server(
+    desk: Desk,
+    *,
+    version: str = "",
+    on_remembered: Callable[[], None] = lambda: None,
+    is_beginning: Callable[[], bool] = lambda: False,
+) -> MCPServer[Any]:
+    """Make the server around one desk.
+
+    `on_remembered` is told of each new note, so that somebody may read it soon. `is_beginning` says whether reading was
+    started so lately that nothing is known of it yet: then finding nothing means little.
+    """
 
     async def recall(
         ctx: Context[Any, Any],
@@ -107,7 +118,7 @@ def build_server(desk: Desk, *, version: str = "", on_remembered: Callable[[], N
         ask = functools.partial(
             desk.recall, query, project=project, since=since, until=until, agent=agent, budget_tokens=budget_tokens
         )
-        reply = recall_shape(await _waiting(ctx, ask))
+        reply = recall_shape(_so_far(await _waiting(ctx, ask), is_just_begun=is_beginning()))
         _log.info(
             "recall: %s, %d citations, %.0f ms",
             reply.status,
@@ -135,7 +146,7 @@ def build_server(desk: Desk, *, version: str = "", on_remembered: Callable[[], N
         )
 
     async def status_(ctx: Context[Any, Any]) -> Annotated[CallToolResult, StatusShape]:
-        now = await _waiting(ctx, functools.partial(status.take, desk))
+        now = await _waiting(ctx, functools.partial(status.take, desk, is_beginning=is_beginning()))
         text = "\n".join(status.lines(now))
         shape = StatusShape(
             text=text,
@@ -157,7 +168,13 @@ def build_server(desk: Desk, *, version: str = "", on_remembered: Callable[[], N
     )
 
 
-def _tool(function: Callable[..., Any], name: str, description: str, annotations: ToolAnnotations) -> Tool:
+def _so_far(found: Recall, *, is_just_begun: bool) -> Recall:
+    if not is_just_begun or not isinstance(found, NothingFound):
+        return found
+    note = f"reading the sessions of this machine {status.BEGINNING}"
+    return replace(found, text=f"Nothing relevant is remembered yet: {note}.", notes=(note, *found.notes))
+
+
 class _StrictTool(Tool):
     """A tool that refuses what it does not understand with what to write instead, not with a validator's report."""
 
@@ -174,6 +191,7 @@ class _StrictTool(Tool):
 
 
     tool = _StrictTool.from_function(function, name=name, description=description, annotations=annotations)
+def _tool(function: Callable[..., Any], name: str, description: str, annotations: ToolAnnotations) -> Tool:
     tool.parameters = compact(tool.parameters)
     if tool.fn_metadata.output_schema is not None:
         tool.fn_metadata.output_schema = compact(tool.fn_metadata.output_schema)

@@ -71,6 +71,14 @@ async def test_the_first_server_on_an_empty_home_reads_the_sessions(tmp_path, er
     assert "5433" in found["text"]
 
 
+async def test_the_first_question_to_a_new_memory_is_told_that_reading_has_just_begun(tmp_path, era):
+    env = samples.environment({**os.environ, "HOME": str(tmp_path)}, tmp_path / "lmm")
+    async with served(env, era, tmp_path) as client:
+        first = await client.call_tool("status", {})
+    assert first.structured_content["reading"] in ("beginning", "importing")
+    assert "nothing has been imported" not in first.content[0].text
+
+
 async def test_a_remembered_note_can_be_recalled_soon_and_the_reader_goes_with_its_server(own_env, era, tmp_path):
     home = Home(Path(own_env["LMM_HOME"]))
     async with served(own_env, era, tmp_path) as client:

@@ -357,6 +357,18 @@ async def test_status_says_what_is_held_and_who_is_asked(desk, era):
     assert f"you ask: the project {HARBOUR}" in text
 
 
+async def test_finding_nothing_while_reading_has_just_begun_is_told_as_that(tmp_path, era):
+    desk = Desk(Home(tmp_path / "lmm").ensure(), {})
+    async with Client(build_server(desk, is_beginning=lambda: True), mode=era) as client:
+        nothing = await client.call_tool("recall", {"query": PORT_QUESTION, "budget_tokens": 50})
+        status = await client.call_tool("status", {})
+    assert "has just begun" in text_of(nothing)
+    assert num_tokens(text_of(nothing)) <= 50
+    assert nothing.structured_content["status"] == "nothing_found"
+    assert status.structured_content["reading"] == "beginning"
+    assert "remembered: nothing yet" in text_of(status)
+
+
 # A call that lasts
 
 
