@@ -5,8 +5,10 @@ of either's syntax than the arguments of the tools; the command line puts its ow
 what is known about projects is handed in.
 """
 
+import calendar
 import difflib
 import re
+import reprlib
 from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -14,18 +16,57 @@ from typing import Any
 
 from lmm_mcp.domain.agents import KNOWN_AGENTS
 from lmm_mcp.domain.project import normalise_path, normalise_remote, same_folder_key
+from lmm_mcp.domain.quoting import plain_name
 from lmm_mcp.domain.recall import MAX_BUDGET_tokens, MIN_BUDGET_tokens
 from lmm_mcp.errors import BadInput
 
 ALL_PROJECTS = ("*", "all")
 MAX_QUERY_chars = 20_000
 """A question may hold a whole stack trace; more than this is a mistake."""
+MAX_ECHO_chars = 80
+"""Of an argument that is refused: what is repeated lands in the context of a model."""
 _NUM_NEAR = 5
 
 _DATE = re.compile(r"(\d{4})-(\d{1,2})(?:-(\d{1,2}))?")
 _AGO = re.compile(r"(\d{1,5})\s*(h|d|w|hours?|days?|weeks?)(?:\s+ago)?")
 _HOURS = {"h": 1, "d": 24, "w": 24 * 7}
 _TIME_EXAMPLES = "Write a date (2026-03-01), a date with time (2026-03-01T14:30:00Z) or an age (12h, 7d, 2w)."
+
+
+def echoed(value: Any) -> str:
+    r"""What a caller wrote, as a refusal repeats it: cut, and with control characters escaped.
+
+    >>> echoed("shop\x1b"), len(echoed("x" * 100_000)) <= MAX_ECHO_chars
+    ("'shop\\x1b'", True)
+    """
+    try:
+        shown = repr(value[:MAX_ECHO_chars]) if isinstance(value, str) else reprlib.repr(value)
+    except ValueError:  # Python does not write out numbers of thousands of digits
+        return "a number of thousands of digits"
+    is_whole = len(shown) <= MAX_ECHO_chars and not (isinstance(value, str) and len(value) > MAX_ECHO_chars)
+    return shown if is_whole else shown[: MAX_ECHO_chars - 2].rstrip("\\'\"") + "…'"
+
+
+def as_text(value: Any) -> str:
+    """A word that a caller passed, whatever its type, without blanks around it; '' for None."""
+    if value is None:
+        return ""
+    return value.strip() if isinstance(value, str) else echoed(value)
+
+
+def whole_number(value: Any) -> int | None:
+    """The whole number that is meant; None where none is.
+
+    >>> [whole_number(value) for value in (3, "3", 3.0, 1.5, True, float("inf"), float("nan"), "much", [3])]
+    [3, 3, 3, None, None, None, None, None, None]
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
+    try:
+        number = int(value)
+    except (ValueError, OverflowError):
+        return None
+    return number if isinstance(value, str) or number == value else None
 
 
 def checked_query(query: Any) -> str:
@@ -49,15 +90,11 @@ def checked_budget(budget_tokens: Any, default: int) -> int:
     """
     if budget_tokens is None or budget_tokens == "":
         return default
-    try:
-        budget = int(budget_tokens)
-        if isinstance(budget_tokens, bool) or budget != float(budget_tokens):
-            raise ValueError
-    except (TypeError, ValueError, OverflowError):
-        raise BadInput(f"budget_tokens is {budget_tokens!r}; it must be a whole number, such as {default}.") from None
+    if (budget := whole_number(budget_tokens)) is None:
+        raise BadInput(f"budget_tokens is {echoed(budget_tokens)}; it must be a whole number, such as {default}.")
     if not MIN_BUDGET_tokens <= budget <= MAX_BUDGET_tokens:
         raise BadInput(
-            f"budget_tokens is {budget}; it must lie between {MIN_BUDGET_tokens} and {MAX_BUDGET_tokens}, such as {default}."
+            f"budget_tokens is {echoed(budget)}; it must lie between {MIN_BUDGET_tokens} and {MAX_BUDGET_tokens}, such as {default}."
         )
     return budget
 
@@ -71,10 +108,10 @@ def checked_agent(agent: Any, also: Collection[str] = ()) -> str | None:
     if agent is None or agent == "" or agent in ALL_PROJECTS:
         return None
     known = tuple(dict.fromkeys((*KNOWN_AGENTS, *also)))
-    name = re.sub(r"[\s_]+", "-", str(agent).strip().lower())
+    name = re.sub(r"[\s_]+", "-", as_text(agent).lower())
     if name not in known:
         raise BadInput(
-            f"there is no agent {str(agent)!r}; the known ones are {', '.join(known)}. Leave it out to ask about all."
+            f"there is no agent {echoed(agent)}; the known ones are {', '.join(known)}. Leave it out to ask about all."
         )
     return name
 
@@ -83,12 +120,14 @@ def checked_times(since: Any, until: Any, now_ms: int) -> tuple[int | None, int 
     """Both ends of a time range, inclusive, milliseconds UTC; None where open. Raises BadInput."""
     since_ms, until_ms = _time_ms("since", since, now_ms, is_end=False), _time_ms("until", until, now_ms, is_end=True)
     if since_ms is not None and until_ms is not None and since_ms > until_ms:
-        raise BadInput(f"since ({since}) lies after until ({until}). Swap them, or leave one out.")
+        raise BadInput(
+            f"since ({as_text(since)[:MAX_ECHO_chars]}) lies after until ({as_text(until)[:MAX_ECHO_chars]}). Swap them, or leave one out."
+        )
     return since_ms, until_ms
 
 
 def _time_ms(name: str, value: Any, now_ms: int, *, is_end: bool) -> int | None:
-    text = str(value).strip() if value is not None else ""
+    text = as_text(value)
     if not text:
         return None
     now = datetime.fromtimestamp(now_ms / 1000, UTC)
@@ -102,14 +141,12 @@ def _time_ms(name: str, value: Any, now_ms: int, *, is_end: bool) -> int | None:
             year, month, day_number = int(date[1]), int(date[2]), date[3]
             if day_number is not None:
                 return _ms(_edge_of_day(datetime(year, month, int(day_number), tzinfo=UTC), is_end))
-            first = datetime(year, month, 1, tzinfo=UTC)
-            return _ms(
-                _edge_of_day((first + timedelta(days=31)).replace(day=1) - timedelta(days=1), True) if is_end else first
-            )
+            day_number = calendar.monthrange(year, month)[1] if is_end else 1
+            return _ms(_edge_of_day(datetime(year, month, day_number, tzinfo=UTC), is_end))
         moment = datetime.fromisoformat(text)
         return _ms(moment if moment.tzinfo else moment.replace(tzinfo=UTC))
     except (ValueError, OverflowError):
-        raise BadInput(f"{name} is {text[:60]!r}, which is no time. {_TIME_EXAMPLES}") from None
+        raise BadInput(f"{name} is {echoed(text)}, which is no time. {_TIME_EXAMPLES}") from None
 
 
 def _edge_of_day(day: datetime, is_end: bool) -> datetime:
@@ -133,8 +170,8 @@ class NoSuchProject:
     def advice(self) -> str:
         """One sentence for whoever asked."""
         if not self.near:
-            return f'no project {self.name!r} is known. Leave it out for the current one, or pass project="*" for all; `lmm projects` lists them.'
-        return f'no single project is meant by {self.name!r}. Did you mean {", ".join(self.near)}? Or pass project="*" for all.'
+            return f'no project {echoed(self.name)} is known. Leave it out for the current one, or pass project="*" for all; `lmm projects` lists them.'
+        return f'no single project is meant by {echoed(self.name)}. Did you mean {", ".join(map(plain_name, self.near))}? Or pass project="*" for all.'
 
 
 def named_project(name: str, known: Collection[str]) -> str | NoSuchProject:

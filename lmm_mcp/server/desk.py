@@ -93,7 +93,7 @@ class Desk:
     def passages(self, ids: Any, *, before: Any = None, after: Any = None) -> list[expand.Passage]:
         """Find the passages around citations. Raises BadInput for ids that mean nothing, ArchiveError for damage."""
         wanted = [ids] if isinstance(ids, str) else list(ids) if isinstance(ids, list | tuple) else []
-        wanted = [str(one).strip().strip("[]") for one in wanted if str(one).strip()]
+        wanted = [text.strip("[]") for one in wanted if (text := asking.as_text(one))]
         if not wanted or len(wanted) > expand.MAX_IDS:
             raise BadInput(
                 f"{len(wanted)} ids were given; pass 1 to {expand.MAX_IDS}, each the `id` of a citation as recall gave it."
@@ -130,7 +130,7 @@ class Desk:
 
     def asker(self, project: Any = None) -> Asker:
         """From which project this question comes: the one named, or that of the working directory. Raises BadInput."""
-        name = "" if project is None else str(project).strip()
+        name = asking.as_text(project)
         if name in asking.ALL_PROJECTS:
             return Asker(None, True)
         if name:
@@ -254,9 +254,11 @@ class Desk:
                 return Asker(key, True)
             case asking.NoSuchProject() as none:
                 if name.startswith(("/", "~", ".")) or "\\" in name or Path(name).is_absolute():
-                    key, is_place = self._project_at(str(Path(name).expanduser().absolute()))
-                    if key in known or is_place:
-                        return Asker(key, key in known)
+                    # The folder of a user there is none of, or what no system takes for a path, is no project either.
+                    with suppress(RuntimeError, OSError, ValueError):
+                        key, is_place = self._project_at(str(Path(name).expanduser().absolute()))
+                        if key in known or is_place:
+                            return Asker(key, key in known)
                 raise BadInput(none.advice)
 
     def _notes(self, asker: Asker) -> list[str]:
@@ -310,12 +312,11 @@ def _project_dir(cwd: str) -> Path | None:
 def _checked_around(name: str, value: Any) -> int:
     if value is None or value == "":
         return expand.DEFAULT_AROUND_events
-    try:
-        number = int(value)
-    except (TypeError, ValueError):
-        number = -1
-    if not 0 <= number <= expand.MAX_AROUND_events:
-        raise BadInput(f"{name} is {value!r}; it must be a whole number from 0 to {expand.MAX_AROUND_events}.")
+    number = asking.whole_number(value)
+    if number is None or not 0 <= number <= expand.MAX_AROUND_events:
+        raise BadInput(
+            f"{name} is {asking.echoed(value)}; it must be a whole number from 0 to {expand.MAX_AROUND_events}."
+        )
     return number
 
 
