@@ -13,7 +13,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -80,8 +80,14 @@ def progress(home: Home) -> Progress | None:
 class IngestChild:
     """A running `python -m ingest`."""
 
-    def __init__(self, process: "subprocess.Popen[bytes]") -> None:
-        self._process = process
+    def __init__(self, start: Callable[[], "subprocess.Popen[bytes]"]) -> None:
+        self._start = start
+        self.start_again()
+
+    def start_again(self) -> None:
+        """Start one more in its place, to do the same; the old one must have left. Raises HomeError."""
+        self.started_ms = time.time_ns() // 1_000_000
+        self._process = self._start()
 
     @property
     def pid(self) -> int:
@@ -151,24 +157,30 @@ def start_ingest(
         *(str(path.absolute()) for path in paths),
     ]
     ours = {**env, "LMM_HOME": str(home.root)}
-    try:
-        with _complaints_file(home) as complaints:
-            process = subprocess.Popen(
-                command,
-                # The child leaves when a pipe closes; where there is none, nothing tells it to.
-                stdin=subprocess.DEVNULL if outlive_us else subprocess.PIPE,
-                stdout=subprocess.DEVNULL,
-                stderr=complaints,
-                env=ours,
-                cwd=home.root,
-                start_new_session=True,  # Ctrl-C in our terminal is ours to answer: it closes the pipe
-                creationflags=getattr(subprocess, "BELOW_NORMAL_PRIORITY_CLASS", 0) if idle_priority else 0,
-            )
-    except OSError as problem:
-        raise HomeError(f"cannot start the ingest process: {problem}. `lmm doctor` looks for the reason.") from problem
-    if idle_priority:
-        _give_way(process.pid)
-    return IngestChild(process)
+
+    def start() -> "subprocess.Popen[bytes]":
+        try:
+            with _complaints_file(home) as complaints:
+                process = subprocess.Popen(
+                    command,
+                    # The child leaves when a pipe closes; where there is none, nothing tells it to.
+                    stdin=subprocess.DEVNULL if outlive_us else subprocess.PIPE,
+                    stdout=subprocess.DEVNULL,
+                    stderr=complaints,
+                    env=ours,
+                    cwd=home.root,
+                    start_new_session=True,  # Ctrl-C in our terminal is ours to answer: it closes the pipe
+                    creationflags=getattr(subprocess, "BELOW_NORMAL_PRIORITY_CLASS", 0) if idle_priority else 0,
+                )
+        except OSError as problem:
+            raise HomeError(
+                f"cannot start the ingest process: {problem}. `lmm doctor` looks for the reason."
+            ) from problem
+        if idle_priority:
+            _give_way(process.pid)
+        return process
+
+    return IngestChild(start)
 
 
 def _give_way(pid: int) -> None:
@@ -192,6 +204,11 @@ def hand_over(home: Home, paths: Sequence[Path], *, cut_anew: Sequence[tuple[str
     """
     threads = [list(thread) for thread in cut_anew]
     return _write_request(home, {"paths": [str(path.absolute()) for path in paths], "cut_anew": threads})
+
+
+def waiting_requests(home: Home, pid: int) -> list[Path]:
+    """What this process handed over and nobody has taken yet."""
+    return sorted(home.handover.glob(f"{pid}-*.json"))
 
 
 def _write_request(home: Home, request: dict[str, Any]) -> Path:
@@ -220,6 +237,15 @@ def borrowed_write_lock(home: Home, *, timeout_s: float = 30.0) -> Iterator[None
         ) from problem
     finally:
         wish.unlink(missing_ok=True)
+
+
+def is_lock_free(home: Home) -> bool:
+    """Whether no process holds the write lock. It is taken for a moment to find out."""
+    try:
+        with FileLock(home.write_lock).acquire(timeout=0):
+            return True
+    except Timeout:
+        return False
 
 
 def is_lock_wanted(home: Home) -> bool:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from lmm_mcp import children
 from lmm_mcp.children import IngestChild, Progress
 from lmm_mcp.cli import terminal
-from lmm_mcp.errors import StoreError
+from lmm_mcp.errors import StoreError, StoreLocked
 from lmm_mcp.paths import Home
 from lmm_mcp.refusal import explained, refusal_of
 
@@ -16,6 +16,11 @@ if TYPE_CHECKING:  # a tenth of a second, which only those commands should take 
     from rich.progress import TaskID
 
 _LOOK_EVERY_s = 0.15
+SILENT_s = 30.0
+"""How long somebody may hold the write lock without a word: forgetting and starting take seconds."""
+AT_WORK_SILENT_s = 180.0
+"""As above for an ingest process that lives: it says nothing while it joins the files of a large store."""
+_MAX_STARTS = 4
 _OWN_WORD = "lmm: "
 """Before what the ingest process says of an error that it knows; everything else is a crash."""
 
@@ -26,35 +31,79 @@ def follow(
     """Watch until the child has ended, `is_enough` says so, or the time is over; the last it said.
 
     A child that finds another ingest process at work hands its paths over and leaves: then that other one is watched.
-    Raises StoreError with what the process complained about. Ctrl-C sends our child home and rises.
+    Raises StoreError with what the process complained about, StoreLocked where whoever holds the lock does not answer.
+    Ctrl-C sends our child home and rises.
     """
     started_s = time.monotonic()
     said = Progress()
+    other = _Other(home, child)
     try:
         with _bars() as bars:
             import_bar = bars.add_task("looking for sessions", total=None, told="")
             embed_bar = bars.add_task("embedding", total=None, visible=False, told="")
-            num_calm = 0
             while at_most_s is None or time.monotonic() - started_s < at_most_s:
                 code = child.poll()
                 said = children.progress(home) or said
-                is_others = code == 0 and said.pid != child.pid and said.is_running
-                if said.pid == child.pid or is_others:
+                is_ours = said.pid == child.pid
+                if is_ours or (code == 0 and said.is_running):
                     _show(bars, import_bar, embed_bar, said)
-                if code not in (None, 0) or (said.pid == child.pid and said.error):
-                    raise StoreError(_complaint(home, said if said.pid == child.pid else Progress(), code))
-                if said.pid == child.pid and is_enough(said):
+                if code not in (None, 0) or (is_ours and said.error):
+                    raise StoreError(_complaint(home, said if is_ours else Progress(), code))
+                if is_ours and (code == 0 or is_enough(said)):
                     return said
-                # Another one may not have found yet what was handed over: it must be calm twice, with nothing waiting.
-                is_calm = is_others and is_enough(said) and not any(home.handover.glob("*.json"))
-                num_calm = num_calm + 1 if is_calm else 0
-                if num_calm > 1 or (code == 0 and not is_others):
+                if code == 0 and other.has_done_it(said, is_enough):
                     return said
                 time.sleep(_LOOK_EVERY_s)
     except KeyboardInterrupt:
         child.let_go()
         raise
     return said
+
+
+class _Other:
+    """The process that held the lock when our child came, and what became of the request our child left for it."""
+
+    def __init__(self, home: Home, child: IngestChild) -> None:
+        self._home, self._child = home, child
+        self._sign: tuple[object, ...] = ()
+        self._heard_s = time.monotonic()
+        self._num_calm = 0
+        self._num_starts = 1
+
+    def has_done_it(self, said: Progress, is_enough: Callable[[Progress], bool]) -> bool:
+        """Whether what was asked is done. Where the other one has gone without doing it, our child is started again.
+
+        Raises StoreLocked where nothing is heard of it for too long, StoreError with what it complained about.
+        """
+        waiting = children.waiting_requests(self._home, self._child.pid)
+        if said.is_running:
+            # It may only just have found what was handed over: it must be calm twice, with nothing waiting.
+            self._num_calm = self._num_calm + 1 if is_enough(said) and not waiting else 0
+            if self._num_calm > 1:
+                return True
+        elif not waiting and said.phase == "done" and said.updated_ms >= self._child.started_ms:
+            if said.error:
+                raise StoreError(said.error)
+            return True
+        elif self._num_starts < _MAX_STARTS and children.is_lock_free(self._home):
+            for request in waiting:
+                request.unlink(missing_ok=True)
+            self._child.start_again()
+            self._num_starts += 1
+        self._listen((said.pid, said.updated_ms, self._child.pid, len(waiting)), said)
+        return False
+
+    def _listen(self, sign: tuple[object, ...], said: Progress) -> None:
+        now_s = time.monotonic()
+        if sign != self._sign:
+            self._sign, self._heard_s = sign, now_s
+        silent_s = now_s - self._heard_s
+        if silent_s > (AT_WORK_SILENT_s if said.is_running else SILENT_s):
+            who = f"process {said.pid}" if said.is_running else "another process"
+            raise StoreLocked(
+                f"{who} holds the write lock of {self._home.root} and has not answered for {silent_s:.0f} s, so nothing was "
+                "read. Close the agents that use this memory, or end that process, and run `lmm import` again."
+            )
 
 
 def is_imported(said: Progress) -> bool:

@@ -3,6 +3,7 @@
 import json
 import os
 import threading
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from filelock import FileLock
 
 from lmm_mcp import children, samples
 from lmm_mcp.children import Progress
+from lmm_mcp.cli import following, program
 from lmm_mcp.errors import StoreLocked
 from lmm_mcp.paths import Home
 
@@ -96,3 +98,75 @@ def test_a_lock_that_nobody_lets_go_of_is_an_error_with_a_next_step(home):
     over.set()
     holder.join()
     assert not children.is_lock_wanted(home)
+
+
+class Holder(threading.Thread):
+    """Somebody who holds the write lock until told otherwise."""
+
+    def __init__(self, home: Home) -> None:
+        super().__init__()
+        self._home, self._taken, self.over = home, threading.Event(), threading.Event()
+
+    def __enter__(self):
+        self.start()
+        self._taken.wait(30)
+        return self
+
+    def __exit__(self, *_):
+        self.over.set()
+        self.join()
+
+    def run(self):
+        with FileLock(self._home.write_lock):
+            self._taken.set()
+            self.over.wait(60)
+
+
+def test_importing_says_so_where_whoever_holds_the_lock_does_not_answer(home, monkeypatch, capsys):
+    monkeypatch.setattr(following, "SILENT_s", 0.3)
+    for name, value in samples.environment(os.environ, home.root).items():
+        monkeypatch.setenv(name, value)
+    home.progress.write_text(json.dumps({"pid": 2**22 + 1, "phase": "done", "chunks": 3}), encoding="utf-8")
+    with Holder(home):
+        assert program.run(["import"]) == 1
+    told = capsys.readouterr()
+    assert "has not answered" in told.err
+    assert "run `lmm import` again" in told.err
+    assert not told.out
+    assert len(list(home.handover.glob("*.json"))) == 1  # the next one finds it
+
+
+def test_a_living_process_that_does_not_go_on_is_named(home, monkeypatch):
+    monkeypatch.setattr(following, "AT_WORK_SILENT_s", 0.3)
+    home.progress.write_text(json.dumps({"pid": os.getpid(), "phase": "importing"}), encoding="utf-8")
+    with Holder(home), pytest.raises(StoreLocked, match=f"process {os.getpid()} holds"):
+        child = children.start_ingest(home, dict(os.environ), stay=False)
+        following.follow(home, child, is_enough=following.is_imported)
+
+
+@pytest.mark.parametrize("is_taken", [False, True])
+def test_what_was_handed_to_a_process_that_died_is_read_all_the_same(home, is_taken):
+    with Holder(home) as holder:
+        child = children.start_ingest(home, samples.environment(os.environ, home.root), stay=False)
+        assert child.wait(60) == 0
+        (request,) = children.waiting_requests(home, child.pid)
+        if is_taken:
+            request.unlink()
+            dead = Progress(pid=2**22 + 1, updated_ms=child.started_ms + 1)
+            home.progress.write_text(json.dumps(asdict(dead)), encoding="utf-8")
+        holder.over.set()
+        said = following.follow(home, child, is_enough=following.is_imported)
+    assert (said.pid, said.chunks > 0) == (child.pid, True)
+    assert child.wait(60) == 0
+    assert not list(home.handover.glob("*.json"))
+
+
+def test_what_another_process_has_read_and_left_is_done(home):
+    with Holder(home):
+        child = children.start_ingest(home, dict(os.environ), stay=False)
+        assert child.wait(60) == 0
+        for request in children.waiting_requests(home, child.pid):
+            request.unlink()
+        done = Progress(pid=2**22 + 1, updated_ms=child.started_ms + 1, phase="done", chunks=3)
+        home.progress.write_text(json.dumps(asdict(done)), encoding="utf-8")
+        assert following.follow(home, child, is_enough=following.is_imported) == done
