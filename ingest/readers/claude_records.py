@@ -22,6 +22,8 @@ from lmm_mcp.domain.event import Event, EventKind
 
 _NUM_CALLS_KEPT = 128
 _NUM_MESSAGES_KEPT = 4
+_NUM_BLOCKS_KEPT = 64
+"""Of each of these messages: real ones have a handful, and every new block is compared with all that are kept."""
 _NUM_UNKNOWN_KEPT = 32
 _SYNTHETIC_NOISE = ("API Error", "No response requested.")
 _CALL_BLOCKS = frozenset({"tool_use", "server_tool_use", "mcp_tool_use"})
@@ -186,15 +188,25 @@ def _prose(kind: EventKind, text: str, write: _Writer, said: list[list[Any]]) ->
     if not text:
         return
     # Lines of one message may be cumulative: a repeat is left out, a longer version takes the place of the shorter one.
+    beginnings: dict[int, str] = {}
     for block in said:
-        if block[1] == kind and len(text) >= block[3] and _hash(text[: block[3]]) == block[4]:
+        if block[1] != kind or len(text) < (length := block[3]):
+            continue
+        if length not in beginnings:
+            beginnings[length] = _hash(text[:length])
+        if beginnings[length] == block[4]:
             if len(text) > block[3]:
                 block[3:] = [len(text), _hash(text)]
                 yield write(kind, without_base64(text), id=block[0])
             return
     event = write(kind, without_base64(text))
-    said.append([event.id, kind, "", len(text), _hash(text)])
+    _remember(said, [event.id, kind, "", len(text), _hash(text)])
     yield event
+
+
+def _remember(said: list[list[Any]], block: list[Any]) -> None:
+    said.append(block)
+    del said[:-_NUM_BLOCKS_KEPT]
 
 
 def _call(block: dict[str, Any], write: _Writer, said: list[list[Any]], earlier: Earlier) -> Iterator[Event]:
@@ -217,7 +229,7 @@ def _call(block: dict[str, Any], write: _Writer, said: list[list[Any]], earlier:
     if before is not None:
         before[4] = _hash(call.text)
     else:
-        said.append([event.id, "call", call_id, 0, _hash(call.text)])
+        _remember(said, [event.id, "call", call_id, 0, _hash(call.text)])
     earlier.calls[call_id] = [tool, was_ours]
     while len(earlier.calls) > _NUM_CALLS_KEPT:
         del earlier.calls[next(iter(earlier.calls))]

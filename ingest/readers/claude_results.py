@@ -3,6 +3,7 @@
 import os
 import re
 from io import BufferedReader
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,6 +19,8 @@ _EXIT_CODE = re.compile(r"(?:Error: )?Exit code (-?[0-9]+)(?:\n|$)")
 _SAVED_TO = re.compile(r"saved to: ([^\n]+)")
 _PERSISTED = "<persisted-output>"
 _NO_OUTPUT = "(Bash completed with no output)"
+_MAX_ANSWERS = 64
+"""An agent asks a handful of questions at once; each answer is sought in the whole text."""
 _REJECTIONS = ("The user doesn't want to", "[Request interrupted by user")
 
 
@@ -101,5 +104,7 @@ def _with_answers(text: str, details: dict[str, Any]) -> str:
     answers = details.get("answers")
     if not isinstance(answers, dict):
         return text
-    missing = [f"{question} {answer}" for question, answer in answers.items() if str(answer) not in text]
+    missing = [
+        f"{question} {answer}" for question, answer in islice(answers.items(), _MAX_ANSWERS) if str(answer) not in text
+    ]
     return "\n".join(part for part in (text, *missing) if part)

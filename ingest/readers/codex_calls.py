@@ -12,6 +12,7 @@ from typing import Any
 
 import orjson
 
+from ingest.readers.shell import only_word
 from ingest.readers.values import exit_code_in, is_failure
 
 
@@ -41,7 +42,7 @@ class Output:
 
 _SHELLS = frozenset({"exec_command", "shell", "shell_command", "local_shell", "container.exec", "unified_exec"})
 _PATH_KEYS = ("path", "file_path", "file", "filename", "paths", "files")
-_PATCHED = re.compile(r"^\*\*\* (?:(?:Update|Add|Delete) File|Move to): (.+?)[ \t\r]*$", re.MULTILINE)
+_PATCHED = re.compile(r"^\*\*\* (?:(?:Update|Add|Delete) File|Move to): ([^\n]+)", re.MULTILINE)
 _PATCH_COMMAND = re.compile(
     r"\s*(?:cd (?P<folder>\S+) && )?apply_patch\s*<<-?\s*(?P<quote>['\"]?)(?P<end>\w+)(?P=quote)\n(?P<patch>.*?\n)(?P=end)\s*",
     re.DOTALL,
@@ -103,11 +104,11 @@ def patched_paths(patch: str) -> tuple[str, ...]:
     >>> patched_paths("*** Begin Patch\n*** Update File: src/till.py\n@@\n-a\n+b\n*** End Patch")
     ('src/till.py',)
     """
-    return _each_once(_PATCHED.findall(patch)) if "*** " in patch else ()
+    return _each_once(filter(None, map(str.strip, _PATCHED.findall(patch)))) if "*** " in patch else ()
 
 
 _UNIX_SHELLS = frozenset({"bash", "sh", "zsh", "dash", "ksh", "fish"})
-_WRAPPED = re.compile(r"^(?:\S*/)?(?:bash|zsh|sh) -l?c ['\"]")
+_WRAPPED = re.compile(r"^(?:\S*/)?(?:bash|zsh|sh) -l?c (?=['\"])")
 
 
 def command_line(command: object) -> str:
@@ -121,12 +122,9 @@ def command_line(command: object) -> str:
     'dir'
     """
     if isinstance(command, str):
-        if _WRAPPED.match(command):
-            try:
-                parts = shlex.split(command)
-            except ValueError:  # an unclosed quote
-                return command
-            return parts[2] if len(parts) == 3 else command
+        if wrapping := _WRAPPED.match(command):
+            inner = only_word(command[wrapping.end() :].strip())
+            return command if inner is None else inner
         return command
     if not isinstance(command, list) or not command:
         return ""

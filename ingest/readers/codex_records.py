@@ -184,10 +184,10 @@ _EDITOR_CONTEXT = re.compile(
     r"\A\s*# (?:Context from my IDE setup|Files mentioned by the user)\b.*?^## My request for Codex:\s*",
     re.DOTALL | re.MULTILINE,
 )
-_USER_SHELL = re.compile(
-    r"\s*<user_shell_command>\s*<command>\n?(?P<command>.*?)\n?</command>\s*<result>\n?(?P<result>.*?)\n?</result>",
-    re.DOTALL,
-)
+# In pieces, each sought once behind the one before: a single pattern would go back for another combination of them.
+_USER_SHELL = re.compile(r"\s*<user_shell_command>\s*<command>\n?")
+_USER_SHELL_MIDDLE = re.compile(r"\n?</command>\s*<result>\n?")
+_USER_SHELL_END = "</result>"
 _USER_SHELL_FRAME = re.compile(r"\AExit code: (-?[0-9]+)\n(?:Duration: [^\n]*\n)?Output:\n?")
 _STATED_CWD = re.compile(r"<cwd>([^<\n]+)</cwd>|^Current working directory: (\S[^\n]*)$", re.MULTILINE)
 
@@ -217,11 +217,19 @@ def _message(item: Mapping[str, Any], moment: Moment, names: Names) -> Iterator[
 
 
 def _prompt(parts: list[str], item: Mapping[str, Any], moment: Moment, names: Names) -> Iterator[Event]:
-    if shell := _USER_SHELL.match(parts[0] if parts else ""):
-        yield from _typed_command(shell["command"], shell["result"], item, moment, names)
+    if typed := _user_shell(parts[0] if parts else ""):
+        yield from _typed_command(*typed, item, moment, names)
         return
     own = [part for part in parts if part.strip() and not _INJECTED.match(part) and not _IMAGE_MARK.fullmatch(part)]
     yield from _prose("prompt", "user", _EDITOR_CONTEXT.sub("", "\n".join(own)), item, moment, names)
+
+
+def _user_shell(text: str) -> tuple[str, str] | None:
+    """The command line that a user ran from the prompt and its result, if that is what `text` holds."""
+    if not (head := _USER_SHELL.match(text)) or not (middle := _USER_SHELL_MIDDLE.search(text, head.end())):
+        return None
+    end = text.find(_USER_SHELL_END, middle.end())
+    return (text[head.end() : middle.start()], text[middle.end() : end].removesuffix("\n")) if end >= 0 else None
 
 
 def _typed_command(line: str, result: str, item: Mapping[str, Any], moment: Moment, names: Names) -> Iterator[Event]:

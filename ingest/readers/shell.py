@@ -23,6 +23,7 @@ _TOKEN = re.compile(
 _PIECE = re.compile(
     r"""'([^']*)(?:'|\Z)|"((?:[^"\\]|\\.)*)(?:"|\Z)|\\([\s'"\\$;&|()`<>#*?])|([^'"\\]+|\\)""", re.DOTALL
 )
+_WHOLE_WORD = re.compile(r"""(?:'[^']*+'|"(?:[^"\\]|\\.)*+"|\\.|[^\s'"\\])++""", re.DOTALL)
 _SUBSTITUTED = re.compile(r"\$\(|`")
 _ASSIGNMENT = re.compile(r"[A-Za-z_]\w*\+?=")
 _MAX_DEPTH = 4
@@ -60,6 +61,15 @@ def programs_in(command: str, depth: int = 0) -> Iterator[list[str]]:
                 for inner in _SUBSTITUTED.split(_unquoted(word))[1:]:
                     yield from programs_in(inner, depth + 1)
         yield from _programs([_unquoted(word) for word in words], depth)
+
+
+def only_word(text: str) -> str | None:
+    """Return the one word that `text` consists of, without its quotes; None where there are more, or a quote stays open.
+
+    >>> only_word("'ls src'"), only_word("'ls' src"), only_word("'ls")
+    ('ls src', None, None)
+    """
+    return _unquoted(text) if _WHOLE_WORD.fullmatch(text) else None
 
 
 def name_of(program: str) -> str:
