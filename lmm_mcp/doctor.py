@@ -158,10 +158,24 @@ def ledger(patient: Patient) -> Iterator[Finding]:
 
 
 def store(patient: Patient) -> Iterator[Finding]:
-    """The store opens, is of a version we know, and is well kept."""
+    """The store opens, is of a version we know, can be read whole, holds what was read, and is well kept."""
+    lacks = _lost_threads(patient)
     if (opened := _store(patient)) is None:
+        if lacks:
+            yield Finding(
+                "bad",
+                f"the store in {patient.home.store} is gone, and {counted(lacks, 'thread')} with it.",
+                "`lmm import` makes it anew from the archive.",
+            )
         return
+    opened.check()
     stats = opened.stats()
+    if lacks:
+        yield Finding(
+            "bad",
+            f"the store lacks {counted(lacks, 'thread')} that the archive has.",
+            f"Close the agents that use this memory, move {patient.home.store} away and run `lmm import`: it makes the store anew from the archive.",
+        )
     yield Finding(
         "ok", f"store: {stats.num_chunks:,} passages, {stats.disk_bytes / 1e6:,.0f} MB, {stats.num_fragments} fragments"
     )
@@ -171,6 +185,17 @@ def store(patient: Patient) -> Iterator[Finding]:
             f"{stats.num_unindexed:,} passages are not in the text index yet, which makes recall slow.",
             "`lmm import` brings them in.",
         )
+
+
+def _lost_threads(patient: Patient) -> int:
+    """How many threads of the ledger have nothing in the store, though something was cut of them."""
+    said = children.progress(patient.home)
+    if not patient.home.ledger.exists() or (said is not None and said.is_running and said.phase == "importing"):
+        return 0  # what is being read is in the one before it is in the other
+    opened = _store(patient)
+    held = set() if opened is None else opened.threads()
+    rows = _ledger(patient).threads()
+    return sum(row.last_ms > 0 and (row.thread.agent, row.thread.thread_id) not in held for row in rows)
 
 
 def archive(patient: Patient) -> Iterator[Finding]:
@@ -255,9 +280,8 @@ def reading(patient: Patient) -> Iterator[Finding]:
     if said is not None and said.error:
         yield Finding("bad", f"the ingest process stopped: {said.error}", f"See {patient.home.logs / 'ingest.log'}.")
     elif said is not None:
-        yield Finding(
-            "ok", f"ingest process {said.pid}: {said.phase}" + ("" if said.is_running else ", not running now")
-        )
+        is_idle = "nothing is being read now; the last ingest process ended well"
+        yield Finding("ok", f"ingest process {said.pid}: {said.phase}" if said.is_running else is_idle)
     is_running = said is not None and said.is_running
     now_s = time.time()
     waiting = [path for path in patient.home.handover.glob("*.json") if now_s - path.stat().st_mtime > STALE_REQUEST_s]
