@@ -63,7 +63,7 @@ class Notes:
 
 
 def _thread(month: str, record: Mapping[str, Any]) -> Thread:
-    project, cwd = (value if isinstance(value := record.get(name), str) else "" for name in ("project", "cwd"))
+    project = value if isinstance(value := record.get("project"), str) else ""
     name = f"notes-{month}"
     if project:
         name += "-" + hashlib.blake2b(project.encode("utf-8", "surrogatepass"), digest_size=4).hexdigest()
@@ -73,7 +73,7 @@ def _thread(month: str, record: Mapping[str, Any]) -> Thread:
         session_id=name,
         thread_id=name,
         title="notes",
-        # A note belongs to the project that it was told under, even where the teller stood elsewhere.
-        cwd=project if is_folder else ("" if project else cwd),
+        # A note belongs to the project that it was told under, or to none, wherever the teller stood.
+        cwd=project if is_folder else "",
         remote="" if is_folder else project,
     )
