@@ -41,7 +41,7 @@ def named(paths: Iterable[Path]) -> list[SourceFile | Unreadable]:
         for candidate in _below(path) if is_folder else (path,):
             try:
                 if odd := oddity(candidate.stat().st_mode):
-                    found.append(_refused(candidate, odd))
+                    found.append(_unlisted(candidate) or _refused(candidate, odd))
                     continue
                 reader = reader_for(candidate)
             except OSError as problem:
@@ -66,9 +66,17 @@ def newest_first(found: Sequence[SourceFile | Unreadable]) -> list[SourceFile | 
 
 
 def _below(folder: Path) -> Iterator[Path]:
-    for parent, folders, files in os.walk(folder):
+    refused: list[OSError] = []
+    for parent, folders, files in os.walk(folder, onerror=refused.append):
         folders[:] = sorted(name for name in folders if name not in _NEVER_ENTERED)
         yield from (Path(parent, name) for name in sorted(files) if name.endswith((".jsonl", ".jsonl.zst")))
+    yield from (Path(problem.filename) for problem in refused)
+
+
+def _unlisted(path: Path) -> Unreadable | None:
+    if not path.is_dir() or os.access(path, os.R_OK | os.X_OK):
+        return None
+    return Unreadable(str(path), 0, "folder cannot be listed: it may not be read")
 
 
 def _refused(path: Path, odd: str) -> Unreadable:
@@ -81,5 +89,5 @@ def _sized(agent: str, path: Path) -> SourceFile | Unreadable:
     except OSError as problem:
         return Unreadable(str(path), 0, f"cannot be read: {problem.strerror or problem}")
     if odd := oddity(stat.st_mode):
-        return _refused(path, odd)
+        return _unlisted(path) or _refused(path, odd)
     return SourceFile(agent, path, stat.st_size, stat.st_mtime_ns)

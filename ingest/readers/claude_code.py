@@ -70,7 +70,9 @@ class ClaudeCode:
     def discover(self, root: Path) -> Iterator[Path]:
         """Main transcripts and sub-agents' under a `projects` folder. Prompt history, memory and settings are never named."""
         for folder in sorted(root.glob("*/")):
-            if not folder.name.endswith(_OBSERVERS):
+            if not os.access(folder, os.R_OK | os.X_OK):
+                yield folder  # named itself, so that whoever opens what is found says why
+            elif not folder.name.endswith(_OBSERVERS):
                 yield from sorted(folder.glob("*.jsonl"))
                 yield from sorted(folder.glob("*/subagents/**/agent-*.jsonl"))
 

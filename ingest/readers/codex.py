@@ -45,12 +45,15 @@ class Codex:
         Where a rollout lies there both plain and compressed, Codex is between the two: the plain one is complete.
         """
         for folder in _FOLDERS:
-            for here, _, names in os.walk(root / folder):
+            refused: list[OSError] = []
+            for here, _, names in os.walk(root / folder, onerror=refused.append):
                 present = set(names)
                 for name in sorted(names):
                     found = _NAME.fullmatch(name)
                     if found and not (found["zst"] and name.removesuffix(".zst") in present):
                         yield Path(here) / name
+            # A folder that cannot be listed is named itself, so that whoever opens what is found says why.
+            yield from (Path(problem.filename) for problem in refused if not isinstance(problem, FileNotFoundError))
 
     def claims(self, path: Path) -> bool:
         """Whether `path` looks like a rollout: by its name, else by its first line."""

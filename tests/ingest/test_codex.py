@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import zstandard
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ingest.readers.codex import Codex
@@ -401,6 +401,7 @@ ODD = st.recursive(
 )
 
 
+@settings(suppress_health_check=[HealthCheck.too_slow])  # a busy machine is slow, and that is no finding
 @given(
     kind=st.sampled_from(["session_meta", "response_item", "event_msg", "turn_context", "compacted", "new"]),
     item=st.sampled_from(

@@ -1,5 +1,6 @@
 """What bears a session file's name and is none: nothing of it may be waited for."""
 
+import errno
 import os
 import socket
 import sys
@@ -124,3 +125,41 @@ def test_a_file_among_pipes_is_found(tmp_path: Path) -> None:
     env = {"HOME": str(tmp_path), "CLAUDE_CONFIG_DIR": str(tmp_path)}
     found = sources.find(env, Sessions(), tmp_path / "notes")
     assert [item.path for item in found if isinstance(item, SourceFile)] == [folder / "b.jsonl"]
+
+
+@pytest.mark.parametrize("agent", ["claude-code", "codex"])
+def test_a_folder_that_may_not_be_read_is_said_and_the_others_are_read(
+    agent: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = tmp_path / agent
+    open_to_all = home / NAMES[agent]
+    closed = open_to_all.parent.with_name("closed")
+    for folder in (open_to_all.parent, closed):
+        folder.mkdir(parents=True)
+        (folder / open_to_all.name).write_bytes(b"{}\n")
+    closing(closed, monkeypatch)
+    env = {"HOME": str(tmp_path), "CLAUDE_CONFIG_DIR": str(home), "CODEX_HOME": str(home)}
+    said = Unreadable(str(closed), 0, "folder cannot be listed: it may not be read")
+    unreadable, file = sources.find(env, Sessions(), tmp_path / "notes")
+    assert (unreadable, file.path) == (said, open_to_all)
+    assert said in sources.named([home])
+
+
+def closing(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Take the rights to a folder away, from the superuser too, who is refused nothing and runs tests in containers."""
+    scandir, access = os.scandir, os.access
+
+    def refusing(path: str) -> object:
+        if str(path) == str(folder):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refusing)
+    monkeypatch.setattr(os, "access", lambda path, how: str(path) != str(folder) and access(path, how))
+
+
+def test_a_note_for_no_project_belongs_to_none_wherever_its_teller_stood(tmp_path: Path) -> None:
+    path = tmp_path / "2026-03.jsonl"
+    path.write_text('{"id":"n","at_ms":1,"text":"Moor it.","project":"","cwd":"/work/harbour"}\n', encoding="utf-8")
+    thread, event, _ = by_agent("notes").read(path, Cursor())
+    assert (thread.cwd, thread.remote, event.cwd) == ("", "", "")
