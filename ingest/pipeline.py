@@ -27,7 +27,7 @@ from lmm_mcp.domain.event import Event, Thread
 from lmm_mcp.errors import ArchiveError
 from lmm_mcp.exclusion import Exclusion
 from lmm_mcp.redaction import REDACTION_VERSION, redact
-from lmm_mcp.store import projects
+from lmm_mcp.store import forgetting, projects
 from lmm_mcp.store.archive import Archive
 from lmm_mcp.store.chunks import ChunkStore
 from lmm_mcp.store.ledger import Ledger, SourceState
@@ -125,7 +125,9 @@ def harvest(source: SourceFile, rooms: Rooms) -> Harvest:
 
 
 def _failed(source: SourceFile, cursor: Cursor, stamp: str, complaint: str, rooms: Rooms) -> Harvest:
-    state = _state(source, source.size, cursor, "", stamp, (), _clean(cursor.context, rooms.ledger))
+    before = rooms.ledger.source(source.path)
+    thread_ids = before.thread_ids if before else ()  # still its own: else forgetting them would not find the file
+    state = _state(source, source.size, cursor, "", stamp, thread_ids, _clean(cursor.context, rooms.ledger))
     return Harvest(source, state, unreadable=(Unreadable(str(source.path), 0, complaint),), from_start=False)
 
 
@@ -135,8 +137,6 @@ def _taken_in(source: SourceFile, cursor: Cursor, reading: "_Reading", stamp: st
     kept = dict.fromkeys(before.thread_ids if before else ())
     for thread_id, found in reading.threads.items():
         thread = redact_thread(found)
-        if rooms.ledger.is_text_buried(thread.title):
-            thread = dataclasses.replace(thread, title="")
         if _is_excluded(thread, rooms):
             continue
         for cut in _take_in(thread, reading.events.get(thread_id, []), rooms):
@@ -148,12 +148,12 @@ def _taken_in(source: SourceFile, cursor: Cursor, reading: "_Reading", stamp: st
     if not kept and (reading.threads or not has_more):
         # What is excluded, forgotten or nobody's yet leaves nothing behind: no title, no folder. It is read anew if it grows.
         reached, has_more = Cursor(), False
-    context = _clean(reached.context, rooms.ledger)
+    context = _clean(reached.context, rooms.ledger, _unspoken(reading, cuts.values(), rooms))
+    # Where nothing of a session stays, complaints about it would only say where it lies.
+    unreadable = () if reading.threads and not kept else tuple(reading.unreadable)
     size = reached.offset if has_more else source.size
     state = _state(source, size, reached, _prefix(source.path), stamp, tuple(kept), context)
-    return Harvest(
-        source, state, tuple(cuts.values()), tuple(reading.unreadable), from_start=not cursor.offset, has_more=has_more
-    )
+    return Harvest(source, state, tuple(cuts.values()), unreadable, from_start=not cursor.offset, has_more=has_more)
 
 
 def keep(harvests: Sequence[Harvest], rooms: Rooms) -> int:
@@ -228,8 +228,12 @@ def _take_in(thread: Thread, events: Sequence[Event], rooms: Rooms) -> list[Cut]
     settled = ownership.settle(thread, fresh, rooms.archive, rooms.ledger)
     known = rooms.archive.read(thread.agent, thread.thread_id)
     archived = {event.id: event for event in known[1]} if known is not None else {}
+    left = [*archived.values(), *settled.events]
+    thread = forgetting.without_forgotten(thread, rooms.ledger, left)
+    if known is not None:  # what the file's cursor may not remember is known from before
+        thread = dataclasses.replace(thread, branch=thread.branch or known[0].branch, cwd=thread.cwd or known[0].cwd)
     if buried or until_ms is not None or forbidden:
-        thread = _as_told_by(thread, [*archived.values(), *settled.events])
+        thread = _as_told_by(thread, left)
     new = [event for event in settled.events if archived.get(event.id) != event]
     if known is None and not new:
         return []
@@ -326,15 +330,27 @@ def _prefix(path: Path) -> str:
         return ""
 
 
-def _clean(value: Any, ledger: Ledger) -> Any:
+def _unspoken(reading: _Reading, cuts: Iterable[Cut], rooms: Rooms) -> frozenset[str]:
+    """Titles, branches and folders that a file tells and nothing kept of it does: they were forgotten, or are excluded."""
+    events = (event for some in reading.events.values() for event in some)
+    told = {word for thread in reading.threads.values() for word in (thread.title, thread.branch, thread.cwd)}
+    told |= {place for event in events for place in (event.branch, event.cwd)}
+    heads = [cut.thread for cut in cuts]
+    told -= {word for head in heads for word in (head.title, head.branch, head.cwd)}
+    if told - {""}:
+        told -= {place for head in heads for event in _left(head, rooms) for place in (event.branch, event.cwd)}
+    return frozenset(told - {""})
+
+
+def _clean(value: Any, ledger: Ledger, hidden: frozenset[str] = frozenset()) -> Any:
     """Take secrets and forgotten titles out of what a reader wants to remember: that is kept, too."""
     match value:
         case str():
-            return "" if ledger.is_text_buried(value) else redact(value)
+            return "" if value in hidden or ledger.is_text_buried(value) else redact(value)
         case Mapping():
-            return {redact(str(name)): _clean(item, ledger) for name, item in value.items()}
+            return {redact(str(name)): _clean(item, ledger, hidden) for name, item in value.items()}
         case list() | tuple():
-            return [_clean(item, ledger) for item in value]
+            return [_clean(item, ledger, hidden) for item in value]
         case _:
             return value
 

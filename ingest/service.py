@@ -291,13 +291,15 @@ class Service:
     def _mend(self) -> None:
         """Complete what was interrupted, and redo what an upgrade made outdated."""
         self._rooms.archive.sweep()
-        forgetting.finish(
+        finished = forgetting.finish(
             self._rooms.store,
             self._rooms.archive,
             self._rooms.ledger,
             notes=self._home.notes,
             logs=self._home.logs,
         )
+        for problem in finished.damaged if finished is not None else ():
+            _log.warning("what was to be forgotten may still be there: %s", problem)
         self._restore()
         self._resettle()
 

@@ -160,3 +160,59 @@ def test_of_a_forgotten_project_not_even_the_name_comes_back_with_its_file(own_e
     assert run(own_env, *IMPORT).returncode == 0
     assert "lighthouse" not in ledger_of(home)
     assert not [path for path in home.root.rglob("*") if path.is_file() and b"lighthouse" in path.read_bytes().lower()]
+
+
+def said(number: int, role: str, text: str, day: str, branch: str) -> dict[str, object]:
+    content = text if role == "user" else [{"type": "text", "text": text}]
+    return {
+        "type": role,
+        "uuid": f"u{number}",
+        "sessionId": "s-1",
+        "timestamp": f"{day}T10:00:00.000Z",
+        "cwd": "/w/aviary",
+        "gitBranch": branch,
+        "message": {"id": f"m{number}", "role": role, "content": content},
+    }
+
+
+def titled(title: str) -> dict[str, object]:
+    return {"type": "ai-title", "aiTitle": title, "sessionId": "s-1"}
+
+
+def test_title_and_branch_of_a_forgotten_beginning_stay_away_while_the_session_goes_on(own_env):
+    home = Home(Path(own_env["LMM_HOME"]))
+    file = Path(own_env["CLAUDE_CONFIG_DIR"]) / "projects" / "-w-aviary" / "s-1.jsonl"
+    file.parent.mkdir()
+
+    def write(*records: dict[str, object]) -> None:
+        with file.open("a", encoding="utf-8") as out:
+            out.writelines(json.dumps(record) + "\n" for record in records)
+        assert run(own_env, *IMPORT).returncode == 0
+
+    def speaks_of(*words: str) -> list[str]:
+        threads = [thread for _, thread in Archive(home.archive).threads()]
+        archived = [str(one) for each in threads for one in Archive(home.archive).records(each.agent, each.thread_id)]
+        files = [path.read_bytes().decode("latin-1") for path in home.root.rglob("*") if path.is_file()]
+        everything = "\n".join([ledger_of(home), *archived, *files]).casefold()
+        return [word for word in words if word in everything]
+
+    write(
+        said(1, "user", "the client is Ms Quokka", "2025-06-01", "fix/quokka"),
+        titled("a wombat's order"),
+        said(2, "assistant", "noted", "2025-06-01", "fix/quokka"),
+        said(3, "user", "what about pears", "2026-02-01", "main"),
+        titled("wombat and pears"),
+    )
+    assert speaks_of("wombat", "quokka") == ["wombat", "quokka"]
+    assert run(own_env, "forget", "--project", "/w/aviary", "--until", "2026-01-01", "--yes").returncode == 0
+    assert speaks_of("wombat", "quokka", "pears") == ["pears"]
+    write(titled("the wombat once more"), said(4, "user", "and plums", "2026-02-02", "main"))
+    assert speaks_of("wombat", "quokka", "plums") == ["plums"]
+    chunks = ChunkStore.open(home.store).thread("claude-code", "s-1")
+    assert {(chunk.project, chunk.branch) for chunk in chunks} == {("/w/aviary", "main")}
+
+    assert run(own_env, "forget", "--project", "/w/aviary", "--yes").returncode == 0
+    with file.open("a", encoding="utf-8") as out:
+        out.write("no JSON\n")
+    assert run(own_env, *IMPORT).returncode == 0
+    assert speaks_of("aviary", "plums", "pears") == []
