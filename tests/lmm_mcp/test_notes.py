@@ -149,7 +149,7 @@ def test_a_note_belongs_to_the_project_it_was_told_under(home: Home) -> None:
     assert [(thread.remote, thread.cwd) for thread in threads] == [
         ("github.com/ann/shop", ""),
         ("", "/work/mill"),
-        ("", "/somewhere"),
+        ("", ""),
     ]
     assert len({thread.thread_id for thread in threads}) == 3
 
