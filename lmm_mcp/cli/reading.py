@@ -160,10 +160,10 @@ def memory_of_samples() -> Iterator[Home]:
 def pause() -> None:
     """Stop reading until `lmm resume`.
 
-    What is remembered can still be recalled.
+    What is remembered can still be recalled, and what you tell `lmm remember` is still kept and found.
     """
     terminal.home().paused.touch(mode=0o600)
-    terminal.say("paused: nothing is read until `lmm resume`")
+    terminal.say("paused: no session is read until `lmm resume`")
 
 
 def resume() -> None:

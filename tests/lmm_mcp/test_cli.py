@@ -109,6 +109,12 @@ def test_a_note_can_be_recalled_right_after_it_was_left(owner):
     assert "harbour master" in owner.run("recall", "who has berth 44?", "-p", "harbour")
 
 
+def test_a_note_is_found_while_reading_is_paused(owner):
+    owner.run("pause")
+    owner.run("remember", "Berth 46 belongs to the pilot.", "-p", "harbour")
+    assert "pilot" in owner.run("recall", "who has berth 46?", "-p", "harbour")
+
+
 def test_a_note_that_cannot_be_read_yet_is_kept_and_not_called_findable(owner):
     record = owner.home.store / "store.json"  # of a newer version: the ingest process refuses to write
     written = record.read_text(encoding="utf-8")
