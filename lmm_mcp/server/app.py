@@ -16,6 +16,7 @@ import anyio
 from lmm_mcp.paths import Home, home_of
 from lmm_mcp.server.desk import Desk, reachable_cwd
 from lmm_mcp.server.keeper import Keeper
+from lmm_mcp.server.stdin import mend_stdin
 from lmm_mcp.server.tools import build_server
 from lmm_mcp.server.version import version
 from lmm_mcp.server.warming import WarmUp
@@ -41,6 +42,7 @@ def serve(env: Mapping[str, str], *, ingest: bool = True) -> None:
     )
     server.middleware.append(WarmUp(desk, keeper))
     _log.info("lmm %s serves from process %d", version(), os.getpid())
+    mend_stdin()
     try:
         anyio.run(server.run_stdio_async)
     finally:
