@@ -90,9 +90,9 @@ class Patient:
 
 
 def examine(env: Mapping[str, str]) -> list[Finding]:
-    """Make every check. One that fails itself is a finding too."""
+    """Make every check. One that fails itself is a finding too; what several find is said once."""
     patient = Patient(home_of(env), env)
-    return [finding for check in CHECKS for finding in _checked(check, patient)]
+    return list(dict.fromkeys(finding for check in CHECKS for finding in _checked(check, patient)))
 
 
 def _checked(check: "Check", patient: Patient) -> Iterator[Finding]:

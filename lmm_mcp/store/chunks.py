@@ -257,6 +257,22 @@ class ChunkStore:
             lambda: tables.stats(self._folder, self._chunks, self._vectors_table(), self._record.embedder)
         )
 
+    def threads(self) -> set[tuple[str, str]]:
+        """Agent and thread id of every thread that has a chunk. Reads two columns whole."""
+        return self._read(lambda: tables.threads(self._chunks))
+
+    def check(self) -> None:
+        """Read all there is, once. Raises StoreError where a part of it is damaged or missing."""
+
+        def search() -> None:
+            for table in (self._chunks, self._vectors_table()):
+                if table is not None:
+                    tables.read_whole(table)
+            if (query := query_of(["the"])) is not None:
+                best_of(self._chunks, query, EVERYTHING, 1)
+
+        self._read(search)
+
     # --- upkeep ----------------------------------------------------------------------------------------------------
 
     def refresh(self) -> None:
@@ -304,9 +320,11 @@ class ChunkStore:
         """Run a search; once more if the version it read was purged under its feet."""
         try:
             return search()
-        except (RuntimeError, OSError, ValueError):
-            self.refresh()
+        except Exception as problem:
+            if not tables.is_of_lance(problem):
+                raise
         with named_errors(self._folder, "read"):
+            self.refresh()
             return search()
 
     def _load(self, where: Any) -> list[Chunk]:

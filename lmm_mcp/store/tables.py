@@ -69,7 +69,7 @@ def named_errors(folder: Path, doing: str) -> Iterator[None]:
     except Exception as problem:
         if not is_of_lance(problem):
             raise
-        raise StoreError(f"cannot {doing} the store in {folder}: {_told(problem, folder)}") from problem
+        raise StoreError(f"cannot {doing} the store in {folder}: {_told(problem, folder, doing)}") from problem
 
 
 def is_of_lance(problem: Exception) -> bool:
@@ -79,7 +79,7 @@ def is_of_lance(problem: Exception) -> bool:
     )
 
 
-def _told(problem: Exception, folder: Path) -> str:
+def _told(problem: Exception, folder: Path, doing: str) -> str:
     """What is wrong and what to do about it."""
     match refusal_behind(problem):
         case "full":
@@ -89,8 +89,10 @@ def _told(problem: Exception, folder: Path) -> str:
                 "this user may not. Give it the right to read and write there. Nothing that was stored before is lost."
             )
         case _:
+            # Reading was tried twice; writing may have met with something that passes.
+            surely = "Its files" if doing in ("open", "read") else "If it happens again, its files"
             return (
-                f"{plain(str(problem))}. If it happens again, files are damaged or missing. No session is lost, for the archive "
+                f"{plain(str(problem))}. {surely} are damaged or missing. No session is lost, for the archive "
                 f"holds them: close the agents that use this memory, move the folder {folder} away and run `lmm import`, "
                 "which makes the store anew."
             )
@@ -121,8 +123,11 @@ def prepare(folder: Path, record: StoreRecord | None) -> StoreRecord:
     except OSError as problem:
         raise HomeError(f"cannot make {folder}: {problem.strerror}. Set LMM_HOME to a folder of yours.") from problem
     database = connect(folder)
+    if record is None:
+        chunks = database.create_table(CHUNKS, schema=schema.CHUNKS, exist_ok=True)
+    else:  # it was made once: an empty one in its place would hide that all of it is gone
+        chunks = database.open_table(CHUNKS)
     record = record or StoreRecord()
-    chunks = database.create_table(CHUNKS, schema=schema.CHUNKS, exist_ok=True)
     for version in range(record.schema_version, schema.SCHEMA_VERSION):
         schema.MIGRATIONS[version](database)
         record = replace(record, schema_version=version + 1)
@@ -274,6 +279,18 @@ def texts(table: Any, name: str) -> Iterator[str]:
     """The values of a text column, read in batches."""
     for batch in table.search().select([name]).limit(ALL_ROWS).to_batches(4096):
         yield from batch[name].to_pylist()
+
+
+def read_whole(table: Any) -> None:
+    """Read every row of a table, which shows whether all of it can be read. Not remembered: takes little memory."""
+    for _ in table.search().limit(ALL_ROWS).to_batches(1024):
+        pass
+
+
+def threads(table: Any) -> set[tuple[str, str]]:
+    """Agent and thread id of every thread that has a row."""
+    found = table.search().select(["agent", "thread_id"]).limit(ALL_ROWS).to_arrow()
+    return set(zip(found["agent"].to_pylist(), found["thread_id"].to_pylist(), strict=True))
 
 
 def _vector_table(columns: Sequence[Any], scopes: Sequence[tuple[Any, ...]], wanted: pa.Schema) -> pa.Table:

@@ -3,6 +3,7 @@ import json
 import os
 import random
 import secrets
+import shutil
 import stat
 from collections.abc import Sequence
 from pathlib import Path
@@ -472,3 +473,43 @@ def test_random_replacements_always_leave_exactly_what_was_said_last(store: Chun
     for project in ("shop", "other"):
         scoped = {hit.chunk_id for hit in store.nearest(unit(1, 0), Scope(project=project), 99)}
         assert scoped == {each.id for each in everything if each.project == project}
+
+
+def _cut_files(table: Path) -> None:
+    for path in (table / "data").glob("*.lance"):
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def _garble_files(table: Path) -> None:
+    for path in (table / "data").glob("*.lance"):
+        content = bytearray(path.read_bytes())
+        for at in range(len(content) // 4, 3 * len(content) // 4):
+            content[at] ^= 0x5A
+        path.write_bytes(content)
+
+
+DAMAGE = {
+    "data files cut": _cut_files,
+    "data files garbled": _garble_files,
+    "data files gone": lambda table: shutil.rmtree(table / "data"),
+    "index gone": lambda table: shutil.rmtree(table / "_indices"),
+    "versions gone": lambda table: shutil.rmtree(table / "_versions"),
+    "table gone": shutil.rmtree,
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+@pytest.mark.parametrize("is_writer", [False, True])
+def test_damage_is_found_and_said_in_one_sentence_with_the_way_out(tmp_path, damage, is_writer):
+    store = ChunkStore.open(tmp_path / "store", create=True)
+    store.replace_thread("codex", "t1", [chunk("one", "the crane " * 900), chunk("two", "the quay " * 900)])
+    store.optimize()
+    store.check()
+    assert store.threads() == {("codex", "t1")}
+    DAMAGE[damage](tmp_path / "store" / "chunks.lance")
+    with pytest.raises(StoreError) as caught:
+        ChunkStore.open(tmp_path / "store", create=is_writer).check()
+    told = str(caught.value)
+    assert f"move the folder {tmp_path / 'store'} away and run `lmm import`" in told
+    assert len(told) < 700
+    assert not any(word in told for word in (".rs:", "LanceError", "cargo", "\n"))

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from lmm_mcp import doctor, samples
+from lmm_mcp import children, doctor, samples
 from lmm_mcp.config import Embedder
 from lmm_mcp.doctor import Finding
 from lmm_mcp.paths import Home
+from lmm_mcp.store.chunks import ChunkStore
 from lmm_mcp.store.ledger import Ledger
 
 
@@ -129,3 +130,38 @@ def test_agents_are_found_where_their_own_variables_say(tmp_path):
     (finding,) = doctor.agents(doctor.Patient(Home(tmp_path / "lmm"), env))
     assert str(samples.FOLDER / "claude" / "projects") in finding.what
     assert str(samples.FOLDER / "codex" / "sessions") in finding.what
+
+
+def test_a_store_with_damaged_files_is_bad_and_the_way_out_is_told(own_env, home):
+    for path in (home.store / "chunks.lance" / "data").glob("*.lance"):
+        path.write_bytes(path.read_bytes()[:-20])
+    (finding,) = [finding for finding in doctor.examine(own_env) if finding.level == "bad"]
+    assert f"move the folder {home.store} away and run `lmm import`" in finding.what
+
+
+def test_a_store_without_its_tables_is_bad_and_said_once(own_env, home):
+    shutil.rmtree(home.store / "chunks.lance" / "_versions")
+    (finding,) = [finding for finding in doctor.examine(own_env) if finding.level == "bad"]
+    assert "Its files are damaged or missing" in finding.what
+
+
+def test_a_store_that_lacks_what_was_read_is_bad(own_env, home):
+    store = ChunkStore.open(home.store, create=True)
+    agent, thread_id = sorted(store.threads())[0]
+    store.replace_thread(agent, thread_id, [])
+    (finding,) = [finding for finding in doctor.examine(own_env) if finding.level == "bad"]
+    assert "lacks 1 thread " in finding.what
+    assert "run `lmm import`" in finding.next_step
+
+
+def test_a_store_that_is_gone_is_bad_and_comes_back_from_the_archive(own_env, home):
+    before = ChunkStore.open(home.store).stats().by_project
+    shutil.rmtree(home.store)
+    for name in ("CLAUDE_CONFIG_DIR", "CODEX_HOME"):  # the agents have deleted their files
+        shutil.rmtree(own_env[name])
+    (finding,) = [finding for finding in doctor.examine(own_env) if finding.level == "bad"]
+    assert "is gone" in finding.what
+    assert "`lmm import`" in finding.next_step
+    assert children.start_ingest(home, own_env, stay=False).wait(90) == 0
+    assert ChunkStore.open(home.store).stats().by_project == before
+    assert "bad" not in levels(doctor.examine(own_env))
