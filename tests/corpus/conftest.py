@@ -4,7 +4,7 @@ import csv
 import os
 import shutil
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,10 +47,12 @@ class Memory:
     def store(self) -> ChunkStore:
         return ChunkStore.open(self.home.store)
 
-    def sources(self) -> dict[Path, int]:
-        """Every file that was read -> bytes consumed."""
+    def bytes_read(self, files: Iterable[Path]) -> dict[Path, int]:
+        """Of files of which something is kept: file -> bytes consumed."""
         ledger = Ledger.open(self.home.ledger)
-        found = {Path(state.path): state.cursor_offset for state in ledger.sources() if state.reader_version}
+        states = {path: ledger.source(path) for path in files}
+        assert all(state is not None and state.reader_version for state in states.values())
+        found = {path: state.cursor_offset for path, state in states.items() if state.thread_ids}
         ledger.close()
         return found
 
