@@ -20,7 +20,8 @@ MAX_NOTE_chars = 20_000
 def remember(home: Home, text: str, *, project: str, cwd: str, now_ms: int) -> str:
     """Keep a note and return its id; it is on the disk when this returns, its secrets cut.
 
-    `project`: key it belongs to, '' for none. `now_ms`: UTC milliseconds. Raises BadInput for an empty or overlong text,
+    `project`: key it belongs to, '' for none: then it is found by whoever asks all projects, and by no project that asks
+    for itself. `now_ms`: UTC milliseconds. Raises BadInput for an empty or overlong text,
     HomeError where it cannot be written.
     """
     said = text.strip()

@@ -11,10 +11,12 @@ import pytest
 
 from ingest.readers.notes import Notes
 from ingest.session import Cursor, ReadTo, Unreadable
+from lmm_mcp import children
 from lmm_mcp.domain.event import Event, Thread
 from lmm_mcp.errors import BadInput, HomeError
 from lmm_mcp.notes import MAX_NOTE_chars, remember
 from lmm_mcp.paths import Home
+from lmm_mcp.server.desk import Desk
 
 MARCH_ms = 1_772_366_400_000  # 2026-03-01 12:00 UTC
 
@@ -176,3 +178,27 @@ def test_a_line_that_is_no_note_is_counted(home: Home) -> None:
     inbox(home).write_text('{"id": 7, "text": "x"}\nnot json\n', encoding="utf-8")
     problems = [item for item in read(inbox(home)) if isinstance(item, Unreadable)]
     assert [problem.line for problem in problems] == [1, 2]
+
+
+def test_a_note_for_no_project_is_found_by_whoever_asks_all_and_by_no_project(tmp_path: Path) -> None:
+    env = {**os.environ, "LMM_HOME": str(tmp_path / "lmm"), "LMM_EMBEDDER_NAME": "none"}
+    home = Home(tmp_path / "lmm").ensure()
+    shop, mill = tmp_path / "shop", tmp_path / "mill"
+    for place in (shop, mill):
+        (place / ".git").mkdir(parents=True)
+        (place / ".git" / "config").write_text("[core]\n", encoding="utf-8")
+    at_shop, at_mill, nowhere = (Desk(home, env, cwd=str(place)) for place in (shop, mill, tmp_path))
+    at_shop.remember("The lamp oil is blue.", project="*")
+    nowhere.remember("The lamp wick is long.")
+    at_shop.remember("The lamp glass is green.")
+    assert children.start_ingest(home, env, stay=False).wait(90) == 0
+    assert at_mill.known_projects() == {"": 2, str(shop): 1}
+
+    def seen(desk: Desk, **asked: str) -> set[str]:
+        text = desk.recall("lamp", **asked).text
+        return {word for word in ("blue", "long", "green") if word in text}
+
+    assert seen(nowhere) == seen(at_shop, project="*") == seen(at_mill, project="*") == {"blue", "long", "green"}
+    # What was said for no project was perhaps said of another one: a project is answered from its own past alone.
+    assert seen(at_shop) == {"green"}
+    assert seen(at_mill) == set()
