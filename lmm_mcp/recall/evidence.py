@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from lmm_mcp.domain.chunk import Chunk, Line
 from lmm_mcp.domain.fence import defused
 from lmm_mcp.domain.quoting import plain, unmarked
+from lmm_mcp.domain.recall import CHARS_PER_TOKEN, MAX_BUDGET_tokens
 from lmm_mcp.recall.query import Query
 from lmm_mcp.store.terms import terms
 
@@ -16,6 +17,8 @@ MAX_LINE_chars = 240
 MAX_LINES_PER_CHUNK = 16
 MAX_LINES = 400
 """More than the largest brief holds of lines worth quoting."""
+_CHARS_PER_LINE = 32
+"""Fewer than a quoted line takes with its mark, nearly always: what a budget has no room for need not be made ready."""
 MIN_LINE_chars = 12
 NEIGHBOUR_SHARE = 0.3
 """What a line gains from the overlap of the line before or after it: an answer often stands beside the words asked for."""
@@ -52,8 +55,11 @@ class Evidence:
     """A newer line tells the same with another value."""
 
 
-def pick(query: Query, chunks: Sequence[Chunk], scores: Mapping[str, float]) -> list[Evidence]:
-    """Rank the lines of `chunks`. `scores` are their fused scores by id, 0 to 1."""
+def pick(
+    query: Query, chunks: Sequence[Chunk], scores: Mapping[str, float], *, budget_tokens: int = MAX_BUDGET_tokens
+) -> list[Evidence]:
+    """Rank the lines of `chunks`, as many as `budget_tokens` may hold. `scores` are their fused scores by id, 0 to 1."""
+    max_lines = min(MAX_LINES, budget_tokens * CHARS_PER_TOKEN // _CHARS_PER_LINE + 20)
     ranked: list[tuple[float, int, int, frozenset[str]]] = []
     may_hold = query.sift()
     for rank, chunk in enumerate(chunks[:MAX_CHUNKS]):
@@ -69,7 +75,7 @@ def pick(query: Query, chunks: Sequence[Chunk], scores: Mapping[str, float]) -> 
             ranked.append((-score, rank, n, analysed[n]))
     ranked.sort(key=lambda item: item[:3])
     found = []
-    for score, rank, n, its_terms in ranked[:MAX_LINES]:
+    for score, rank, n, its_terms in ranked[:max_lines]:
         line = chunks[rank].lines[n]
         found.append((Evidence(chunks[rank], line, -score, quoted(line.text, query.idf)), its_terms))
     return _newest_first(_told_once(found))

@@ -25,7 +25,9 @@ class Recaller:
         scores = fuse(candidates.lexical, candidates.nearest)
         chunks = self._store.get(list(scores)[:MAX_CHUNKS])
         if confidence.is_enough(query, candidates, chunks):
-            written = brief.write(pick(query, chunks, scores), budget_tokens=question.budget_tokens)
+            written = brief.write(
+                pick(query, chunks, scores, budget_tokens=question.budget_tokens), budget_tokens=question.budget_tokens
+            )
             if written is not None:
                 return written
         return brief.nothing(self._store.count(scope), everywhere=question.project is None)

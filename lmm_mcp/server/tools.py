@@ -21,6 +21,7 @@ from pydantic import BaseModel, WithJsonSchema
 
 from lmm_mcp.domain.fence import fenced
 from lmm_mcp.domain.quoting import plain_name
+from lmm_mcp.domain.recall import NothingFound, Recall
 from lmm_mcp.errors import LmmError
 from lmm_mcp.server import expand, status
 from lmm_mcp.server.desk import Desk
@@ -68,8 +69,8 @@ EXAMPLES = {
     "status": "status()",
 }
 """What to write instead, for who called a tool wrongly."""
-
 PROGRESS_EVERY_s = 0.5
+
 
 def _says(kind: str, description: str = "", **more: Any) -> WithJsonSchema:
     # What arrives is checked by us, not by the schema: our refusals say what to write instead.
@@ -190,8 +191,8 @@ class _StrictTool(Tool):
         return await super().run(arguments, context, convert_result)
 
 
-    tool = _StrictTool.from_function(function, name=name, description=description, annotations=annotations)
 def _tool(function: Callable[..., Any], name: str, description: str, annotations: ToolAnnotations) -> Tool:
+    tool = _StrictTool.from_function(function, name=name, description=description, annotations=annotations)
     tool.parameters = compact(tool.parameters)
     if tool.fn_metadata.output_schema is not None:
         tool.fn_metadata.output_schema = compact(tool.fn_metadata.output_schema)
