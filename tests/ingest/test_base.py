@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ingest.readers.base import SLICE_bytes, Decoded, json_lines, parse_time_ms, prefix_hash, without_base64
+from ingest.readers.base import Decoded, SLICE_bytes, json_lines, parse_time_ms, prefix_hash, without_base64
 from ingest.session import Cursor, ReadTo, Unreadable
 
 
