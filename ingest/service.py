@@ -26,9 +26,10 @@ from lmm_mcp import children, config, embedding
 from lmm_mcp.children import Progress
 from lmm_mcp.config import Settings
 from lmm_mcp.embedding import NoEmbedder
-from lmm_mcp.errors import ArchiveError, ConfigError, MixedEmbeddings
+from lmm_mcp.errors import ArchiveError, ConfigError, LmmError, MixedEmbeddings
 from lmm_mcp.exclusion import Exclusion
 from lmm_mcp.paths import Home
+from lmm_mcp.refusal import exit_code_of, explained, refusal_behind
 from lmm_mcp.store import forgetting
 from lmm_mcp.store.archive import Archive
 from lmm_mcp.store.chunks import ChunkStore
@@ -107,11 +108,17 @@ class Service:
             self._report("done", now=True)
             return 0
         except OSError as problem:
-            self._report("done", now=True, error=surroundings.explained(problem, self._home))
+            refused = refusal_behind(problem)
+            told = (
+                explained(refused, self._home.root)
+                or f"{problem.strerror or problem}: {problem.filename or self._home.root}"
+            )
+            self._report("done", now=True, error=told)
             _log.error("stopped: %s", problem)
-            return 1
+            return exit_code_of(refused)
         except Exception as problem:
-            self._report("done", now=True, error=f"{type(problem).__name__}: {problem}")
+            told = str(problem) if isinstance(problem, LmmError) else f"{type(problem).__name__}: {problem}"
+            self._report("done", now=True, error=told)
             raise
 
     def _step(self, *, scan: bool) -> bool:
@@ -255,6 +262,7 @@ class Service:
                     self._rooms.ledger.record_unreadable(self._rooms.archive.path(agent, thread_id), 0, str(problem))
             pipeline.store_cuts([cut for cut in cuts if cut is not None], self._rooms)
             self._plan.upkeep_due = True
+            self._report("importing", chunks=self._rooms.store.count())
 
     def _embed(self) -> bool:
         """Give the newest chunks without vectors theirs; False when there are none or no model is set up."""
@@ -310,9 +318,13 @@ class Service:
             if Path(complaint.path).is_relative_to(self._home.archive):
                 rooms.ledger.clear_unreadable(complaint.path)
         rows = rooms.ledger.threads()
-        if not rows or not rooms.store.count():
-            heads = list(rooms.archive.threads(damaged=[]))  # to take those away and read them again is the user's
-            self._cut_anew([(thread.agent, thread.thread_id) for _, thread in heads])
+        held = rooms.store.threads()
+        # One whose chunks are undated is not told from one that has none, but for a store that is empty.
+        may_have_chunks = [row.thread for row in rows if row.last_ms or not held]
+        lost = [thread for thread in may_have_chunks if (thread.agent, thread.thread_id) not in held]
+        if not rows:  # damaged files are the user's to take away
+            lost = [thread for _, thread in rooms.archive.threads(damaged=[])]
+        self._cut_anew([(thread.agent, thread.thread_id) for thread in lost])
         gone = [row.thread for row in rows if row.num_events and not rooms.archive.holds(row.thread)]
         for agent in {thread.agent for thread in gone}:
             rooms.ledger.forget_sources(agent, [thread.thread_id for thread in gone if thread.agent == agent])

@@ -1,6 +1,5 @@
-"""What the ingest process learns from outside: requests of others, the end of its parent, what the disk refuses."""
+"""What the ingest process learns from outside: requests of others, and the end of its parent."""
 
-import errno
 import logging
 import os
 import stat
@@ -10,8 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import orjson
-
-from lmm_mcp.paths import Home
 
 _log = logging.getLogger("lmm.ingest")
 
@@ -55,12 +52,3 @@ def watch_parent(stop: threading.Event) -> None:
         stop.set()
 
     threading.Thread(target=wait, name="parent", daemon=True).start()
-
-
-def explained(problem: OSError, home: Home) -> str:
-    """Say what the system refused, and what to do about it."""
-    if problem.errno == errno.ENOSPC:
-        return f"the disk that holds {home.root} is full; free some space and run `lmm import`: nothing was lost"
-    if problem.errno in {errno.EACCES, errno.EROFS, errno.EPERM}:
-        return f"{problem.filename or home.root} cannot be written ({problem.strerror}); give this user the right to, then run `lmm import`"
-    return f"{problem.strerror or problem}: {problem.filename or home.root}"
