@@ -7,6 +7,7 @@ the end of another secret. Marks are never looked into.
 import re
 from collections import Counter
 from collections.abc import Iterator
+from functools import lru_cache
 
 from lmm_mcp.redaction import assignments, headers, tokens
 from lmm_mcp.redaction.tokens import Span
@@ -22,6 +23,8 @@ _SHORTEST_chars = 9
 _MAX_ROUNDS = 12
 """Two or three are common. A text made to need one for each of its secrets must not cost the square of its length."""
 _MARK = "[REDACTED:"
+_SHORT_chars = 200
+"""Names, folders, branches and ids come again with every message of a session."""
 _MARKS = re.compile(r"\[REDACTED:[a-z0-9-]{1,40}\]")
 _NAMING = re.compile(r"[ =:>：]")
 """Without one of these no name is given to anything, so what is known by its name need not be sought."""
@@ -36,9 +39,16 @@ def redact(text: str) -> str:
     >>> redact("the rest <private>is nobody's</private> business")
     'the rest [REDACTED:private] business'
     """
+    return _redact_short(text) if len(text) <= _SHORT_chars else _redact(text)
+
+
+def _redact(text: str) -> str:
     for *_, after in _rounds(text):
         text = after
     return text
+
+
+_redact_short = lru_cache(maxsize=8192)(_redact)
 
 
 def count(text: str) -> Counter[str]:
