@@ -30,8 +30,13 @@ class Settled:
     robbed: tuple[Robbed, ...]
 
 
-def settle(thread: Thread, events: Sequence[Event], archive: Archive, ledger: Ledger) -> Settled:
-    """Decide who owns the messages of `events`. Nothing is changed by this; `take` does it."""
+def settle(
+    thread: Thread, events: Sequence[Event], archived: Sequence[Event], archive: Archive, ledger: Ledger
+) -> Settled:
+    """Decide who owns the messages of `events`. Nothing is changed by this; `take` does it.
+
+    `archived`: what is kept of the thread already.
+    """
     owners = ledger.owners(thread.agent, [event.id for event in events])
     elsewhere: dict[str, set[str]] = {}
     for event_id, owner in owners.items():
@@ -44,7 +49,7 @@ def settle(thread: Thread, events: Sequence[Event], archive: Archive, ledger: Le
         if found is None:
             continue  # nothing is kept of that one: whoever comes may have them
         other, theirs = found
-        mine_unshared = _first_ms(event for event in events if event.id not in shared)
+        mine_unshared = _first_ms(event for event in (*archived, *events) if event.id not in shared)
         their_unshared = _first_ms(event for event in theirs if event.id not in shared)
         if _is_original(thread, other, mine_unshared, their_unshared):
             robbed.append(Robbed(other, frozenset(shared)))

@@ -24,7 +24,7 @@ from ingest.session import Cursor, ReadTo, SourceFile, Unreadable
 from ingest.turns import pair_turns
 from lmm_mcp.domain.chunk import Chunk
 from lmm_mcp.domain.event import Event, Thread
-from lmm_mcp.errors import ArchiveError
+from lmm_mcp.errors import ArchiveError, LmmError
 from lmm_mcp.exclusion import Exclusion
 from lmm_mcp.redaction import REDACTION_VERSION, redact
 from lmm_mcp.store import forgetting, projects
@@ -82,6 +82,8 @@ class _Reading:
     events: dict[str, list[Event]] = field(default_factory=dict)
     unreadable: list[Unreadable] = field(default_factory=list)
     cursor: Cursor = field(default_factory=Cursor)
+    is_slice: bool = False
+    """It ended where a slice does, so that there may be more."""
 
 
 def is_unchanged(source: SourceFile, ledger: Ledger, stamp: str) -> bool:
@@ -102,58 +104,103 @@ def stamp_of(source: SourceFile, exclusion: Exclusion) -> str:
 def harvest(source: SourceFile, rooms: Rooms) -> Harvest:
     """Read the next slice of what is new in a file, archive it, and cut the threads it belongs to.
 
-    A file that cannot be read is said so, and so is one at which this fails; only a full or read-only disk raises OSError.
+    A file that cannot be read is said so, and so is a session that cannot be taken in. Raises OSError and LmmError where
+    the machine refuses: then nothing is said of the file, and it is read again.
     """
     stamp = stamp_of(source, rooms.exclusion)
     cursor = _where_to_start(source, rooms.ledger, stamp)
     try:
         reading = _read(source, cursor)
+        while _has_more(source, reading) and _must_be_seen_whole(reading, rooms):
+            reading = _joined(reading, _read(source, reading.cursor))
     except OSError as problem:
         # The stamp is left empty: the file is tried again every time, until it can be read.
-        return _failed(source, cursor, "", f"cannot be read: {problem.strerror or problem}", rooms)
-    try:
-        return _taken_in(source, cursor, reading, stamp, rooms)
-    except ArchiveError as problem:
-        return _failed(source, cursor, "", str(problem), rooms)
-    except (OSError, MemoryError, sqlite3.Error):
-        raise
-    except Exception as problem:  # one session that we cannot make sense of must not keep all others out
-        _log.exception("a session file cannot be taken in: %s", source.path)
-        return _failed(
-            source, cursor, stamp, f"cannot be taken in ({type(problem).__name__}); please report this", rooms
-        )
+        return _failed(source, cursor, "", (f"cannot be read: {problem.strerror or problem}",), (), rooms)
+    return _taken_in(source, cursor, reading, stamp, rooms)
 
 
-def _failed(source: SourceFile, cursor: Cursor, stamp: str, complaint: str, rooms: Rooms) -> Harvest:
+def _failed(
+    source: SourceFile, cursor: Cursor, stamp: str, complaints: Sequence[str], cuts: Sequence[Cut], rooms: Rooms
+) -> Harvest:
     before = rooms.ledger.source(source.path)
     thread_ids = before.thread_ids if before else ()  # still its own: else forgetting them would not find the file
+    thread_ids = tuple(dict.fromkeys((*thread_ids, *(cut.thread.thread_id for cut in cuts))))
     state = _state(source, source.size, cursor, "", stamp, thread_ids, _clean(cursor.context, rooms.ledger))
-    return Harvest(source, state, unreadable=(Unreadable(str(source.path), 0, complaint),), from_start=False)
+    unreadable = tuple(Unreadable(str(source.path), 0, complaint) for complaint in complaints)
+    return Harvest(source, state, tuple(cuts), unreadable, from_start=False)
 
 
 def _taken_in(source: SourceFile, cursor: Cursor, reading: "_Reading", stamp: str, rooms: Rooms) -> Harvest:
     cuts: dict[str, Cut] = {}
     before = rooms.ledger.source(source.path) if cursor.offset else None
     kept = dict.fromkeys(before.thread_ids if before else ())
+    is_whole = True
+    complaints: list[str] = []
     for thread_id, found in reading.threads.items():
-        thread = redact_thread(found)
-        if _is_excluded(thread, rooms):
+        try:
+            thread = redact_thread(found)
+            if _is_excluded(thread, rooms):
+                is_whole = False
+                continue
+            taken = _take_in(thread, reading.events.get(thread_id, []), rooms)
+        except ArchiveError as problem:
+            complaints.append(str(problem))
+            stamp = ""  # tried again every time, until the archive is mended
             continue
-        for cut in _take_in(thread, reading.events.get(thread_id, []), rooms):
+        except (OSError, MemoryError, sqlite3.Error, LmmError):
+            raise
+        except Exception as problem:  # one session that we cannot make sense of must not keep all others out
+            _log.exception("a session cannot be taken in: %s", source.path)
+            complaints.append(f"cannot be taken in ({type(problem).__name__}); please report this")
+            continue
+        is_whole = is_whole and taken.is_whole
+        for cut in taken.cuts:
             cuts[cut.thread.thread_id] = cut
             kept[thread_id] = None
     rooms.archive.flush()
-    reached = reading.cursor
-    has_more = reached.offset - cursor.offset >= SLICE_bytes and reached.offset < source.size
-    if not kept and (reading.threads or not has_more):
-        # What is excluded, forgotten or nobody's yet leaves nothing behind: no title, no folder. It is read anew if it grows.
-        reached, has_more = Cursor(), False
-    context = _clean(reached.context, rooms.ledger, _unspoken(reading, cuts.values(), rooms))
+    if complaints:
+        return _failed(source, cursor, stamp, complaints, list(cuts.values()), rooms)
+    reached, has_more = reading.cursor, _has_more(source, reading) and bool(kept or not reading.threads)
+    if not has_more and not (kept and is_whole):
+        # Of what is excluded, forgotten or nobody's yet nothing is remembered here: no title, no folder. So a file that
+        # holds such things is read from its start whenever it grows.
+        reached = Cursor()
     # Where nothing of a session stays, complaints about it would only say where it lies.
     unreadable = () if reading.threads and not kept else tuple(reading.unreadable)
     size = reached.offset if has_more else source.size
+    context = _clean(reached.context, rooms.ledger)
     state = _state(source, size, reached, _prefix(source.path), stamp, tuple(kept), context)
     return Harvest(source, state, tuple(cuts.values()), unreadable, from_start=not cursor.offset, has_more=has_more)
+
+
+def _has_more(source: SourceFile, reading: "_Reading") -> bool:
+    return reading.is_slice and reading.cursor.offset < source.size
+
+
+def _must_be_seen_whole(reading: "_Reading", rooms: Rooms) -> bool:
+    """Whether a slice is not enough to judge by.
+
+    A copy of another thread's messages shows whose they are only by what follows them; and of a session of which a part
+    stays out, what answers that part must be seen with it.
+    """
+    for thread_id, events in reading.events.items():
+        thread = reading.threads[thread_id]
+        if _is_excluded(thread, rooms):
+            continue
+        ids = [event.id for event in events]
+        if len(_allowed(thread, events, rooms)) < len(dict.fromkeys(ids)):
+            return True
+        owners = rooms.ledger.owners(thread.agent, ids)
+        is_copy = all(owners.get(event_id, thread_id) != thread_id for event_id in ids)
+        if is_copy and not rooms.archive.holds(thread):
+            return True
+    return False
+
+
+def _joined(one: "_Reading", other: "_Reading") -> "_Reading":
+    events = {name: [*one.events.get(name, ()), *other.events.get(name, ())] for name in (*one.events, *other.events)}
+    unreadable = [*one.unreadable, *other.unreadable]
+    return _Reading(one.threads | other.threads, events, unreadable, other.cursor, other.is_slice)
 
 
 def keep(harvests: Sequence[Harvest], rooms: Rooms) -> int:
@@ -210,39 +257,53 @@ def cut_anew(agent: str, thread_id: str, rooms: Rooms) -> Cut | None:
     return _cut(found[0], found[1], rooms)
 
 
-def _take_in(thread: Thread, events: Sequence[Event], rooms: Rooms) -> list[Cut]:
-    """Archive what is new of a thread; the thread cut anew, and those that lost messages to it."""
+@dataclass(frozen=True, slots=True)
+class _Taken:
+    cuts: tuple[Cut, ...]
+    is_whole: bool
+    """Nothing of it was left out."""
+
+
+def _allowed(thread: Thread, events: Sequence[Event], rooms: Rooms) -> list[Event]:
+    """What may be kept, each message once and as it was said last: nothing forgotten, nothing from excluded folders."""
     last = {event.id: event for event in events}
     buried = rooms.ledger.buried(thread.agent, list(last))
     until_ms = rooms.ledger.buried_until(thread.agent, thread.thread_id)
-    # A session may walk into an excluded folder: what is said and done there stays out.
+    # A session may walk into an excluded folder: what is said and done there stays out, and so does what it gave back.
     places = {event.cwd for event in last.values()} - {thread.cwd}
     forbidden = {place for place in places if rooms.exclusion.excludes_place(thread.agent, place)}
-    fresh = [
-        redact_event(event)
+    calls = {event.call_id for event in last.values() if event.kind == "call" and event.cwd in forbidden} - {""}
+    return [
+        event
         for event in last.values()
         if event.id not in buried
         and (until_ms is None or event.at_ms > until_ms)
-        and not (forbidden and event.cwd in forbidden)
+        and event.cwd not in forbidden
+        and event.call_id not in calls
     ]
-    settled = ownership.settle(thread, fresh, rooms.archive, rooms.ledger)
+
+
+def _take_in(thread: Thread, events: Sequence[Event], rooms: Rooms) -> _Taken:
+    """Archive what is new of a thread; the thread cut anew, and those that lost messages to it."""
+    fresh = [redact_event(event) for event in _allowed(thread, events, rooms)]
+    is_whole = len(fresh) == len({event.id for event in events})
     known = rooms.archive.read(thread.agent, thread.thread_id)
     archived = {event.id: event for event in known[1]} if known is not None else {}
+    settled = ownership.settle(thread, fresh, list(archived.values()), rooms.archive, rooms.ledger)
     left = [*archived.values(), *settled.events]
     thread = forgetting.without_forgotten(thread, rooms.ledger, left)
-    if known is not None:  # what the file's cursor may not remember is known from before
-        thread = dataclasses.replace(thread, branch=thread.branch or known[0].branch, cwd=thread.cwd or known[0].cwd)
-    if buried or until_ms is not None or forbidden:
-        thread = _as_told_by(thread, left)
+    if not is_whole:
+        # A title that was given meanwhile may speak of what is left out.
+        thread = dataclasses.replace(_as_told_by(thread, left), title=known[0].title if known is not None else "")
     new = [event for event in settled.events if archived.get(event.id) != event]
     if known is None and not new:
-        return []
+        return _Taken((), is_whole)
     if new or (known is not None and known[0] != thread):
         rooms.archive.append(thread, new, sync=False)
     ownership.take(thread, settled, new, rooms.archive, rooms.ledger)
     robbed = [_cut(other.thread, _left(other.thread, rooms), rooms) for other in settled.robbed]
     merged = archived | {event.id: event for event in new}
-    return [*robbed, _cut(thread, list(merged.values()), rooms)]
+    return _Taken((*robbed, _cut(thread, list(merged.values()), rooms)), is_whole)
 
 
 def _as_told_by(thread: Thread, events: Sequence[Event]) -> Thread:
@@ -307,6 +368,7 @@ def _read(source: SourceFile, cursor: Cursor) -> _Reading:
                 reading.unreadable.append(item)
             case ReadTo():
                 reading.cursor = item.cursor
+    reading.is_slice = reading.cursor.offset - cursor.offset >= SLICE_bytes
     return reading
 
 
@@ -330,27 +392,15 @@ def _prefix(path: Path) -> str:
         return ""
 
 
-def _unspoken(reading: _Reading, cuts: Iterable[Cut], rooms: Rooms) -> frozenset[str]:
-    """Titles, branches and folders that a file tells and nothing kept of it does: they were forgotten, or are excluded."""
-    events = (event for some in reading.events.values() for event in some)
-    told = {word for thread in reading.threads.values() for word in (thread.title, thread.branch, thread.cwd)}
-    told |= {place for event in events for place in (event.branch, event.cwd)}
-    heads = [cut.thread for cut in cuts]
-    told -= {word for head in heads for word in (head.title, head.branch, head.cwd)}
-    if told - {""}:
-        told -= {place for head in heads for event in _left(head, rooms) for place in (event.branch, event.cwd)}
-    return frozenset(told - {""})
-
-
-def _clean(value: Any, ledger: Ledger, hidden: frozenset[str] = frozenset()) -> Any:
+def _clean(value: Any, ledger: Ledger) -> Any:
     """Take secrets and forgotten titles out of what a reader wants to remember: that is kept, too."""
     match value:
         case str():
-            return "" if value in hidden or ledger.is_text_buried(value) else redact(value)
+            return "" if ledger.is_text_buried(value) else redact(value)
         case Mapping():
-            return {redact(str(name)): _clean(item, ledger, hidden) for name, item in value.items()}
+            return {redact(str(name)): _clean(item, ledger) for name, item in value.items()}
         case list() | tuple():
-            return [_clean(item, ledger, hidden) for item in value]
+            return [_clean(item, ledger) for item in value]
         case _:
             return value
 

@@ -118,7 +118,9 @@ class Ledger:
 
     def clear_unreadable(self, path: Path | str, *, line: int | None = None) -> None:
         """Forget what could not be understood in a file, or in one line of it."""
-        self._write("DELETE FROM unreadable WHERE path = ?1 AND (?2 IS NULL OR line = ?2)", [(str(path), line)])
+        self._write(
+            "DELETE FROM unreadable WHERE path = ?1 AND (?2 IS NULL OR line = ?2)", [(*mended([str(path)]), line)]
+        )
 
     # Threads, and who owns an event
 
