@@ -105,7 +105,8 @@ class Service:
             if notes := self._new_notes():  # left in the very last moment, by an agent that is leaving
                 self._import(notes)
             self._upkeep()
-            self._report("done", now=True)
+            # Who was told to stop in the middle must not seem to have done it all.
+            self._report("importing" if self._plan.files else "done", now=True)
             return 0
         except OSError as problem:
             refused = refusal_behind(problem)
@@ -127,9 +128,9 @@ class Service:
         if notes := self._new_notes():
             self._import(notes)
             return True
+        self._take_requests(is_paused=self._home.paused.exists())
         if self._home.paused.exists():
             return False
-        self._take_requests()
         if scan and time.monotonic() >= self._plan.rescan_at:
             self._plan.rescan_at = time.monotonic() + (RESCAN_s if self._stay else float("inf"))
             self._queue(sources.find(self._env, self._settings.sessions, self._home.notes))
@@ -153,7 +154,6 @@ class Service:
             self._settings = config.load(self._home.config, self._env)
         except ConfigError as problem:
             _log.warning("the settings are left as they were: %s", problem)
-            self._report("watching", now=True, error=f"the settings are left as they were: {problem}")
             return
         self._rooms = replace(self._rooms, exclusion=Exclusion.of(self._settings.sessions))
         self._embedder = None
@@ -170,17 +170,20 @@ class Service:
         found = (SourceFile("notes", Path(path), size, mtime_ns) for path, size, mtime_ns in seen)
         return [source for source in found if not self._is_done(source)]
 
-    def _take_requests(self) -> None:
-        """Queue what other processes handed over since the last look."""
+    def _take_requests(self, *, is_paused: bool) -> None:
+        """Do or queue what other processes handed over since the last look; a pause only keeps sessions from being read."""
         for request in sorted(self._home.handover.glob("*.json")):
             wish = surroundings.requested(request)
             if wish.threads:
                 self._cut_anew(wish.threads)
-            if wish.paths:
+            elif is_paused:
+                continue
+            elif wish.paths:
                 self._queue(sources.named(wish.paths), first=True)
-            elif not wish.threads:
-                self._plan.rescan_at = 0.0
-            request.unlink(missing_ok=True)
+            else:
+                self._queue(sources.find(self._env, self._settings.sessions, self._home.notes))
+            if not self._stop.is_set():
+                request.unlink(missing_ok=True)
 
     def _queue(self, found: Iterable[SourceFile | Unreadable], *, first: bool = False) -> None:
         waiting = {source.path for source in self._plan.files}
@@ -252,6 +255,10 @@ class Service:
 
     def _cut_anew(self, threads: Sequence[tuple[str, str]]) -> None:
         for start in range(0, len(threads), BATCH_files):
+            if self._stop.is_set():
+                return  # the next process finds what is missing
+            if start and (notes := self._new_notes()):
+                self._import(notes)
             some = threads[start : start + BATCH_files]
             cuts: list[pipeline.Cut | None] = []
             for agent, thread_id in some:
@@ -335,13 +342,14 @@ class Service:
 
     def _lend(self, lock: FileLock) -> None:
         """Let somebody else write for a while (forgetting does), then look at the store with fresh eyes."""
-        self._report("watching", now=True)
+        self._report("importing" if self._plan.files else "watching", now=True)
         self._rooms.ledger.close()
         lock.release()
         while children.is_lock_wanted(self._home) and not self._stop.is_set():
             self._stop.wait(0.1)
         lock.acquire()
         self._rooms = self._open()
+        self._mend()  # a forgetting that died while it had the lock
         self._heed_settings()
         self._embedder = None
         self._plan.look_for_model_at = 0.0

@@ -23,7 +23,7 @@ MAX_LINE_bytes = 256 * 1024 * 1024
 """Longer lines are skipped. Real ones reach tens of MB (embedded images); this keeps a broken file from eating the memory."""
 
 SLICE_bytes = 4 * 1024 * 1024
-"""A reading ends with the line that reaches this, and the next one goes on from there: a file of any size is read in bounded
+"""A reading ends with the line that reaches this, and the next one goes on from there: a plain file of any size is read in bounded
 memory, and what is more urgent need not wait for its end."""
 
 _BLOCK_bytes = 1024 * 1024
@@ -135,8 +135,6 @@ def prefix_hash(path: Path, num_bytes: int = 4096) -> str:
 
 def parse_time_ms(value: object) -> int:
     """Milliseconds since 1970 UTC of an ISO-8601 text (no zone = UTC) or of epoch seconds or milliseconds; 0 = unknown.
-
-    Whatever it is given, the answer lies in 0..LAST_ms.
 
     Whatever it is given, the answer lies in 0..LAST_ms.
 

@@ -48,7 +48,8 @@ class Keeper:
         said = children.progress(self._home)
         if said is not None and said.is_running:
             return said.phase == "importing" and not said.files_total
-        return self._child is None or self._child.poll() is None
+        child = self._child  # another thread may let go of it
+        return child is None or child.poll() is None
 
     def stop(self) -> None:
         """Send our child home without waiting for it: it finishes the file it is in."""

@@ -280,8 +280,6 @@ def _record(line: dict[str, dict[str, Any]]) -> Thread | Event:
         values["paths"] = tuple(values.get("paths", ()))
         if not values["at_ms"] or values["at_ms"] > LAST_ms:  # no calendar shows what earlier readers let through
             values["at_ms"] = 0
-        if not values["at_ms"] or values["at_ms"] > LAST_ms:  # no calendar shows what earlier readers let through
-            values["at_ms"] = 0
         return Event(**values)
     return Thread(**{name: value for name, value in line["thread"].items() if name in _THREAD_FIELDS})
 

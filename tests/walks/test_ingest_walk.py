@@ -19,6 +19,7 @@ from lmm_mcp.domain.recall import Brief, NothingFound, Question
 from lmm_mcp.paths import Home
 from lmm_mcp.recall.pipeline import Recaller
 from lmm_mcp.server.desk import Desk
+from lmm_mcp.store import forgetting, forgetting_plan
 from lmm_mcp.store.archive import Archive
 from lmm_mcp.store.chunks import ChunkStore
 from lmm_mcp.store.ledger import Ledger
@@ -362,6 +363,59 @@ def test_a_large_session_in_slices_gives_the_same_as_in_one_piece(tmp_path, monk
     sliced.read()
     assert sliced.everything() == whole.everything()
     assert sliced.ledger.sources()[0].cursor_offset == whole.ledger.sources()[0].cursor_offset > 5 * 5_000
+
+
+@pytest.mark.parametrize("first", ["origin", "copy"])
+def test_a_copy_that_is_longer_than_a_slice_robs_nobody(tmp_path, monkeypatch, first):
+    def message(session: str, n: int, uuid: str, day: int) -> dict:
+        text = f"Message {uuid} about the crane. " * 5
+        return said(session, n, "user", text, uuid=uuid, at=f"2026-03-{day:02}T10:{n:02}:00Z")
+
+    origin = [message("origin", n, f"u{n}", 1) for n in range(40)]
+    copy = [{**record, "sessionId": "copy"} for record in origin[:30]]
+    copy += [message("copy", n, f"c{n}", 2) for n in range(5)]
+    found = {}
+    for name in ("whole", "sliced"):
+        machine = found[name] = Machine(tmp_path / name)
+        if name == "sliced":
+            for place in ("ingest.readers.claude_code", "ingest.pipeline", "ingest.service"):
+                monkeypatch.setattr(f"{place}.SLICE_bytes", 3_000)
+        for session, records in sorted({"origin": origin, "copy": copy}.items(), key=lambda item: item[0] != first):
+            machine.write(session, *records)
+            machine.read()
+    archives = [Archive(machine.home.archive) for machine in found.values()]
+    assert [len(each.read("claude-code", "origin")[1]) for each in archives] == [40, 40]
+    assert [len(each.read("claude-code", "copy")[1]) for each in archives] == [5, 5]
+    assert found["sliced"].everything() == found["whole"].everything()
+
+
+def test_what_is_said_after_a_forgotten_beginning_longer_than_a_slice_is_remembered(machine, monkeypatch):
+    for place in ("ingest.readers.claude_code", "ingest.pipeline", "ingest.service"):
+        monkeypatch.setattr(f"{place}.SLICE_bytes", 3_000)
+    old = [said("s1", n, "user", f"Old words number {n}. " * 10, at="2026-03-01T10:00:00Z") for n in range(30)]
+    machine.write("s1", *old)
+    machine.read()
+    rooms = (machine.store, Archive(machine.home.archive), machine.ledger)
+    what = forgetting_plan.plan(*rooms, session="s1")
+    store = ChunkStore.open(machine.home.store, create=True)
+    forgetting.carry_out(what, store, *rooms[1:], notes=machine.home.notes, logs=machine.home.logs)
+    machine.write("s1", said("s1", 99, "user", "New words.", at="2036-03-02T10:00:00Z"))
+    machine.read()
+    (kept,) = Archive(machine.home.archive).read("claude-code", "s1")[1]
+    assert kept.text == "New words."
+
+
+def test_a_result_of_a_call_in_an_excluded_folder_stays_out_though_it_comes_later(machine):
+    call = said("s1", 2, "assistant", "", cwd="/work/secret")
+    call["message"]["content"] = [{"type": "tool_use", "id": "t1", "name": "Bash", "input": {"command": "cat plan"}}]
+    result = said("s1", 3, "user", "")
+    result["message"]["content"] = [{"type": "tool_result", "tool_use_id": "t1", "content": "the smugglers' plan"}]
+    rules = Settings(sessions=Sessions(exclude_paths=("/work/secret",)))
+    for record in (said("s1", 1, "user", "A public matter."), call, result, said("s1", 4, "user", "Back again.")):
+        machine.write("s1", record)
+        machine.read(settings=rules)
+    kept = Archive(machine.home.archive).read("claude-code", "s1")[1]
+    assert [event.text for event in kept] == ["A public matter.", "Back again."]
 
 
 def test_a_session_that_cannot_be_taken_in_keeps_no_other_out(machine, monkeypatch):
