@@ -48,7 +48,7 @@ def main() -> None:
         print(f"import of {asked.megabytes:.0f} MB, {num_records:,} records   {time.monotonic() - started:6.1f} s")
         times = []
         for number in range(NUM_APPENDED):
-            word = f"pelican{number}"
+            word = "pelican" + "abcdefghij"[number] * 3
             with file.open("a", encoding="utf-8") as out:
                 out.write(json.dumps(record(f"x{number}", "assistant", [{"type": "text", "text": word}])) + "\n")
             children.hand_over(home, [file])
