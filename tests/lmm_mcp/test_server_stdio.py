@@ -105,14 +105,14 @@ async def test_a_remembered_note_can_be_recalled_soon_and_the_reader_goes_with_i
     await eventually(is_gone)
 
 
-async def test_two_servers_share_one_reader(own_env, tmp_path):
+async def test_two_servers_share_one_reader(own_env, era, tmp_path):
     home = Home(Path(own_env["LMM_HOME"]))
 
     async def is_watching():
         said = children.progress(home)
         return said is not None and said.phase == "watching" and said.is_running and said
 
-    async with served(own_env, "legacy", tmp_path) as first, served(own_env, "legacy", tmp_path) as second:
+    async with served(own_env, era, tmp_path) as first, served(own_env, era, tmp_path) as second:
         await first.list_tools()
         one = await eventually(is_watching)
         await second.list_tools()
@@ -121,16 +121,25 @@ async def test_two_servers_share_one_reader(own_env, tmp_path):
     assert one.pid == again.pid
 
 
-async def test_nothing_but_the_protocol_reaches_standard_output_and_no_question_the_log(own_env, tmp_path):
+async def test_nothing_but_the_protocol_reaches_standard_output_and_no_question_the_log(own_env, era, tmp_path):
     async with await anyio.open_process(
         [sys.executable, "-m", "lmm_mcp", "mcp", "--no-ingest"], env=own_env, cwd=tmp_path
     ) as server:
-        hello = {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "test", "version": "0"}}
-        messages = [
+        client = {"name": "test", "version": "0"}
+        named = {"protocolVersion": "2026-07-28", "clientInfo": client, "clientCapabilities": {}}
+        meta = {"_meta": {f"io.modelcontextprotocol/{name}": value for name, value in named.items()}}
+        hello = {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": client}
+        greeting = [
             {"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": hello},
             {"jsonrpc": "2.0", "method": "notifications/initialized"},
-            {"jsonrpc": "2.0", "id": 2, "method": "tools/call", "params": call_of("which port, XYLOPHONE?")},
-            {"jsonrpc": "2.0", "id": 3, "method": "tools/call", "params": call_of("XYLOPHONE", since="XYLOPHONE")},
+        ]
+        if era != "legacy":
+            greeting = [{"jsonrpc": "2.0", "id": 1, "method": "server/discover", "params": meta}]
+        more = {} if era == "legacy" else meta
+        calls = (call_of("which port, XYLOPHONE?"), call_of("XYLOPHONE", since="XYLOPHONE"))
+        messages = greeting + [
+            {"jsonrpc": "2.0", "id": 2 + n, "method": "tools/call", "params": call | more}
+            for n, call in enumerate(calls)
         ]
         for message in messages:
             await server.stdin.send(json.dumps(message).encode() + b"\n")

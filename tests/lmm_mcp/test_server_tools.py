@@ -54,7 +54,11 @@ async def test_there_are_four_tools_and_together_they_cost_less_than_900_tokens(
 
 async def test_the_instructions_alone_say_when_to_recall(desk, era):
     server = build_server(desk)
-    async with Client(server, mode="legacy") as client:
+    asks_first = (
+        era if era == "legacy" else "auto"
+    )  # a client told the version does not ask for it, nor for instructions
+    async with Client(server, mode=asks_first) as client:
+        assert (client.protocol_version == era) == (era != "legacy")
         told = client.instructions or ""
     assert told == server.instructions
     for moment in ("before you start work", "error", "user refers to earlier work", "`recall`"):
