@@ -8,19 +8,15 @@ messages are compared with the archive, chunks are named by what they are made o
 import dataclasses
 import logging
 import sqlite3
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
 
-import orjson
-
-from ingest import ownership
+from ingest import ownership, reading
 from ingest.chunking import CHUNKER_VERSION, LastCut, chunk_thread
-from ingest.readers.base import SLICE_bytes, prefix_hash
 from ingest.readers.registry import by_agent
+from ingest.reading import Reading
 from ingest.redaction import redact_event, redact_thread
-from ingest.session import Cursor, ReadTo, SourceFile, Unreadable
+from ingest.session import Cursor, SourceFile, Unreadable
 from ingest.turns import pair_turns
 from lmm_mcp.domain.chunk import Chunk
 from lmm_mcp.domain.event import Event, Thread
@@ -32,8 +28,6 @@ from lmm_mcp.store.archive import Archive
 from lmm_mcp.store.chunks import ChunkStore
 from lmm_mcp.store.ledger import Ledger, SourceState
 
-PREFIX_bytes = 4096
-"""Hashed to tell whether a file that grew is still the same file."""
 _MAX_CUTS_kept = 8
 _log = logging.getLogger("lmm.ingest")
 
@@ -74,18 +68,6 @@ class Harvest:
     """Only a slice of the file was read: there is more behind it."""
 
 
-@dataclass(slots=True)
-class _Reading:
-    """What a reader yielded, by thread, in order of first appearance."""
-
-    threads: dict[str, Thread] = field(default_factory=dict)
-    events: dict[str, list[Event]] = field(default_factory=dict)
-    unreadable: list[Unreadable] = field(default_factory=list)
-    cursor: Cursor = field(default_factory=Cursor)
-    is_slice: bool = False
-    """It ended where a slice does, so that there may be more."""
-
-
 def is_unchanged(source: SourceFile, ledger: Ledger, stamp: str) -> bool:
     """Whether the file is as it was when it was last read, by the same rules."""
     state = ledger.source(source.path)
@@ -108,15 +90,15 @@ def harvest(source: SourceFile, rooms: Rooms) -> Harvest:
     the machine refuses: then nothing is said of the file, and it is read again.
     """
     stamp = stamp_of(source, rooms.exclusion)
-    cursor = _where_to_start(source, rooms.ledger, stamp)
+    cursor = reading.where_to_start(source, rooms.ledger, stamp)
     try:
-        reading = _read(source, cursor)
-        while _has_more(source, reading) and _must_be_seen_whole(reading, rooms):
-            reading = _joined(reading, _read(source, reading.cursor))
+        found = reading.read(source, cursor)
+        while reading.has_more(source, found) and _must_be_seen_whole(found, rooms):
+            found = reading.joined(found, reading.read(source, found.cursor))
     except OSError as problem:
         # The stamp is left empty: the file is tried again every time, until it can be read.
         return _failed(source, cursor, "", (f"cannot be read: {problem.strerror or problem}",), (), rooms)
-    return _taken_in(source, cursor, reading, stamp, rooms)
+    return _taken_in(source, cursor, found, stamp, rooms)
 
 
 def _failed(
@@ -125,24 +107,25 @@ def _failed(
     before = rooms.ledger.source(source.path)
     thread_ids = before.thread_ids if before else ()  # still its own: else forgetting them would not find the file
     thread_ids = tuple(dict.fromkeys((*thread_ids, *(cut.thread.thread_id for cut in cuts))))
-    state = _state(source, source.size, cursor, "", stamp, thread_ids, _clean(cursor.context, rooms.ledger))
+    context = reading.clean(cursor.context, rooms.ledger)
+    state = reading.state_of(source, source.size, cursor, "", stamp, thread_ids, context)
     unreadable = tuple(Unreadable(str(source.path), 0, complaint) for complaint in complaints)
     return Harvest(source, state, tuple(cuts), unreadable, from_start=False)
 
 
-def _taken_in(source: SourceFile, cursor: Cursor, reading: "_Reading", stamp: str, rooms: Rooms) -> Harvest:
+def _taken_in(source: SourceFile, cursor: Cursor, slice_: Reading, stamp: str, rooms: Rooms) -> Harvest:
     cuts: dict[str, Cut] = {}
     before = rooms.ledger.source(source.path) if cursor.offset else None
     kept = dict.fromkeys(before.thread_ids if before else ())
     is_whole = True
     complaints: list[str] = []
-    for thread_id, found in reading.threads.items():
+    for thread_id, found in slice_.threads.items():
         try:
             thread = redact_thread(found)
             if _is_excluded(thread, rooms):
                 is_whole = False
                 continue
-            taken = _take_in(thread, reading.events.get(thread_id, []), rooms)
+            taken = _take_in(thread, slice_.events.get(thread_id, []), rooms)
         except ArchiveError as problem:
             complaints.append(str(problem))
             stamp = ""  # tried again every time, until the archive is mended
@@ -160,31 +143,29 @@ def _taken_in(source: SourceFile, cursor: Cursor, reading: "_Reading", stamp: st
     rooms.archive.flush()
     if complaints:
         return _failed(source, cursor, stamp, complaints, list(cuts.values()), rooms)
-    reached, has_more = reading.cursor, _has_more(source, reading) and bool(kept or not reading.threads)
+    reached = slice_.cursor
+    has_more = reading.has_more(source, slice_) and bool(kept or not slice_.threads)
     if not has_more and not (kept and is_whole):
         # Of what is excluded, forgotten or nobody's yet nothing is remembered here: no title, no folder. So a file that
         # holds such things is read from its start whenever it grows.
         reached = Cursor()
     # Where nothing of a session stays, complaints about it would only say where it lies.
-    unreadable = () if reading.threads and not kept else tuple(reading.unreadable)
+    unreadable = () if slice_.threads and not kept else tuple(slice_.unreadable)
     size = reached.offset if has_more else source.size
-    context = _clean(reached.context, rooms.ledger)
-    state = _state(source, size, reached, _prefix(source.path), stamp, tuple(kept), context)
+    context = reading.clean(reached.context, rooms.ledger)
+    prefix = reading.prefix_of(source.path)
+    state = reading.state_of(source, size, reached, prefix, stamp, tuple(kept), context)
     return Harvest(source, state, tuple(cuts.values()), unreadable, from_start=not cursor.offset, has_more=has_more)
 
 
-def _has_more(source: SourceFile, reading: "_Reading") -> bool:
-    return reading.is_slice and reading.cursor.offset < source.size
-
-
-def _must_be_seen_whole(reading: "_Reading", rooms: Rooms) -> bool:
+def _must_be_seen_whole(slice_: Reading, rooms: Rooms) -> bool:
     """Whether a slice is not enough to judge by.
 
     A copy of another thread's messages shows whose they are only by what follows them; and of a session of which a part
     stays out, what answers that part must be seen with it.
     """
-    for thread_id, events in reading.events.items():
-        thread = reading.threads[thread_id]
+    for thread_id, events in slice_.events.items():
+        thread = slice_.threads[thread_id]
         if _is_excluded(thread, rooms):
             continue
         ids = [event.id for event in events]
@@ -195,12 +176,6 @@ def _must_be_seen_whole(reading: "_Reading", rooms: Rooms) -> bool:
         if is_copy and not rooms.archive.holds(thread):
             return True
     return False
-
-
-def _joined(one: "_Reading", other: "_Reading") -> "_Reading":
-    events = {name: [*one.events.get(name, ()), *other.events.get(name, ())] for name in (*one.events, *other.events)}
-    unreadable = [*one.unreadable, *other.unreadable]
-    return _Reading(one.threads | other.threads, events, unreadable, other.cursor, other.is_slice)
 
 
 def keep(harvests: Sequence[Harvest], rooms: Rooms) -> int:
@@ -352,71 +327,3 @@ def _is_excluded(thread: Thread, rooms: Rooms) -> bool:
     if rules.excludes_place(thread.agent, thread.cwd):
         return True
     return bool(rules.remotes) and rules.excludes_remote(thread.remote or project_of(thread, rooms))
-
-
-def _read(source: SourceFile, cursor: Cursor) -> _Reading:
-    reading = _Reading(cursor=cursor)
-    current = ""
-    for item in by_agent(source.agent).read(source.path, cursor):
-        match item:
-            case Event():
-                reading.events.setdefault(current, []).append(item)
-            case Thread():
-                current = item.thread_id
-                reading.threads[current] = item
-            case Unreadable():
-                reading.unreadable.append(item)
-            case ReadTo():
-                reading.cursor = item.cursor
-    reading.is_slice = reading.cursor.offset - cursor.offset >= SLICE_bytes
-    return reading
-
-
-def _where_to_start(source: SourceFile, ledger: Ledger, stamp: str) -> Cursor:
-    state = ledger.source(source.path)
-    if state is None or state.reader_version != stamp or source.size < state.cursor_offset or not state.prefix_bytes:
-        return Cursor()
-    try:
-        if prefix_hash(source.path, state.prefix_bytes) != state.prefix_hash:
-            return Cursor()
-    except OSError:
-        return Cursor()
-    found = orjson.loads(state.cursor_json)
-    return Cursor(found["offset"], found["line"], found["context"])
-
-
-def _prefix(path: Path) -> str:
-    try:
-        return prefix_hash(path, min(PREFIX_bytes, path.stat().st_size))
-    except OSError:
-        return ""
-
-
-def _clean(value: Any, ledger: Ledger) -> Any:
-    """Take secrets and forgotten titles out of what a reader wants to remember: that is kept, too."""
-    match value:
-        case str():
-            return "" if ledger.is_text_buried(value) else redact(value)
-        case Mapping():
-            return {redact(str(name)): _clean(item, ledger) for name, item in value.items()}
-        case list() | tuple():
-            return [_clean(item, ledger) for item in value]
-        case _:
-            return value
-
-
-def _state(
-    source: SourceFile, size: int, cursor: Cursor, prefix: str, stamp: str, thread_ids: tuple[str, ...], context: Any
-) -> SourceState:
-    return SourceState(
-        path=str(source.path),
-        agent=source.agent,
-        size=size,
-        mtime_ns=source.mtime_ns,
-        prefix_hash=prefix,
-        prefix_bytes=min(PREFIX_bytes, source.size) if prefix else 0,
-        cursor_offset=cursor.offset,
-        cursor_json=orjson.dumps({"offset": cursor.offset, "line": cursor.line, "context": context}).decode(),
-        reader_version=stamp,
-        thread_ids=thread_ids,
-    )
