@@ -70,7 +70,7 @@ class Harvest:
 
 def is_unchanged(source: SourceFile, ledger: Ledger, stamp: str) -> bool:
     """Whether the file is as it was when it was last read, by the same rules."""
-    state = ledger.source(source.path)
+    state = ledger.source(source.name)
     return state is not None and (state.size, state.mtime_ns, state.reader_version) == (
         source.size,
         source.mtime_ns,
@@ -93,7 +93,7 @@ def harvest(source: SourceFile, rooms: Rooms) -> Harvest:
     cursor = reading.where_to_start(source, rooms.ledger, stamp)
     try:
         found = reading.read(source, cursor)
-        while reading.has_more(source, found) and _must_be_seen_whole(found, rooms):
+        while found.has_more and _must_be_seen_whole(found, rooms):
             found = reading.joined(found, reading.read(source, found.cursor))
     except OSError as problem:
         # The stamp is left empty: the file is tried again every time, until it can be read.
@@ -104,18 +104,18 @@ def harvest(source: SourceFile, rooms: Rooms) -> Harvest:
 def _failed(
     source: SourceFile, cursor: Cursor, stamp: str, complaints: Sequence[str], cuts: Sequence[Cut], rooms: Rooms
 ) -> Harvest:
-    before = rooms.ledger.source(source.path)
+    before = rooms.ledger.source(source.name)
     thread_ids = before.thread_ids if before else ()  # still its own: else forgetting them would not find the file
     thread_ids = tuple(dict.fromkeys((*thread_ids, *(cut.thread.thread_id for cut in cuts))))
     context = reading.clean(cursor.context, rooms.ledger)
     state = reading.state_of(source, source.size, cursor, "", stamp, thread_ids, context)
-    unreadable = tuple(Unreadable(str(source.path), 0, complaint) for complaint in complaints)
+    unreadable = tuple(Unreadable(source.name, 0, complaint) for complaint in complaints)
     return Harvest(source, state, tuple(cuts), unreadable, from_start=False)
 
 
 def _taken_in(source: SourceFile, cursor: Cursor, slice_: Reading, stamp: str, rooms: Rooms) -> Harvest:
     cuts: dict[str, Cut] = {}
-    before = rooms.ledger.source(source.path) if cursor.offset else None
+    before = rooms.ledger.source(source.name) if cursor.offset else None
     kept = dict.fromkeys(before.thread_ids if before else ())
     is_whole = True
     complaints: list[str] = []
@@ -144,7 +144,7 @@ def _taken_in(source: SourceFile, cursor: Cursor, slice_: Reading, stamp: str, r
     if complaints:
         return _failed(source, cursor, stamp, complaints, list(cuts.values()), rooms)
     reached = slice_.cursor
-    has_more = reading.has_more(source, slice_) and bool(kept or not slice_.threads)
+    has_more = slice_.has_more and bool(kept or not slice_.threads)
     if not has_more and not (kept and is_whole):
         # Of what is excluded, forgotten or nobody's yet nothing is remembered here: no title, no folder. So a file that
         # holds such things is read from its start whenever it grows.
@@ -153,7 +153,7 @@ def _taken_in(source: SourceFile, cursor: Cursor, slice_: Reading, stamp: str, r
     unreadable = () if slice_.threads and not kept else tuple(slice_.unreadable)
     size = reached.offset if has_more else source.size
     context = reading.clean(reached.context, rooms.ledger)
-    prefix = reading.prefix_of(source.path)
+    prefix = "" if source.part else reading.prefix_of(source.path)
     state = reading.state_of(source, size, reached, prefix, stamp, tuple(kept), context)
     return Harvest(source, state, tuple(cuts.values()), unreadable, from_start=not cursor.offset, has_more=has_more)
 
@@ -186,9 +186,9 @@ def keep(harvests: Sequence[Harvest], rooms: Rooms) -> int:
         for harvest in harvests:
             rooms.ledger.record_source(harvest.state)
             if harvest.from_start:
-                rooms.ledger.clear_unreadable(harvest.source.path)
+                rooms.ledger.clear_unreadable(harvest.source.name)
             elif any(item.line == 0 for item in harvest.unreadable):  # what is said of the file as a whole counts on
-                rooms.ledger.clear_unreadable(harvest.source.path, line=0)
+                rooms.ledger.clear_unreadable(harvest.source.name, line=0)
             for item in harvest.unreadable:
                 rooms.ledger.record_unreadable(item.path, item.line, redact(item.problem))
     return num_rows

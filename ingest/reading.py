@@ -1,13 +1,13 @@
 """One reading of a session file: a slice of what is new in it, and what is to be remembered so that the next goes on from there."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import orjson
 
-from ingest.readers.base import SLICE_bytes, prefix_hash
+from ingest.readers.base import prefix_hash
 from ingest.readers.registry import by_agent
 from ingest.session import Cursor, ReadTo, SourceFile, Unreadable
 from lmm_mcp.domain.event import Event, Thread
@@ -26,13 +26,15 @@ class Reading:
     events: dict[str, list[Event]] = field(default_factory=dict)
     unreadable: list[Unreadable] = field(default_factory=list)
     cursor: Cursor = field(default_factory=Cursor)
-    is_slice: bool = False
-    """It ended where a slice does, so that there may be more."""
+    has_more: bool = False
+    """It is a slice, and there is more behind it."""
 
 
 def where_to_start(source: SourceFile, ledger: Ledger, stamp: str) -> Cursor:
     """Behind what was read before by the same rules; at the start of a file that is new, was rewritten or is read by others."""
-    state = ledger.source(source.path)
+    if source.part:
+        return source.start
+    state = ledger.source(source.name)
     if state is None or state.reader_version != stamp or source.size < state.cursor_offset or not state.prefix_bytes:
         return Cursor()
     try:
@@ -56,23 +58,17 @@ def read(source: SourceFile, cursor: Cursor) -> Reading:
                 current = item.thread_id
                 reading.threads[current] = item
             case Unreadable():
-                reading.unreadable.append(item)
+                reading.unreadable.append(replace(item, path=source.name) if source.part else item)
             case ReadTo():
-                reading.cursor = item.cursor
-    reading.is_slice = reading.cursor.offset - cursor.offset >= SLICE_bytes
+                reading.cursor, reading.has_more = item.cursor, item.has_more
     return reading
-
-
-def has_more(source: SourceFile, reading: Reading) -> bool:
-    """Whether it ended before the file did."""
-    return reading.is_slice and reading.cursor.offset < source.size
 
 
 def joined(one: Reading, other: Reading) -> Reading:
     """Two slices of a file as one."""
     events = {name: [*one.events.get(name, ()), *other.events.get(name, ())] for name in (*one.events, *other.events)}
     unreadable = [*one.unreadable, *other.unreadable]
-    return Reading(one.threads | other.threads, events, unreadable, other.cursor, other.is_slice)
+    return Reading(one.threads | other.threads, events, unreadable, other.cursor, other.has_more)
 
 
 def state_of(
@@ -80,7 +76,7 @@ def state_of(
 ) -> SourceState:
     """What the ledger is to know: how far the file was read, by which rules, and what was found in it."""
     return SourceState(
-        path=str(source.path),
+        path=source.name,
         agent=source.agent,
         size=size,
         mtime_ns=source.mtime_ns,

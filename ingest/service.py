@@ -133,7 +133,7 @@ class Service:
             return False
         if scan and time.monotonic() >= self._plan.rescan_at:
             self._plan.rescan_at = time.monotonic() + (RESCAN_s if self._stay else float("inf"))
-            self._queue(sources.find(self._env, self._settings.sessions, self._home.notes))
+            self._queue(self._all_sources())
         if self._plan.files:
             self._import(self._next_batch())
             if not self._plan.files:
@@ -181,17 +181,17 @@ class Service:
             elif wish.paths:
                 self._queue(sources.named(wish.paths), first=True)
             else:
-                self._queue(sources.find(self._env, self._settings.sessions, self._home.notes))
+                self._queue(self._all_sources())
             if not self._stop.is_set():
                 request.unlink(missing_ok=True)
 
     def _queue(self, found: Iterable[SourceFile | Unreadable], *, first: bool = False) -> None:
-        waiting = {source.path for source in self._plan.files}
+        waiting = {source.name for source in self._plan.files}
         unreadable = [item for item in found if isinstance(item, Unreadable)]
         fresh = [
             item
             for item in found
-            if isinstance(item, SourceFile) and item.path not in waiting and not self._is_done(item)
+            if isinstance(item, SourceFile) and item.name not in waiting and not self._is_done(item)
         ]
         if unreadable:
             with self._rooms.ledger.transaction():
@@ -205,6 +205,10 @@ class Service:
             bytes_total=self._progress.bytes_total + sum(item.size for item in fresh),
             unreadable=self._progress.unreadable + len(unreadable),
         )
+
+    def _all_sources(self) -> list[SourceFile | Unreadable]:
+        projects = [Path(folder) for folder in self._rooms.ledger.known_roots()]
+        return sources.find(self._env, self._settings.sessions, self._home.notes, projects)
 
     def _is_done(self, source: SourceFile) -> bool:
         return pipeline.is_unchanged(source, self._rooms.ledger, pipeline.stamp_of(source, self._rooms.exclusion))

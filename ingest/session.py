@@ -39,6 +39,8 @@ class ReadTo:
     """The last item of every reading: where the next one starts."""
 
     cursor: Cursor
+    has_more: bool = False
+    """Only a slice was read: there is more behind the cursor, to be read at once."""
 
 
 Item = Event | Thread | Unreadable | ReadTo
@@ -48,31 +50,72 @@ something about it became known (a title, a remote). A reading without events yi
 
 @dataclass(frozen=True, slots=True)
 class SourceFile:
-    """A session file as found on disk."""
+    """A session file as found on disk, or one session of a file that holds many (a database)."""
 
     agent: str
     path: Path
     size: int
+    """Bytes of the file; of a part: whatever grows with it, such as its number of rows. Another size means: read it again."""
     mtime_ns: int
+    """Time of its last change. Another time means: read it again."""
+    part: str = ""
+    """Of a file that holds many sessions: the agent's own id of this one."""
+
+    @property
+    def name(self) -> str:
+        """What the ledger knows it by."""
+        return f"{self.path}#{self.part}" if self.part else str(self.path)
+
+    @property
+    def start(self) -> Cursor:
+        """From where it is read the first time. A part is named by its cursor: `context["part"]`."""
+        return Cursor(context={"part": self.part}) if self.part else Cursor()
 
 
 class Reader(Protocol):
-    """One agent's format. Stateless: everything it must remember goes through the cursor."""
+    """One agent's format. Stateless: everything it must remember goes through the cursor.
+
+    There are three kinds of stores. Files that are appended to: `read` goes on behind the cursor's offset and ends with
+    where it came to. Files that are rewritten whole: `read` yields all there is and ends with `ReadTo(Cursor())`.
+    Databases: `sources` lists their sessions, and `read` yields all of the one that `cursor.context["part"]` names and
+    ends with `ReadTo(cursor)`. Whatever is yielded again is compared with what is kept, by the events' ids: so ids are
+    the agent's own, and where it gives none they are made from what is said (`values.Naming`), never from a position.
+    """
 
     agent: str
+    """Also the name of its folder in the archive: a-z, 0-9 and `-`."""
     version: int
     """Raise it when the meaning of what is yielded changes: files are then read again from the start."""
+    lies_in_projects: bool
+    """Its sessions lie in the folders that are worked in: `roots` is then also given those that are known, as `extra`."""
 
     def roots(self, env: Mapping[str, str], extra: Sequence[Path]) -> tuple[Path, ...]:
-        """Folders where this agent's sessions may lie: its own variable, else its default under HOME, then `extra`."""
+        """Folders where this agent's sessions may lie: its own variable, else its default under HOME, then `extra`.
+
+        They need not exist. A user may name a session file itself as `extra`.
+        """
         ...
 
     def discover(self, root: Path) -> Iterator[Path]:
-        """Session files under `root`, nothing else: an allow-list, so that credentials beside them are never opened."""
+        """Session files under `root`, nothing else: an allow-list, so that credentials beside them are never opened.
+
+        A folder that cannot be listed is yielded itself, so that whoever opens what is found says why.
+        """
+        ...
+
+    def session_of(self, root: Path, path: Path) -> Path | None:
+        """The session file to look at because `path`, somewhere under `root`, has changed; None where it is none of ours.
+
+        By its name alone, for it may be gone. The log of a database speaks for the database, a side file for its session.
+        """
         ...
 
     def claims(self, path: Path) -> bool:
         """Whether `path`, named by the user, looks like a file of this agent (by name and first bytes)."""
+        ...
+
+    def sources(self, path: Path) -> Iterator["SourceFile | Unreadable"]:
+        """What is to be read of the session file `path`: itself, or each session in it. Raises OSError."""
         ...
 
     def read(self, path: Path, cursor: Cursor) -> Iterator[Item]:

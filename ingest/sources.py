@@ -6,28 +6,51 @@ from pathlib import Path
 
 from ingest.readers.opening import oddity
 from ingest.readers.registry import READERS, reader_for
-from ingest.session import SourceFile, Unreadable
+from ingest.session import Reader, SourceFile, Unreadable
 from lmm_mcp.config import Sessions
 
+_ENDINGS = (".jsonl", ".jsonl.zst", ".json", ".db", ".sqlite", ".sqlite3", ".vscdb", ".traj", ".md", ".txt", ".zip")
+"""Of files in a folder that the user names; whether one is a session is asked of the readers."""
 _NEVER_ENTERED = frozenset({".git", "node_modules", ".venv", "__pycache__"})
 
 
-def find(env: Mapping[str, str], settings: Sessions, notes: Path) -> list[SourceFile | Unreadable]:
-    """List every agent's session files, newest first; what cannot be listed is said."""
-    extra = {"claude-code": settings.claude_code, "codex": settings.codex, "notes": (str(notes),)}
+def find(
+    env: Mapping[str, str], settings: Sessions, notes: Path, projects: Sequence[Path] = ()
+) -> list[SourceFile | Unreadable]:
+    """List every agent's sessions, newest first; what cannot be listed is said. `projects`: folders known to be worked in."""
     found: list[SourceFile | Unreadable] = []
-    for reader in READERS:
-        if reader.agent in settings.exclude_agents:
+    for reader, root in roots(env, settings, notes, projects):
+        try:
+            paths = list(reader.discover(root))
+        except OSError as problem:
+            found.append(Unreadable(str(root), 0, f"folder cannot be listed: {problem.strerror or problem}"))
             continue
-        folders = [Path(folder).expanduser() for folder in extra.get(reader.agent, ())]
-        for root in reader.roots(env, folders):
-            try:
-                paths = list(reader.discover(root))
-            except OSError as problem:
-                found.append(Unreadable(str(root), 0, f"folder cannot be listed: {problem.strerror or problem}"))
-                continue
-            found.extend(_sized(reader.agent, path) for path in paths)
+        for path in paths:
+            found.extend(listed(reader, path))
     return newest_first(found)
+
+
+def roots(
+    env: Mapping[str, str], settings: Sessions, notes: Path, projects: Sequence[Path] = ()
+) -> Iterator[tuple[Reader, Path]]:
+    """Where sessions may lie, whether or not it exists, and by which reader they are read there."""
+    extra: dict[str, list[Path]] = {"notes": [notes]}
+    for agent, folder in settings.named_folders():
+        extra.setdefault(agent, []).append(folder)
+    for reader in READERS:
+        if reader.agent not in settings.exclude_agents:
+            folders = [*extra.get(reader.agent, ()), *(projects if reader.lies_in_projects else ())]
+            yield from ((reader, root) for root in reader.roots(env, folders))
+
+
+def listed(reader: Reader, path: Path) -> list[SourceFile | Unreadable]:
+    """The session file as something to read, or every session in it."""
+    try:
+        if path.is_dir() and (refused := _unlisted(path)):
+            return [refused]
+        return list(reader.sources(path))
+    except OSError as problem:
+        return [Unreadable(str(path), 0, f"cannot be read: {problem.strerror or problem}")]
 
 
 def named(paths: Iterable[Path]) -> list[SourceFile | Unreadable]:
@@ -48,7 +71,7 @@ def named(paths: Iterable[Path]) -> list[SourceFile | Unreadable]:
                 found.append(Unreadable(str(candidate), 0, f"cannot be read: {problem.strerror or problem}"))
                 continue
             if reader is not None:
-                found.append(_sized(reader.agent, candidate))
+                found.extend(listed(reader, candidate))
             elif not is_folder:
                 found.append(Unreadable(str(candidate), 0, "this is no session file of a known agent"))
     return newest_first(found)
@@ -56,7 +79,7 @@ def named(paths: Iterable[Path]) -> list[SourceFile | Unreadable]:
 
 def newest_first(found: Sequence[SourceFile | Unreadable]) -> list[SourceFile | Unreadable]:
     """Sort by time of last change, newest first; each path once; what is unreadable comes first."""
-    once = {str(item.path): item for item in found}
+    once = {item.name if isinstance(item, SourceFile) else item.path: item for item in found}
     return sorted(
         once.values(),
         key=lambda item: (
@@ -69,7 +92,7 @@ def _below(folder: Path) -> Iterator[Path]:
     refused: list[OSError] = []
     for parent, folders, files in os.walk(folder, onerror=refused.append):
         folders[:] = sorted(name for name in folders if name not in _NEVER_ENTERED)
-        yield from (Path(parent, name) for name in sorted(files) if name.endswith((".jsonl", ".jsonl.zst")))
+        yield from (Path(parent, name) for name in sorted(files) if name.endswith(_ENDINGS))
     yield from (Path(problem.filename) for problem in refused)
 
 
@@ -81,13 +104,3 @@ def _unlisted(path: Path) -> Unreadable | None:
 
 def _refused(path: Path, odd: str) -> Unreadable:
     return Unreadable(str(path), 0, f"is {odd} and no session file")
-
-
-def _sized(agent: str, path: Path) -> SourceFile | Unreadable:
-    try:
-        stat = path.stat()
-    except OSError as problem:
-        return Unreadable(str(path), 0, f"cannot be read: {problem.strerror or problem}")
-    if odd := oddity(stat.st_mode):
-        return _unlisted(path) or _refused(path, odd)
-    return SourceFile(agent, path, stat.st_size, stat.st_mtime_ns)

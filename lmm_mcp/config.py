@@ -25,12 +25,26 @@ class Sessions:
     """Further Claude Code configuration folders (each holding `projects/`), beside `CLAUDE_CONFIG_DIR` or `~/.claude`."""
     codex: tuple[str, ...] = ()
     """Further Codex homes (each holding `sessions/`), beside `CODEX_HOME` or `~/.codex`."""
+    folders: tuple[str, ...] = ()
+    """Further places of any agent's sessions, each as `agent=path`, such as `aider=~/work/shop`; `lmm agents` names the agents."""
     exclude_paths: tuple[str, ...] = ()
     """Working directories never to be remembered, with everything below them; `~` and `*` allowed."""
     exclude_remotes: tuple[str, ...] = ()
     """Git remotes never to be remembered, such as `github.com/acme/*`."""
     exclude_agents: tuple[str, ...] = ()
-    """Agents never to be read: `claude-code`, `codex`."""
+    """Agents never to be read, by the names that `lmm agents` shows: `claude-code`, `codex`, ..."""
+
+    def __post_init__(self) -> None:
+        for folder in self.folders:
+            if not all(part.strip() for part in folder.partition("=")):
+                raise ConfigError(f"sessions.folders holds {folder!r}; write agent=path, such as aider=~/work/shop.")
+
+    def named_folders(self) -> tuple[tuple[str, Path], ...]:
+        """Every place that the user named, with its agent."""
+        pairs = [folder.split("=", 1) for folder in self.folders]
+        pairs += [["claude-code", folder] for folder in self.claude_code]
+        pairs += [["codex", folder] for folder in self.codex]
+        return tuple((agent.strip(), Path(folder.strip()).expanduser()) for agent, folder in pairs)
 
 
 @dataclass(frozen=True, slots=True)

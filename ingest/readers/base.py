@@ -1,4 +1,4 @@
-"""JSON-lines files, tailed: a cursor goes in, decoded objects come out, and at the end where to read on.
+"""What readers have in common, and JSON-lines files, tailed: a cursor goes in, decoded objects come out, and at the end where to read on.
 
 Agents append to these files while we read them, die in the middle of a line, and now and then glue two records together.
 So only lines that end in a newline are taken, nothing here raises for bad content, and what cannot be decoded is said
@@ -15,8 +15,8 @@ from typing import Any, Protocol
 
 import orjson
 
-from ingest.readers.opening import open_file
-from ingest.session import Cursor, ReadTo, Unreadable
+from ingest.readers.opening import oddity, open_file
+from ingest.session import Cursor, ReadTo, SourceFile, Unreadable
 from lmm_mcp.domain.event import LAST_ms
 
 MAX_LINE_bytes = 256 * 1024 * 1024
@@ -37,6 +37,29 @@ _WINDOW_chars = 1000
 _LONG_RUN_chars = 2 * _WINDOW_chars
 _BASE64 = re.compile("[A-Za-z0-9+/]++={0,2}+")  # possessive: linear whatever it meets
 _DECODER = json.JSONDecoder()
+
+
+class FileReader:
+    """What most readers are: each session file is one source, its sessions do not lie among the user's work."""
+
+    agent: str
+    lies_in_projects: bool = False
+
+    def sources(self, path: Path) -> Iterator[SourceFile | Unreadable]:
+        """The file itself. Raises OSError."""
+        stat = path.stat()
+        if odd := oddity(stat.st_mode):
+            yield Unreadable(str(path), 0, f"is {odd} and no session file")
+        else:
+            yield SourceFile(self.agent, path, stat.st_size, stat.st_mtime_ns)
+
+    def session_of(self, root: Path, path: Path) -> Path | None:
+        """The file itself, where a look through its folder would find it. Readers of large trees know it by its name."""
+        return path if path in self.discover(root) else None
+
+    def discover(self, root: Path) -> Iterator[Path]:
+        """See `ingest.session.Reader`."""
+        raise NotImplementedError
 
 
 class Bytes(Protocol):
@@ -87,9 +110,10 @@ def json_lines_of(
 
     `path` only names the place in Unreadable. Otherwise as `json_lines`.
     """
-    offset, line_number = cursor.offset, cursor.line
+    offset, line_number, has_more = cursor.offset, cursor.line, False
     for line, num_bytes, ended in _lines(stream, max_line_bytes):
         if slice_bytes is not None and offset - cursor.offset >= slice_bytes:
+            has_more = True
             break
         if not (ended or final):
             # Torn: still being written. But no beginning of an object is itself an object, so one that is whole is taken
@@ -116,7 +140,7 @@ def json_lines_of(
             yield line_number, found
         else:
             yield Unreadable(str(path), line_number, f"not a JSON object but a {type(found).__name__}")
-    yield ReadTo(Cursor(offset=offset, line=line_number, context=cursor.context))
+    yield ReadTo(Cursor(offset=offset, line=line_number, context=cursor.context), has_more)
 
 
 def _whole_object(line: bytes | None) -> dict[str, Any] | None:
@@ -209,7 +233,7 @@ def _decode_patiently(line: bytes) -> Iterator[dict[str, Any] | str]:
     while at < len(text):
         try:
             found, at = _DECODER.raw_decode(text, at)
-            found = _without_lone_surrogates(found)
+            found = without_lone_surrogates(found)
         except (ValueError, RecursionError) as problem:
             reason = problem.msg if isinstance(problem, json.JSONDecodeError) else type(problem).__name__
             yield f"not JSON from character {at + 1:,} of {len(text):,}: {reason}"
@@ -222,12 +246,13 @@ def _decode_patiently(line: bytes) -> Iterator[dict[str, Any] | str]:
             at += 1
 
 
-def _without_lone_surrogates(value: Any) -> Any:
+def without_lone_surrogates(value: Any) -> Any:
+    """A JSON value without halves of characters."""
     # Half an emoji, cut by a length limit of some tool: JSON may say it, UTF-8 cannot, so no later station could write it.
     if isinstance(value, str):
         return _LONE_SURROGATE.sub("\ufffd", value)
     if isinstance(value, dict):
-        return {_without_lone_surrogates(key): _without_lone_surrogates(inner) for key, inner in value.items()}
+        return {without_lone_surrogates(key): without_lone_surrogates(inner) for key, inner in value.items()}
     if isinstance(value, list):
-        return [_without_lone_surrogates(inner) for inner in value]
+        return [without_lone_surrogates(inner) for inner in value]
     return value

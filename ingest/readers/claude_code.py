@@ -15,7 +15,7 @@ from typing import Any
 
 import orjson
 
-from ingest.readers.base import SLICE_bytes, json_lines
+from ingest.readers.base import FileReader, SLICE_bytes, json_lines
 from ingest.readers.claude_records import Earlier, Problem, branch_in, events_of, text_in
 from ingest.readers.opening import open_file
 from ingest.readers.values import ODDITIES, id_in
@@ -54,7 +54,7 @@ _MAX_LOOK_bytes = 16 * 1024 * 1024
 _MAX_META_bytes = 65_536
 
 
-class ClaudeCode:
+class ClaudeCode(FileReader):
     """The reader of Claude Code's sessions. See `ingest.session.Reader`."""
 
     agent = "claude-code"
@@ -75,6 +75,14 @@ class ClaudeCode:
             elif not folder.name.endswith(_OBSERVERS):
                 yield from sorted(folder.glob("*.jsonl"))
                 yield from sorted(folder.glob("*/subagents/**/agent-*.jsonl"))
+
+    def session_of(self, root: Path, path: Path) -> Path | None:
+        """A transcript or a sub-agent's speaks for itself; outputs that were spilled are read with what refers to them."""
+        folder, *inside = path.relative_to(root).parts
+        if path.suffix != ".jsonl" or not inside or folder.endswith(_OBSERVERS):
+            return None
+        is_subagent = len(inside) > 2 and inside[1] == "subagents" and path.name.startswith("agent-")
+        return path if len(inside) == 1 or is_subagent else None
 
     def claims(self, path: Path) -> bool:
         """Whether one of the first lines has the shape of this agent's records. Raises OSError like any reading."""
@@ -102,7 +110,7 @@ class ClaudeCode:
                 yield from said
             elif isinstance(item, ReadTo):
                 yield from reading.unknown()
-                yield ReadTo(replace(item.cursor, context=reading.context()))
+                yield replace(item, cursor=replace(item.cursor, context=reading.context()))
             else:
                 yield item
 

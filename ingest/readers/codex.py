@@ -13,7 +13,7 @@ from typing import Any, BinaryIO
 
 import zstandard
 
-from ingest.readers.base import Decoded, SLICE_bytes, json_lines, json_lines_of
+from ingest.readers.base import Decoded, FileReader, SLICE_bytes, json_lines, json_lines_of
 from ingest.readers.codex_thread import AGENT, Originals, Transcript
 from ingest.readers.opening import open_file
 from ingest.readers.values import ODDITIES, id_in
@@ -27,7 +27,7 @@ _FIRST_bytes = 4096
 _PIECE_bytes = 64 * 1024
 
 
-class Codex:
+class Codex(FileReader):
     """Reader of OpenAI Codex sessions (CLI, desktop, editor extension: one format)."""
 
     agent = AGENT
@@ -54,6 +54,11 @@ class Codex:
                         yield Path(here) / name
             # A folder that cannot be listed is named itself, so that whoever opens what is found says why.
             yield from (Path(problem.filename) for problem in refused if not isinstance(problem, FileNotFoundError))
+
+    def session_of(self, root: Path, path: Path) -> Path | None:
+        """A rollout speaks for itself."""
+        inside = path.relative_to(root).parts
+        return path if inside and inside[0] in _FOLDERS and _NAME.fullmatch(path.name) else None
 
     def claims(self, path: Path) -> bool:
         """Whether `path` looks like a rollout: by its name, else by its first line."""
@@ -89,7 +94,7 @@ class Codex:
                     yield transcript.thread
                 for what, line in transcript.newly_unknown.items():
                     yield Unreadable(str(path), line, f"unknown {what}")
-                yield ReadTo(replace(decoded.cursor, context=transcript.context()))
+                yield replace(decoded, cursor=replace(decoded.cursor, context=transcript.context()))
             else:
                 line, record = decoded
                 try:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ingest.readers.base import SLICE_bytes, json_lines, parse_time_ms
+from ingest.readers.base import FileReader, SLICE_bytes, json_lines, parse_time_ms
 from ingest.readers.values import id_in
 from ingest.session import Cursor, Item, ReadTo, Unreadable
 from lmm_mcp.domain.event import Event, Thread
@@ -14,7 +14,7 @@ from lmm_mcp.domain.event import Event, Thread
 _MONTH = re.compile(r"\d{4}-\d{2}\.jsonl")
 
 
-class Notes:
+class Notes(FileReader):
     """Reads the notes inbox of the memory home, which is passed as an extra root."""
 
     agent = "notes"

@@ -1,5 +1,7 @@
-"""Every reader there is. A new agent is one file beside this one and one line here."""
+"""Every reader there is. A new agent is one file beside this one and one line here; docs/readers.md says how."""
 
+import logging
+from importlib import metadata
 from pathlib import Path
 
 from ingest.readers.claude_code import ClaudeCode
@@ -8,7 +10,34 @@ from ingest.readers.notes import Notes
 from ingest.session import Reader
 from lmm_mcp.errors import BadInput
 
-READERS: tuple[Reader, ...] = (ClaudeCode(), Codex(), Notes())
+_log = logging.getLogger("lmm.ingest")
+
+BUILT_IN: tuple[Reader, ...] = (
+    ClaudeCode(),
+    Codex(),
+    Notes(),
+)
+"""Who comes first is asked first whether a file is his."""
+
+ENTRY_POINTS = "lmm_mcp.readers"
+"""A package that brings a reader names its class under this group of entry points."""
+
+
+def _brought() -> tuple[Reader, ...]:
+    """Readers that other packages bring. One that cannot be loaded, or takes a name that is taken, is left out and said."""
+    found: dict[str, Reader] = {}
+    for point in metadata.entry_points(group=ENTRY_POINTS):
+        try:
+            reader: Reader = point.load()()
+            if reader.agent in {known.agent for known in BUILT_IN}:
+                raise ValueError(f"there is a reader of {reader.agent} already")
+            found[reader.agent] = reader
+        except Exception as problem:  # whatever a stranger's package raises, ours are read
+            _log.warning("the reader %s of another package cannot be used: %s", point.name, problem)
+    return tuple(found.values())
+
+
+READERS: tuple[Reader, ...] = (*BUILT_IN, *_brought())
 
 
 def by_agent(name: str) -> Reader:

@@ -5,6 +5,7 @@ In: whatever JSON can hold. Out: what is asked for, or the word for "not said". 
 
 import hashlib
 import re
+from collections.abc import Mapping
 
 from lmm_mcp.redaction import redact
 
@@ -75,3 +76,28 @@ def id_in(value: object) -> str:
     if _ID.fullmatch(value) and redact(value) == value:
         return value
     return "odd:" + hashlib.blake2b(value.encode("utf-8", "replace"), digest_size=12).hexdigest()
+
+
+class Naming:
+    """Ids for the messages of an agent that gives none: made of the session and of what is said.
+
+    The same words said twice get two ids, in their order; so a file may be read again, cut at its end or at its beginning,
+    and what is still in it keeps its name.
+
+    >>> naming = Naming("s1")
+    >>> first, other, again = (naming.name("user", text) for text in ("go on", "stop", "go on"))
+    >>> first == Naming("s1").name("user", "go on"), again == f"{first}.2", len({first, other, again})
+    (True, True, 3)
+    """
+
+    def __init__(self, session_id: str, seen: Mapping[str, int] | None = None) -> None:
+        self._session_id = session_id
+        self.seen: dict[str, int] = dict(seen or {})
+        """How often each was named; to be kept in the cursor of a file that is read in pieces."""
+
+    def name(self, *said: str) -> str:
+        """An id for a message of which `said` is all that tells it from others (its role, its text, its time)."""
+        words = "\0".join((self._session_id, *said)).encode("utf-8", "replace")
+        name = hashlib.blake2b(words, digest_size=12).hexdigest()
+        self.seen[name] = self.seen.get(name, 0) + 1
+        return name if self.seen[name] == 1 else f"{name}.{self.seen[name]}"

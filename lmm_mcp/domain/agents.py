@@ -1,4 +1,31 @@
 """The agents whose sessions are read, by the names that stand in every event, chunk and citation."""
 
-KNOWN_AGENTS = ("claude-code", "codex", "notes")
+KNOWN_AGENTS = (
+    "claude-code",
+    "codex",
+    "gemini-cli",
+    "opencode",
+    "kilo",
+    "cursor",
+    "cursor-agent",
+    "copilot-cli",
+    "vscode-copilot",
+    "cline",
+    "roo",
+    "kilo-legacy",
+    "continue",
+    "aider",
+    "goose",
+    "qwen-code",
+    "crush",
+    "zed",
+    "factory-droid",
+    "pi",
+    "kiro",
+    "openhands",
+    "swe-agent",
+    "chatgpt",
+    "claude-ai",
+    "notes",
+)
 """`notes` is what `remember` wrote; each of the others has a reader of that name in the ingest wing."""

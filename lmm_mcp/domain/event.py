@@ -72,6 +72,8 @@ class Thread:
     """Git remote recorded by the agent itself, '' where it records none."""
     forked_from: SessionId = ""
     """The session this one was forked from, where the agent says."""
+    parent: ThreadId = ""
+    """A sub-agent's: the thread that started it, where the agent says; '' for a main line."""
 
     @property
     def is_subagent(self) -> bool:

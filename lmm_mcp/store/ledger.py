@@ -131,8 +131,9 @@ class Ledger:
         with self.transaction():
             number = self._thread_number(thread.agent, thread.thread_id)
             known = [thread.session_id, thread.title, thread.cwd, thread.branch, thread.remote, thread.forked_from]
+            known.append(thread.parent)
             self._write(
-                "UPDATE threads SET session_id = ?, title = ?, cwd = ?, branch = ?, remote = ?, forked_from = ?,"
+                "UPDATE threads SET session_id = ?, title = ?, cwd = ?, branch = ?, remote = ?, forked_from = ?, parent = ?,"
                 " project = ?, first_ms = ?, last_ms = ?, num_events = ?, chunker_version = ? WHERE number = ?",
                 [[*mended([*known, project]), first_ms, last_ms, num_events, chunker_version, number]],
             )
@@ -140,13 +141,13 @@ class Ledger:
     def threads(self, *, session_id: str | None = None, project: str | None = None) -> list[ThreadRow]:
         """Every thread recorded, or those of a session or project."""
         rows = self._rows(
-            "SELECT agents.name, session_id, thread_id, title, cwd, branch, remote, forked_from,"
+            "SELECT agents.name, session_id, thread_id, title, cwd, branch, remote, forked_from, parent,"
             " project, first_ms, last_ms, num_events, chunker_version"
             " FROM threads JOIN agents ON agents.number = threads.agent WHERE session_id IS NOT NULL"
             " AND (?1 IS NULL OR session_id = ?1) AND (?2 IS NULL OR project = ?2) ORDER BY threads.number",
             (session_id, project),
         )
-        return [ThreadRow(Thread(*row[:8]), *row[8:]) for row in rows]
+        return [ThreadRow(Thread(*row[:9]), *row[9:]) for row in rows]
 
     def revise(self, thread: Thread) -> None:
         """Say anew what is known about a recorded thread, and that it must be cut anew (`chunker_version` becomes 0)."""

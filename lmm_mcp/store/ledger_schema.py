@@ -46,6 +46,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID",
     ),
     ("CREATE TABLE buried_texts (hash INTEGER PRIMARY KEY)",),
+    ("ALTER TABLE threads ADD COLUMN parent TEXT NOT NULL DEFAULT ''",),
 )
 
 

@@ -357,7 +357,7 @@ def test_a_large_session_in_slices_gives_the_same_as_in_one_piece(tmp_path, monk
     whole, sliced = Machine(tmp_path / "a"), Machine(tmp_path / "b")
     whole.write("s1", *records)
     whole.read()
-    for place in ("ingest.readers.claude_code", "ingest.reading", "ingest.service"):
+    for place in ("ingest.readers.claude_code", "ingest.service"):
         monkeypatch.setattr(f"{place}.SLICE_bytes", 5_000)
     sliced.write("s1", *records)
     sliced.read()
@@ -378,7 +378,7 @@ def test_a_copy_that_is_longer_than_a_slice_robs_nobody(tmp_path, monkeypatch, f
     for name in ("whole", "sliced"):
         machine = found[name] = Machine(tmp_path / name)
         if name == "sliced":
-            for place in ("ingest.readers.claude_code", "ingest.reading", "ingest.service"):
+            for place in ("ingest.readers.claude_code", "ingest.service"):
                 monkeypatch.setattr(f"{place}.SLICE_bytes", 3_000)
         for session, records in sorted({"origin": origin, "copy": copy}.items(), key=lambda item: item[0] != first):
             machine.write(session, *records)
@@ -390,7 +390,7 @@ def test_a_copy_that_is_longer_than_a_slice_robs_nobody(tmp_path, monkeypatch, f
 
 
 def test_what_is_said_after_a_forgotten_beginning_longer_than_a_slice_is_remembered(machine, monkeypatch):
-    for place in ("ingest.readers.claude_code", "ingest.reading", "ingest.service"):
+    for place in ("ingest.readers.claude_code", "ingest.service"):
         monkeypatch.setattr(f"{place}.SLICE_bytes", 3_000)
     old = [said("s1", n, "user", f"Old words number {n}. " * 10, at="2026-03-01T10:00:00Z") for n in range(30)]
     machine.write("s1", *old)
