@@ -256,8 +256,30 @@ def is_lock_wanted(home: Home) -> bool:
         return False
 
 
+def ask_to_stop(home: Home) -> None:
+    """Ask the ingest process that holds the lock to finish the file it is in and leave: one without a parent, too.
+
+    It is asked by a file beside the lock. Where nobody runs, the next ingest process removes it and stays.
+    """
+    _farewell(home).touch(mode=0o600)
+
+
+def is_stop_wanted(home: Home) -> bool:
+    """Whether somebody asked the ingest process to leave since `forget_stop`."""
+    return _farewell(home).exists()
+
+
+def forget_stop(home: Home) -> None:
+    """What a process does that has just taken the lock: an older wish was not meant for it."""
+    _farewell(home).unlink(missing_ok=True)
+
+
 def _wish(home: Home) -> Path:
     return home.write_lock.with_name("ingest.wanted")
+
+
+def _farewell(home: Home) -> Path:
+    return home.write_lock.with_name("ingest.stop")
 
 
 def _is_alive(pid: int) -> bool:

@@ -170,3 +170,12 @@ def test_what_another_process_has_read_and_left_is_done(home):
         done = Progress(pid=2**22 + 1, updated_ms=child.started_ms + 1, phase="done", chunks=3)
         home.progress.write_text(json.dumps(asdict(done)), encoding="utf-8")
         assert following.follow(home, child, is_enough=following.is_imported) == done
+
+
+def test_a_wish_to_stop_stands_until_it_is_forgotten(home):
+    assert not children.is_stop_wanted(home)
+    children.forget_stop(home)  # nobody asked
+    children.ask_to_stop(home)
+    assert children.is_stop_wanted(home)
+    children.forget_stop(home)
+    assert not children.is_stop_wanted(home)
