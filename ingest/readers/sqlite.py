@@ -4,13 +4,14 @@ Read-only, with patience for a writer, and never `immutable`: what an agent said
 beside the database. A database that is not there is never made.
 """
 
+import errno
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from urllib.parse import quote
 
-from ingest.readers.opening import open_file
+from ingest.readers.opening import oddity
 
 BUSY_ms = 2_000
 """How long a writer is waited for. One that takes longer is met again at the next look."""
@@ -25,7 +26,9 @@ class CannotRead(OSError):
 @contextmanager
 def opened(path: Path) -> Iterator[sqlite3.Connection]:
     """A read-only connection. Raises OSError (CannotRead where SQLite complains, also within the block)."""
-    open_file(path).close()  # refuses pipes and folders, and says what is missing in the system's own words
+    # Looked at and not opened: closing a file takes away the locks that this process has on it, SQLite's among them.
+    if odd := oddity(path.stat().st_mode):
+        raise CannotRead(errno.EINVAL, f"it is {odd} and no database", str(path))
     try:
         with closing(_connected(path)) as connection:
             yield connection

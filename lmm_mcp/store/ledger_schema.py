@@ -166,7 +166,11 @@ def _make_private(path: Path) -> None:
     # SQLite gives its log files the mode of the file itself.
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+        # Only made, never opened where it is there: whoever closes a file takes away all locks that this process has on it,
+        # and SQLite would empty the log under another connection of ours, with what that one writes.
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+    except FileExistsError:
+        return
     except OSError as problem:
         raise StoreError(
             f"{path} cannot be opened: {problem.strerror}. Give this user the right to write there, or set LMM_HOME."

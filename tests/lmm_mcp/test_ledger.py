@@ -336,3 +336,15 @@ def test_the_file_and_its_log_can_be_read_by_their_user_alone(ledger: Ledger, tm
     modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / "home").iterdir()}
     assert set(modes.values()) == {0o600}
     assert "ledger.sqlite-wal" in modes
+
+
+def test_what_one_connection_writes_survives_another_of_the_same_process(tmp_path):
+    path = tmp_path / "ledger.sqlite"
+    mine = Ledger.open(path)
+    mine.set_meta("colour", "red")
+    other = Ledger.open(path)
+    assert other.meta("colour") == "red"
+    other.close()
+    mine.set_meta("colour", "blue")
+    mine.close()
+    assert Ledger.open(path).meta("colour") == "blue"
