@@ -3,6 +3,8 @@ import os
 import secrets
 import sqlite3
 import stat
+import subprocess
+import sys
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -338,13 +340,13 @@ def test_the_file_and_its_log_can_be_read_by_their_user_alone(ledger: Ledger, tm
     assert "ledger.sqlite-wal" in modes
 
 
-def test_what_one_connection_writes_survives_another_of_the_same_process(tmp_path):
+def test_a_second_connection_leaves_the_locks_of_the_first_alone(tmp_path):
     path = tmp_path / "ledger.sqlite"
-    mine = Ledger.open(path)
-    mine.set_meta("colour", "red")
-    other = Ledger.open(path)
-    assert other.meta("colour") == "red"
-    other.close()
-    mine.set_meta("colour", "blue")
-    mine.close()
-    assert Ledger.open(path).meta("colour") == "blue"
+    first = Ledger.open(path)
+    first.set_meta("colour", "red")
+    second = Ledger.open(path)
+    # Another process that comes and goes must not think that it is the last one, and take the log away with it.
+    for colour in ("green", "blue"):
+        change = f"from pathlib import Path; from lmm_mcp.store.ledger import Ledger; l = Ledger.open(Path({str(path)!r})); l.set_meta('colour', '{colour}'); l.close()"
+        subprocess.run([sys.executable, "-c", change], check=True)
+        assert [each.meta("colour") for each in (first, second)] == [colour, colour]
