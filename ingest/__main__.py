@@ -22,11 +22,14 @@ def main() -> int:
     mode = parser.add_mutually_exclusive_group()
     mode.add_argument("--once", action="store_true", help="read what there is and leave (the default)")
     mode.add_argument("--stay", action="store_true", help="stay and read what is added")
+    mode.add_argument("--survey", action="store_true", help="print as JSON whose sessions lie where; read none")
     parser.add_argument(
         "paths", nargs="*", type=Path, help="session files or folders; all that can be found if left out"
     )
     arguments = parser.parse_args()
     home = home_of(os.environ)
+    if arguments.survey:
+        return _survey(home)
     try:
         home.ensure()
         _start_logging(home)
@@ -43,6 +46,23 @@ def main() -> int:
         told = "" if isinstance(problem, LmmError) else explained(refusal, home.root)
         _say(f"lmm: {told or problem}\n")
         return exit_code_of(refusal)
+
+
+def _survey(home: Home) -> int:
+    import orjson
+
+    from ingest.survey import survey
+    from lmm_mcp.store.ledger import Ledger
+
+    try:
+        settings = config.load(home.config, os.environ).sessions
+        projects = [Path(folder) for folder in Ledger.open(home.ledger).known_roots()] if home.ledger.exists() else []
+        sys.stdout.buffer.write(orjson.dumps(survey(os.environ, settings, home.notes, projects)))
+        sys.stdout.flush()
+    except (LmmError, OSError) as problem:
+        _say(f"lmm: {problem}\n")
+        return 1
+    return 0
 
 
 def _start_logging(home: Home) -> None:

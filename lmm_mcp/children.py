@@ -77,6 +77,34 @@ def progress(home: Home) -> Progress | None:
     return Progress(**known)
 
 
+@dataclass(frozen=True, slots=True)
+class Surveyed:
+    """What the ingest wing found of one agent on this machine; see `ingest.survey.Surveyed`."""
+
+    agent: str
+    is_excluded: bool
+    is_built_in: bool
+    folders: tuple[str, ...]
+    num_sources: int
+    newest_ms: int
+    problems: tuple[str, ...]
+
+
+def survey(home: Home, env: Mapping[str, str]) -> list[Surveyed]:
+    """Ask the ingest wing whose sessions lie where: names only are looked at. Raises HomeError where it cannot tell."""
+    command = [sys.executable, "-P", "-m", "ingest", "--survey"]
+    where = home.root if home.root.is_dir() else None
+    ours = {**env, "LMM_HOME": str(home.root)}
+    done = subprocess.run(command, env=ours, cwd=where, capture_output=True, check=False)
+    if done.returncode:
+        told = done.stderr.decode("utf-8", "replace").strip().splitlines()
+        raise HomeError(told[-1].removeprefix("lmm: ") if told else "the readers cannot be started; see `lmm doctor`.")
+    return [
+        Surveyed(**{**found, "folders": tuple(found["folders"]), "problems": tuple(found["problems"])})
+        for found in json.loads(done.stdout)
+    ]
+
+
 class IngestChild:
     """A running `python -m ingest`."""
 

@@ -21,7 +21,7 @@ from lmm_mcp import children, config
 from lmm_mcp.domain.wording import counted
 from lmm_mcp.embedding import NoEmbedder, load
 from lmm_mcp.errors import LmmError
-from lmm_mcp.paths import Home, home_of, user_home
+from lmm_mcp.paths import Home, home_of
 from lmm_mcp.store.archive import Archive
 from lmm_mcp.store.chunks import ChunkStore
 from lmm_mcp.store.ledger import Ledger
@@ -292,26 +292,26 @@ def reading(patient: Patient) -> Iterator[Finding]:
 
 
 def agents(patient: Patient) -> Iterator[Finding]:
-    """Which agents' folders are there."""
-    home = user_home(patient.env)
-    sessions = config.load(patient.home.config, patient.env).sessions
-    claude = [*_named(patient.env, "CLAUDE_CONFIG_DIR", home / ".claude"), *map(Path, sessions.claude_code)]
-    codex = [*_named(patient.env, "CODEX_HOME", home / ".codex"), *map(Path, sessions.codex)]
-    found = [
-        f"{agent}: {folder.expanduser() / inner}"
-        for agent, folders, inner in (("Claude Code", claude, "projects"), ("Codex", codex, "sessions"))
-        for folder in folders
-        if (folder.expanduser() / inner).is_dir()
-    ]
-    if found:
-        yield Finding("ok", "sessions found: " + ", ".join(found))
+    """Whose sessions are there."""
+    try:
+        found = children.survey(patient.home, patient.env)
+    except LmmError as problem:
+        yield Finding("bad", f"sessions cannot be looked for: {problem}", "Install lmm-mcp anew.")
+        return
+    here = [each for each in found if each.num_sources and each.agent != "notes"]
+    if here:
+        told = ", ".join(f"{each.agent} ({each.num_sources:,})" for each in here)
+        yield Finding("ok", f"sessions found: {told}; `lmm agents` says more")
     else:
-        tried = ", ".join(str(folder) for folder in (*claude, *codex))
         yield Finding(
             "warn",
-            f"no agent's sessions were found in {tried}.",
-            "Set CLAUDE_CONFIG_DIR or CODEX_HOME, or see `lmm config`.",
+            "no agent's sessions were found.",
+            "`lmm agents --all` lists who is known; the setting sessions.folders names other places.",
         )
+    for each in found:
+        if each.problems:
+            what = f"{counted(len(each.problems), 'place')} of {each.agent} cannot be listed."
+            yield Finding("warn", what, "Give this user the right to read there.", each.problems)
 
 
 def neighbours(_: Patient) -> Iterator[Finding]:
@@ -365,8 +365,3 @@ def _ledger(patient: Patient) -> Ledger:
 
 def _store(patient: Patient) -> ChunkStore | None:
     return ChunkStore.open(patient.home.store) if ChunkStore.exists(patient.home.store) else None
-
-
-def _named(env: Mapping[str, str], variable: str, default: Path) -> list[Path]:
-    named = [part for part in env.get(variable, "").replace(",", os.pathsep).split(os.pathsep) if part]
-    return [Path(part) for part in named] or [default]

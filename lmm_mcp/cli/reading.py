@@ -21,9 +21,8 @@ if TYPE_CHECKING:
     from lmm_mcp.store.ledger import Ledger
 
 PANEL = "Read"
-ENDINGS = (".jsonl", ".jsonl.zst")
 _WHAT_TO_NAME = (
-    f"Name session files of Claude Code or Codex ({', '.join(ENDINGS)}) or folders that hold them, "
+    "Name session files, databases or exports of an agent that is known (`lmm agents --all`), or folders that hold them, "
     "or name nothing to read all that can be found."
 )
 
@@ -87,7 +86,7 @@ def _checked(path: str) -> Path:
     found = Path(path)
     if not found.exists():
         raise BadInput(f"{path} does not exist. {_WHAT_TO_NAME}")
-    if not found.is_dir() and not (found.is_file() and found.name.endswith(ENDINGS)):
+    if not found.is_dir() and not found.is_file():
         raise BadInput(f"{path} is no session file. {_WHAT_TO_NAME}")
     return found
 

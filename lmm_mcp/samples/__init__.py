@@ -3,8 +3,11 @@
 Laid out as the agents lay out theirs: `claude/projects/...` and `codex/sessions/...`.
 """
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
+
+from lmm_mcp.domain.agents import KNOWN_AGENTS
 
 FOLDER = Path(__file__).resolve().parent
 
@@ -18,10 +21,13 @@ QUESTIONS = (
 
 def environment(env: Mapping[str, str], home: Path) -> dict[str, str]:
     """The environment in which the samples are the only sessions there are, and `home` the memory."""
-    # A user's own further session folders are none of the demo's business.
+    # A user's own sessions, of whatever agent, are none of the demo's business.
     others = {name: value for name, value in env.items() if not name.startswith("LMM_SESSIONS_")}
     return {
         **others,
+        "LMM_SESSIONS_EXCLUDE_AGENTS": os.pathsep.join({*KNOWN_AGENTS} - {"claude-code", "codex", "notes"}),
+        "HOME": str(home),
+        "USERPROFILE": str(home),
         "LMM_HOME": str(home),
         "CLAUDE_CONFIG_DIR": str(FOLDER / "claude"),
         "CODEX_HOME": str(FOLDER / "codex"),

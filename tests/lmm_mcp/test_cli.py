@@ -157,7 +157,7 @@ def test_a_file_that_is_no_session_is_refused_and_leaves_no_complaint_behind(new
     wrong[1].write_text('{"metres": 3}\n', encoding="utf-8")
     for path in (str(wrong[0]), str(wrong[1]), "", os.devnull):
         out, complaint = newcomer.both("import", path, expect=1)
-        assert "Claude Code or Codex" in complaint
+        assert "`lmm agents --all`" in complaint
         assert path in complaint
         assert out == ""
     assert "unreadable" not in newcomer.run("status")

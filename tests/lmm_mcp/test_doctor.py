@@ -34,7 +34,7 @@ def test_a_healthy_memory_has_nothing_bad(harbour_env):
     assert "bad" not in levels(findings), findings
     assert about(findings, "ledger:").what == "ledger: 5 session files read so far"
     assert "sample could be read" in about(findings, "archive:").what
-    assert "Claude Code: " in about(findings, "sessions found").what
+    assert "claude-code (4), codex (1)" in about(findings, "sessions found").what
 
 
 def test_every_finding_that_is_not_ok_in_a_new_installation_has_a_next_step(tmp_path):
@@ -128,8 +128,7 @@ def test_a_package_of_the_same_name_from_elsewhere_is_bad(harbour_env, tmp_path,
 def test_agents_are_found_where_their_own_variables_say(tmp_path):
     env = samples.environment({"HOME": str(tmp_path)}, tmp_path / "lmm")
     (finding,) = doctor.agents(doctor.Patient(Home(tmp_path / "lmm"), env))
-    assert str(samples.FOLDER / "claude" / "projects") in finding.what
-    assert str(samples.FOLDER / "codex" / "sessions") in finding.what
+    assert "claude-code (3), codex (1)" in finding.what
 
 
 def test_a_store_with_damaged_files_is_bad_and_the_way_out_is_told(own_env, home):

@@ -1,0 +1,78 @@
+"""What lies on this machine for every reader, said as JSON: where its sessions may lie, where some do, and how many.
+
+Nothing is read but names, sizes and, of databases, the list of their sessions; no lock is taken and nothing is written. The
+house asks for this by `python -m ingest --survey`, since it never imports this wing.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ingest import sources
+from ingest.readers.registry import BUILT_IN, READERS
+from ingest.session import SourceFile, Unreadable
+from lmm_mcp.config import Sessions
+
+
+@dataclass(frozen=True, slots=True)
+class Surveyed:
+    """One agent on this machine."""
+
+    agent: str
+    is_excluded: bool
+    """By the user's settings: it is not read."""
+    is_built_in: bool
+    """False for a reader that another package brought."""
+    folders: tuple[str, ...]
+    """Those of its places that exist."""
+    num_sources: int
+    """Session files; of databases, sessions."""
+    newest_ms: int
+    """When the newest of them changed, UTC milliseconds since 1970; 0 where there is none."""
+    problems: tuple[str, ...]
+    """What could not be listed, and why."""
+
+
+def survey(env: Mapping[str, str], settings: Sessions, notes: Path, projects: Sequence[Path]) -> list[Surveyed]:
+    """Look for the sessions of every agent. `projects`: folders known to be worked in."""
+    everybody = Sessions(folders=settings.folders, claude_code=settings.claude_code, codex=settings.codex)
+    places: dict[str, list[Path]] = {reader.agent: [] for reader in READERS}
+    for reader, root in sources.roots(env, everybody, notes, projects):
+        if root.exists():
+            places[reader.agent].append(root)
+    found = []
+    for reader in READERS:
+        listed: dict[str, SourceFile] = {}
+        problems: list[str] = []
+        with_sessions: list[str] = []
+        is_excluded = reader.agent in settings.exclude_agents
+        for root in () if is_excluded else places[reader.agent]:
+            num_before = len(listed)
+            for item in _below(root, reader.agent):
+                if isinstance(item, Unreadable):
+                    problems.append(f"{item.path}: {item.problem}")
+                else:
+                    listed[item.name] = item
+            # Of the folders that are worked in only those are of interest where it was at work.
+            if len(listed) > num_before or not reader.lies_in_projects:
+                with_sessions.append(str(root))
+        found.append(
+            Surveyed(
+                reader.agent,
+                is_excluded,
+                reader in BUILT_IN,
+                tuple(with_sessions),
+                len(listed),
+                max((item.mtime_ns // 1_000_000 for item in listed.values()), default=0),
+                tuple(problems),
+            )
+        )
+    return found
+
+
+def _below(root: Path, agent: str) -> list[SourceFile | Unreadable]:
+    reader = next(each for each in READERS if each.agent == agent)
+    try:
+        return [item for path in reader.discover(root) for item in sources.listed(reader, path)]
+    except OSError as problem:
+        return [Unreadable(str(root), 0, f"cannot be listed: {problem.strerror or problem}")]

@@ -1,0 +1,56 @@
+"""`lmm agents`: whose sessions lie where, and what of them is remembered."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from lmm_mcp.cli import program
+from lmm_mcp.domain.agents import KNOWN_AGENTS
+from lmm_mcp.paths import Home
+from lmm_mcp.store.ledger import Ledger
+
+
+@pytest.fixture
+def told(harbour_env, monkeypatch, capsys):
+    """What the command prints for a user of the shared memory."""
+    for name, value in harbour_env.items():
+        if name.startswith(("LMM_", "CLAUDE_", "CODEX_")) or name in ("HOME", "USERPROFILE"):
+            monkeypatch.setenv(name, value)
+
+    def run(*arguments: str) -> str:
+        capsys.readouterr()
+        assert program.run(("agents", *arguments)) == 0
+        return capsys.readouterr().out
+
+    return run
+
+
+def test_agents_are_listed_with_where_their_sessions_lie_and_how_many_are_remembered(told, harbour_env):
+    found = {each["agent"]: each for each in json.loads(told("--json"))}
+    assert {*found} == {*KNOWN_AGENTS} - {"notes"}
+    claude = found["claude-code"]
+    assert claude["folders"] == [harbour_env["CLAUDE_CONFIG_DIR"] + "/projects"]
+    assert claude["num_sources"] > 0
+    assert claude["num_sessions"] > 0
+    assert claude["last_read_ms"] > 0
+
+
+def test_a_format_that_changed_shows_as_what_was_not_understood(told, harbour_env):
+    ledger = Ledger.open(Home(Path(harbour_env["LMM_HOME"])).ledger)
+    source = next(each for each in ledger.sources() if each.agent == "codex")
+    ledger.record_unreadable(source.path, 7, "unknown record shiny_new_record")
+    try:
+        text = told()
+    finally:
+        ledger.clear_unreadable(source.path, line=7)
+        ledger.close()
+    assert "1 record not understood: unknown record shiny_new_record" in text
+
+
+def test_agents_that_were_never_here_are_only_counted(told):
+    text = told()
+    assert "claude-code" in text
+    assert "goose" not in text
+    assert "more agents would be read" in text
+    assert "goose" in told("--all")
