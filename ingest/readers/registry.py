@@ -5,8 +5,13 @@ from importlib import metadata
 from pathlib import Path
 
 from ingest.readers.claude_code import ClaudeCode
+from ingest.readers.cline import Cline
 from ingest.readers.codex import Codex
+from ingest.readers.kilo_legacy import KiloLegacy
+from ingest.readers.gemini_cli import GeminiCli
 from ingest.readers.notes import Notes
+from ingest.readers.opencode import Kilo, OpenCode
+from ingest.readers.roo import Roo
 from ingest.session import Reader
 from lmm_mcp.errors import BadInput
 
@@ -15,6 +20,12 @@ _log = logging.getLogger("lmm.ingest")
 BUILT_IN: tuple[Reader, ...] = (
     ClaudeCode(),
     Codex(),
+    GeminiCli(),
+    Roo(),
+    KiloLegacy(),
+    Cline(),
+    OpenCode(),
+    Kilo(),
     Notes(),
 )
 """Who comes first is asked first whether a file is his."""

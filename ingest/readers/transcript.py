@@ -12,12 +12,13 @@ from typing import Any, ClassVar
 from ingest.readers.base import Decoded, SLICE_bytes, json_lines, without_base64
 from ingest.readers.calls import describe
 from ingest.readers.ours import begins_with_brief, is_only_a_brief, is_our_command, is_our_tool
-from ingest.readers.values import ODDITIES, type_name
+from ingest.readers.values import ODDITIES, Naming, id_in, type_name
 from ingest.session import Cursor, Item, ReadTo, Unreadable
 from lmm_mcp.domain.event import Event, EventKind, Thread
 
 _NUM_CALLS_KEPT = 256
 _NUM_UNKNOWN_KEPT = 32
+_NUM_NAMES_KEPT = 256
 _UNIQUE_chars = 16
 """Shorter call ids (`call_1`) count within a request and come again in every other: they cannot join call and result."""
 
@@ -78,6 +79,24 @@ class Transcript:
             label = f"other unknown {what} types"
         self.unknown[label] = self.unknown.get(label, 0) + 1
 
+    def unique_id(self, value: object) -> str:
+        """An agent's id, made unique among all sessions where it is too short for that; '' where there is none.
+
+        By its time and not by its session: a fork copies both into a session of its own, and they are the same message still.
+        """
+        name = id_in(value)
+        if not name or len(name) >= _UNIQUE_chars:
+            return name
+        return f"{name}@{self.at_ms:x}" if self.at_ms else f"{self.thread.thread_id}/{name}"
+
+    def named(self, *said: str) -> str:
+        """An id for a message without one, made of its time (or, without one, its session) and what is said."""
+        naming = Naming("" if self.at_ms else self.thread.thread_id, self.notes.get("named"))
+        name = naming.name(str(self.at_ms), *said)
+        # The same words at the same time stand close together; without times, far enough back.
+        self.notes["named"] = dict(list(naming.seen.items())[-_NUM_NAMES_KEPT:])
+        return name
+
     # What is said ------------------------------------------------------------------------------------------------------
 
     def prose(self, kind: EventKind, event_id: str, text: str) -> Iterator[Event]:
@@ -87,10 +106,12 @@ class Transcript:
             ours = kind == "prompt" and is_only_a_brief(text)  # a client may hand a brief over as if it were typed
             yield self._event(event_id, kind, text, ours=ours)
 
-    def call(self, event_id: str, call_id: str, tool: str, arguments: object, **more: Any) -> Event:
-        """A tool call, described, and ours if it asks this memory."""
+    def call(
+        self, event_id: str, call_id: str, tool: str, arguments: object, *, ours: bool = False, **more: Any
+    ) -> Event:
+        """A tool call, described, and ours if it asks this memory (by its name, its command line, or as the reader knows)."""
         call = describe(tool, arguments)
-        ours = is_our_tool(tool) or is_our_command(call.command)
+        ours = ours or is_our_tool(tool) or is_our_command(call.command)
         joint = call_id if len(call_id) >= _UNIQUE_chars else event_id
         self._calls.pop(call_id, None)
         self._calls[call_id] = [joint, ours]

@@ -1,0 +1,30 @@
+"""Looks for session files below a folder by rules about names, so that finding and recognising follow the same rule."""
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+Inside = tuple[str, ...]
+"""The names that lead from a root to a file or folder below it."""
+
+
+def files_below(root: Path, is_session: Callable[[Inside], bool], enters: Callable[[Inside], bool]) -> Iterator[Path]:
+    """Every file below `root` that is a session by its name, of the folders that are entered by theirs, sorted.
+
+    A root that is itself a file was named by the user, and is yielded. A folder that cannot be listed is yielded itself, so
+    that whoever opens what is found says why.
+    """
+    if root.is_file():
+        yield root
+        return
+    refused: list[OSError] = []
+    for here, folders, names in os.walk(root, onerror=refused.append):
+        inside = Path(here).relative_to(root).parts
+        folders[:] = sorted(name for name in folders if enters((*inside, name)))
+        yield from (Path(here, name) for name in sorted(names) if is_session((*inside, name)))
+    yield from (Path(problem.filename) for problem in refused if not isinstance(problem, FileNotFoundError))
+
+
+def inside_of(root: Path, path: Path) -> Inside:
+    """The names that lead from `root` to `path`; () where it is the root itself or lies elsewhere."""
+    return path.relative_to(root).parts if path.is_relative_to(root) else ()
