@@ -16,18 +16,24 @@ from ingest.readers.codex_calls import command_line, patched_paths
 
 _SHELLS = frozenset(
     """bash sh zsh shell powershell pwsh cmd terminal execute execute_bash execute_command run_shell_command run_command
-    run_terminal_command run_in_terminal runcommands exec exec_command run runinterminal bash_tool local_shell""".split()
+    run_terminal_command run_in_terminal runcommands exec exec_command run runinterminal bash_tool local_shell
+    run_terminal_cmd run_terminal_command_v2 copilot_runinterminal""".split()
 )
 _LOOKING = frozenset(
-    "grep glob ls list list_directory list_dir search_file_content find rg search codebase_search grep_search".split()
+    """grep glob ls list list_directory list_dir search_file_content find rg search codebase_search grep_search
+    find_path glob_file_search ripgrep_raw_search list_dir_v2 copilot_listdirectory""".split()
 )
 """Their path is where they look, not a file they touch."""
 _COMMANDS = ("command", "cmd", "script", "commandLine", "command_line")
-_PATHS = ("file_path", "filePath", "path", "absolute_path", "notebook_path", "filename", "file", "target_file")
+_PATHS = tuple(
+    """file_path filePath path absolute_path notebook_path filename file target_file targetFile target_notebook
+    relativeWorkspacePath relative_workspace_path""".split()
+)
+_CHANGE_LISTS = ("edits", "replacements", "operations")
 _FILE_LISTS = ("paths", "files", "file_paths")
-_BEFORE = ("old_string", "old_str", "oldText", "old_text", "oldString", "search")
-_AFTER = ("new_string", "new_str", "newText", "new_text", "newString", "replace")
-_CONTENTS = ("content", "file_text", "contents", "new_source", "text")
+_BEFORE = ("old_string", "old_str", "oldText", "old_text", "oldString", "oldStr", "search")
+_AFTER = ("new_string", "new_str", "newText", "new_text", "newString", "newStr", "replace")
+_CONTENTS = ("content", "file_text", "contents", "new_source", "text", "code_edit", "contentsAfterEdit", "code")
 _PATCHES = ("patch", "input", "diff", "patch_text", "patchText")
 _TODO_LISTS = ("todos", "plan", "task_list", "tasks")
 _TODO_MARKS = {"completed": "[x]", "done": "[x]", "in_progress": "[~]", "in-progress": "[~]"}
@@ -85,15 +91,21 @@ def _edit(arguments: Mapping[str, Any]) -> str:
     patch = first_text(arguments, _PATCHES)
     if "*** Begin Patch" in patch or patch.startswith(("--- ", "diff --git ", "@@ ")):
         return patch
-    edits = arguments.get("edits")
+    edits = arguments.get("edits") or arguments.get("replacements")
     parts = [
-        compact_diff(first_text(edit, _BEFORE), first_text(edit, _AFTER))
+        _change(edit, path)
         for edit in (edits if isinstance(edits, list) else [arguments])
         if isinstance(edit, Mapping) and any(isinstance(edit.get(key), str) for key in (*_BEFORE, *_AFTER))
     ]
     if not parts and path and not isinstance(arguments.get("insert_line"), int):
         parts = [content] if (content := first_text(arguments, _CONTENTS)) else []
     return "\n".join((path, *parts) if path else parts) if parts else ""
+
+
+def _change(edit: Mapping[str, Any], path: str) -> str:
+    changed = compact_diff(first_text(edit, _BEFORE), first_text(edit, _AFTER))
+    own = first_text(edit, _PATHS)
+    return f"{own}\n{changed}" if own and own != path else changed
 
 
 def _todos(arguments: Mapping[str, Any]) -> str:
@@ -120,9 +132,10 @@ def _named(arguments: Mapping[str, Any]) -> Iterator[str]:
     for key in _PATHS:
         if isinstance(value := arguments.get(key), str):
             yield value
-    for key in _FILE_LISTS:
+    for key in (*_FILE_LISTS, *_CHANGE_LISTS):
         if isinstance(several := arguments.get(key), list):
             yield from (value for value in several if isinstance(value, str))
+            yield from (first_text(value, _PATHS) for value in several if isinstance(value, Mapping))
 
 
 def _plain(value: object) -> str:
