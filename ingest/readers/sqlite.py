@@ -1,22 +1,34 @@
 """SQLite stores of agents, opened so that their owner never notices.
 
-Read-only, with patience for a writer, and never `immutable`: what an agent said last often lies only in the write-ahead log
-beside the database. A database that is not there is never made.
+Read-only, with patience for a writer, and together with the log beside the database: what an agent said last often lies
+only there. A database that is not there is never made.
+
+Where nobody has it open, SQLite leaves an empty log and its index beside a database that was only read; the owner takes them
+over and removes them. Where we may not write, or what we write would be a stranger's in somebody's folder, nothing is left.
 """
 
-import errno
+import os
+import shutil
 import sqlite3
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
 from urllib.parse import quote
 
-from ingest.readers.opening import oddity
+from ingest.readers.opening import open_file
 
 BUSY_ms = 2_000
 """How long a writer is waited for. One that takes longer is met again at the next look."""
 LOGS = ("-wal", "-journal")
 """Endings of the files beside a database that change when it does."""
+ENDINGS = (".db", ".sqlite", ".sqlite3")
+"""How agents' databases end."""
+MAX_COPIED_bytes = 1024 * 1024 * 1024
+"""A database with a log, where nothing may be written beside it, is read from a copy; a larger one is said."""
+
+_MAGIC = b"SQLite format 3\0"
+_INDEX = "-shm"
 
 
 class CannotRead(OSError):
@@ -26,12 +38,14 @@ class CannotRead(OSError):
 @contextmanager
 def opened(path: Path) -> Iterator[sqlite3.Connection]:
     """A read-only connection. Raises OSError (CannotRead where SQLite complains, also within the block)."""
-    # Looked at and not opened: closing a file takes away the locks that this process has on it, SQLite's among them.
-    if odd := oddity(path.stat().st_mode):
-        raise CannotRead(errno.EINVAL, f"it is {odd} and no database", str(path))
+    open_file(path).close()  # refuses pipes and folders, and says what is missing in the system's own words
     try:
-        with closing(_connected(path)) as connection:
-            yield connection
+        if _may_leave_files(path):
+            with closing(_connected(path, "mode=ro")) as connection:
+                yield connection
+        else:
+            with _untouched(path) as connection:
+                yield connection
     except sqlite3.Error as problem:
         raise CannotRead(0, f"the database cannot be read: {problem}", str(path)) from problem
 
@@ -57,8 +71,80 @@ def tables(connection: sqlite3.Connection) -> dict[str, frozenset[str]]:
     }
 
 
-def _connected(path: Path) -> sqlite3.Connection:
-    connection = sqlite3.connect(f"file:{quote(str(path.absolute()))}?mode=ro", uri=True, timeout=BUSY_ms / 1000)
+def holds(path: Path, wanted: Mapping[str, frozenset[str]]) -> bool:
+    """Whether `path` is a database that has these tables with at least these columns. Raises nothing."""
+    if path.suffix not in ENDINGS:
+        return False
+    try:
+        with open_file(path) as stream:
+            if stream.read(len(_MAGIC)) != _MAGIC:
+                return False
+        with opened(path) as connection:
+            found = tables(connection)
+    except OSError:
+        return False
+    return all(columns <= found.get(name, frozenset()) for name, columns in wanted.items())
+
+
+def _connected(path: Path, how: str) -> sqlite3.Connection:
+    connection = sqlite3.connect(f"file:{quote(str(path.absolute()))}?{how}", uri=True, timeout=BUSY_ms / 1000)
     connection.text_factory = lambda content: content.decode("utf-8", "replace")
     connection.execute("PRAGMA query_only = ON")
     return connection
+
+
+def _may_leave_files(path: Path) -> bool:
+    """Whether the index of the log may be written beside the database, where its owner can use and remove it."""
+    if not os.access(path.resolve().parent, os.W_OK):
+        return False
+    user = os.geteuid() if hasattr(os, "geteuid") else 0
+    # SQLite gives away what root makes; what another user makes would keep the owner out.
+    return not user or path.stat().st_uid == user
+
+
+@contextmanager
+def _untouched(path: Path) -> Iterator[sqlite3.Connection]:
+    """A connection to a database beside which nothing may be written."""
+    path = path.resolve()
+    log, index = (path.with_name(path.name + ending) for ending in (LOGS[0], _INDEX))
+    if not _size(log):
+        # The file alone is all there is. SQLite cannot lock it here, so it is seen to that nobody wrote meanwhile.
+        before = _marks(path, log)
+        with closing(_connected(path, "mode=ro&immutable=1")) as connection:
+            yield connection
+            if _marks(path, log) != before:
+                raise CannotRead(0, "the database was written to while it was read", str(path))
+    elif _size(index):
+        with closing(_connected(path, "mode=ro")) as connection:
+            yield connection
+    else:
+        with (
+            tempfile.TemporaryDirectory(prefix="lmm-") as folder,  # readable by this user alone
+            closing(_connected(_copied(path, log, Path(folder)), "mode=ro")) as connection,
+        ):
+            yield connection
+
+
+def _copied(path: Path, log: Path, folder: Path) -> Path:
+    num_bytes = _size(path) + _size(log)
+    if num_bytes > MAX_COPIED_bytes:
+        raise CannotRead(
+            0,
+            f"the database has a log of its own and {num_bytes:,} bytes in a folder that may not be written",
+            str(path),
+        )
+    before = _marks(path, log)
+    copy = folder / path.name
+    shutil.copyfile(path, copy)
+    shutil.copyfile(log, folder / log.name)
+    if _marks(path, log) != before:
+        raise CannotRead(0, "the database was written to while it was read", str(path))
+    return copy
+
+
+def _marks(*paths: Path) -> list[tuple[int, int]]:
+    return [(each.stat().st_mtime_ns, each.stat().st_size) if each.exists() else (0, 0) for each in paths]
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
