@@ -4,6 +4,7 @@ LmmError
 ├── ConfigError          a setting is wrong, unknown, or not allowed in a project's own file
 ├── BadInput             a question, id, date or path that cannot be used as given
 ├── HomeError            LMM_HOME cannot be used: missing rights, no space, not a folder
+├── EngineError          no engine answers for this memory home, and none could be started
 ├── StoreError
 │   ├── StoreTooNew      written by a newer version of this program
 │   ├── StoreLocked      another process holds the write lock
@@ -28,6 +29,10 @@ class BadInput(LmmError):
 
 class HomeError(LmmError):
     """The memory home cannot be used: missing rights, no space, not a folder."""
+
+
+class EngineError(LmmError):
+    """No engine answers for this memory home, and none could be started."""
 
 
 class StoreError(LmmError):

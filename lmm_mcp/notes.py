@@ -3,10 +3,12 @@
 Appending is all that happens here, so that any number of processes may do it while the one writer of the store is busy.
 """
 
+import hashlib
 import json
 import os
 import uuid
 from datetime import UTC, datetime
+from pathlib import Path
 
 from filelock import FileLock
 
@@ -17,8 +19,11 @@ from lmm_mcp.redaction import redact
 MAX_NOTE_chars = 20_000
 
 
-def remember(home: Home, text: str, *, project: str, cwd: str, now_ms: int) -> str:
+def remember(home: Home, text: str, *, project: str, cwd: str, now_ms: int, once: str = "") -> str:
     """Keep a note and return its id; it is on the disk when this returns, its secrets cut.
+
+    `once`: a name of the request, the same whenever it is made again because its answer was lost: the same text under the
+    same name is kept once.
 
     `project`: key it belongs to, '' for none: then it is found by whoever asks all projects, and by no project that asks
     for itself. `now_ms`: UTC milliseconds. Raises BadInput for an empty or overlong text,
@@ -31,7 +36,9 @@ def remember(home: Home, text: str, *, project: str, cwd: str, now_ms: int) -> s
         raise BadInput(
             f"the note has {len(said):,} characters; {MAX_NOTE_chars:,} is the limit. Split it into several."
         )
-    note_id = uuid.uuid4().hex
+    note_id = (
+        hashlib.sha256(f"{once}\n{said}".encode("utf-8", "replace")).hexdigest()[:32] if once else uuid.uuid4().hex
+    )
     note = {"id": note_id, "at_ms": now_ms, "text": redact(said), "project": project, "cwd": redact(cwd)}
     # Half a surrogate pair is no text: written as an escape it survives, and the reader mends it.
     line = json.dumps(note, ensure_ascii=True).encode("ascii") + b"\n"
@@ -39,6 +46,8 @@ def remember(home: Home, text: str, *, project: str, cwd: str, now_ms: int) -> s
     try:
         home.notes.mkdir(parents=True, exist_ok=True, mode=0o700)
         with FileLock(home.notes / ".lock", mode=0o600):
+            if once and _is_kept(home, note_id):
+                return note_id
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
             try:
                 if _is_torn(descriptor):  # a writer died in the middle of its line: it must not swallow this one
@@ -52,6 +61,16 @@ def remember(home: Home, text: str, *, project: str, cwd: str, now_ms: int) -> s
             f"the note could not be kept in {home.notes}: {problem.strerror or problem}. Nothing was remembered; mend that and try again."
         ) from problem
     return note_id
+
+
+def _is_kept(home: Home, note_id: str) -> bool:
+    mark = f'{{"id": "{note_id}", '.encode()
+    return any(line.startswith(mark) and line.endswith(b"\n") for path in _newest(home) for line in path.open("rb"))
+
+
+def _newest(home: Home) -> list[Path]:
+    """The file of this month and the one before it: a request is made again within a minute."""
+    return sorted(home.notes.glob("*.jsonl"))[-2:]
 
 
 def _is_torn(descriptor: int) -> bool:

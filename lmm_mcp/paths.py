@@ -55,6 +55,21 @@ class Home:
         return self.root / "locks" / "ingest.lock"
 
     @property
+    def engine_lock(self) -> Path:
+        """Held by the one engine for life, as `write_lock` is by the ingest process."""
+        return self.root / "locks" / "engine.lock"
+
+    @property
+    def engine_start_lock(self) -> Path:
+        """Held by whoever starts an engine until that one answers, so that many who want one start one."""
+        return self.root / "locks" / "engine-start.lock"
+
+    @property
+    def door(self) -> Path:
+        """JSON written by the engine: where it can be reached, and which process it is. Readable by the user alone."""
+        return self.root / "locks" / "engine.json"
+
+    @property
     def handover(self) -> Path:
         """Folder where a second ingest process leaves the paths it was asked to read for the one that holds the lock."""
         return self.root / "locks" / "handover"

@@ -32,6 +32,7 @@ def homes_of_its_own(tmp_path_factory, monkeypatch) -> Path:
     for name in (*HOMES, *OTHER_HOMES):
         monkeypatch.setenv(name, str(folder if name in ("HOME", "USERPROFILE") else folder / name.lower()))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setenv("LMM_ENGINE_LINGER_S", "2")  # an engine leaves soon after the test that started it
     monkeypatch.setenv("PYTHONPATH", str(ROOT))  # children of a test find the project also where it is not installed
     return folder
 

@@ -1,4 +1,4 @@
-"""The command line. `main` is its door; `lmm mcp` goes straight to the server, since an agent waits for its handshake."""
+"""The command line. `main` is its door; what agents start goes past all commands, since an agent waits for it."""
 
 import gc
 import os
@@ -15,7 +15,7 @@ def main() -> int:
     # Registries of MCP servers start a package by its name alone, with a pipe for input.
     by_name_alone = not arguments and sys.argv[0].endswith("lmm-mcp") and not sys.stdin.isatty()
     if by_name_alone or (arguments[:1] == [SERVE] and set(arguments[1:]) <= {WITHOUT_INGEST}):
-        return _serve(ingest=WITHOUT_INGEST not in arguments)
+        return _serve(reads=WITHOUT_INGEST not in arguments)
     # What a command imports it keeps, and most end within two seconds: looking for garbage is a tenth of that.
     gc.set_threshold(_ALLOCATIONS_between_looks)
     from lmm_mcp.cli.program import run  # typer and rich: a tenth of a second that no server should spend
@@ -23,22 +23,10 @@ def main() -> int:
     return run(arguments)
 
 
-def _serve(*, ingest: bool) -> int:
-    gc.disable()  # nothing that is imported now is ever thrown away: looking for it would cost a tenth of the start
-    from lmm_mcp.errors import LmmError
-    from lmm_mcp.server.app import serve
+def _serve(*, reads: bool) -> int:
+    from lmm_mcp.server.pipe import main as serve
 
-    gc.enable()
-    gc.freeze()
-
-    code = 0
-    try:
-        serve(os.environ, ingest=ingest)
-    except LmmError as problem:
-        sys.stderr.write(f"lmm: {problem}\n")
-        code = 1
-    except KeyboardInterrupt:
-        code = 130
+    code = serve(os.environ, reads=reads)
     sys.stderr.flush()
-    # A thread may still wait for a line of input that never comes, or import a library: nothing that is worth waiting for.
+    # A thread may still wait for an answer that nobody wants any more.
     os._exit(code)

@@ -55,9 +55,9 @@ def _mcp(
 
     Connect one with `claude mcp add --scope user lmm -- /full/path/of/lmm mcp` or `codex mcp add lmm -- /full/path/of/lmm mcp`; `lmm start` prints both with the path filled in.
     """
-    from lmm_mcp.server.app import serve  # the server's libraries load slower than all commands together
+    from lmm_mcp.cli import _serve
 
-    serve(os.environ, ingest=not no_ingest)
+    _serve(reads=not no_ingest)
 
 
 def run(arguments: Sequence[str]) -> int:

@@ -15,7 +15,8 @@ from lmm_mcp.domain.fence import FENCE_CLOSE, FENCE_OPEN
 from lmm_mcp.domain.quoting import plain
 from lmm_mcp.domain.recall import NothingFound, Recall
 from lmm_mcp.paths import Home, home_of
-from lmm_mcp.server.desk import Desk, reachable_cwd
+from lmm_mcp.server.desk import Desk
+from lmm_mcp.server.pipe import reachable_cwd
 
 if TYPE_CHECKING:  # who gets plain text or JSON need not wait for colours
     from rich.console import Console

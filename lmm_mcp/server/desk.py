@@ -1,7 +1,8 @@
 """One memory home as its callers see it: ask, read a passage, leave a note, see how things stand.
 
-The MCP tools and the command line both speak to a `Desk` and so behave alike. Nothing is opened when one is made: tables
-and models come to life on first use (or when `warm_up` is called), since an MCP handshake must not wait for them.
+The MCP tools and the command line both speak to a `Desk` and so behave alike. A desk is one asker's: where it stands and
+which settings hold there. What it opens lies on `Shelves`, which many desks may share. Nothing is opened when one is made,
+since an MCP handshake must not wait for tables and models.
 Safe to call from several threads.
 """
 
@@ -20,16 +21,15 @@ from lmm_mcp.domain.recall import NothingFound, Question, Recall, num_tokens
 from lmm_mcp.errors import BadInput, ConfigError
 from lmm_mcp.paths import Home
 from lmm_mcp.server import asking, expand
+from lmm_mcp.server.shelves import Shelves, settings_stamp
 
-if TYPE_CHECKING:  # each of these takes a tenth of a second or more to import; `_opened` and its kin do it when needed
+if TYPE_CHECKING:  # each of these takes a tenth of a second or more to import; the shelves do it when needed
     from lmm_mcp.embedding import NoEmbedder, OnnxEmbedder
-    from lmm_mcp.recall.pipeline import Recaller
     from lmm_mcp.store.archive import Archive
     from lmm_mcp.store.chunks import ChunkStore
     from lmm_mcp.store.ledger import Ledger
 
 NEVER_IMPORTED = "nothing has been imported yet"
-_LOOK_FOR_MODEL_EVERY_s = 30.0
 _MIN_SESSION_chars = 8
 """Shorter beginnings of a session's id are mistakes, such as the mark of a citation."""
 
@@ -45,18 +45,32 @@ class Asker:
 
 
 class Desk:
-    """See the module. `cwd` is the working directory of whoever asks, '' where there is none."""
+    """See the module.
 
-    def __init__(self, home: Home, env: Mapping[str, str], *, cwd: str = "") -> None:
+    `cwd`: the working directory of whoever asks, '' where there is none. `project`: the one that is asked where a call
+    names none and there is no `cwd`. `env`: settings of the asker. `client`: a name of the asker's own, '' where its requests
+    need not be told from those of others. `shelves`: what is shared with others who ask.
+    """
+
+    def __init__(
+        self,
+        home: Home,
+        env: Mapping[str, str],
+        *,
+        cwd: str = "",
+        project: str = "",
+        client: str = "",
+        shelves: Shelves | None = None,
+    ) -> None:
         self.home = home
         self.cwd = cwd
+        self.client = client
+        self._project = project
         self._env = env
+        self.shelves = shelves or Shelves(home, env)
         self._lock = threading.RLock()
         self._settings: config.Settings | None = None
-        self._ledger: Ledger | None = None
-        self._store: ChunkStore | None = None
-        self._embedder: OnnxEmbedder | NoEmbedder | None = None
-        self._looked_for_model_s = 0.0
+        self._settings_stamp: tuple[int, int] | None = None
         self._bad_project_file = ""
 
     # What there is to ask
@@ -78,7 +92,7 @@ class Desk:
         checked_agent = asking.checked_agent(agent)
         asker = self.asker(project)
         found: Recall
-        if (recaller := self._recaller()) is None:
+        if (recaller := self.shelves.recaller()) is None:
             found = NothingFound(text=f"Nothing relevant is remembered: {NEVER_IMPORTED}.", num_searched=0)
         else:
             found = recaller.recall(Question(text, asker.project, since_ms, until_ms, checked_agent, budget))
@@ -112,8 +126,11 @@ class Desk:
         found = sorted((row for row in rows if row.thread.session_id in ids), key=lambda row: row.first_ms)
         return expand.whole_threads(self.archive, [row.thread for row in found])
 
-    def remember(self, text: Any, *, project: Any = None) -> tuple[str, str]:
-        """Keep a note; its id and the key of its project, '' for none. Raises BadInput. Recallable within 2 seconds."""
+    def remember(self, text: Any, *, project: Any = None, once: str = "") -> tuple[str, str]:
+        """Keep a note; its id and the key of its project, '' for none. Raises BadInput. Recallable within 2 seconds.
+
+        `once`: name of the request, by which its repetition is known.
+        """
         from lmm_mcp import notes
         from lmm_mcp.exclusion import Exclusion
 
@@ -126,11 +143,11 @@ class Desk:
             )
         if not isinstance(text, str):
             raise BadInput("the text is missing. Write one fact, decision or preference in a sentence or two.")
-        return notes.remember(self.home, text, project=key, cwd=self.cwd, now_ms=now_ms()), key
+        return notes.remember(self.home, text, project=key, cwd=self.cwd, now_ms=now_ms(), once=once), key
 
     def asker(self, project: Any = None) -> Asker:
         """From which project this question comes: the one named, or that of the working directory. Raises BadInput."""
-        name = asking.as_text(project)
+        name = asking.as_text(project) or self._project
         if name in asking.ALL_PROJECTS:
             return Asker(None, True)
         if name:
@@ -146,95 +163,53 @@ class Desk:
         store = self.store()
         return {} if store is None else store.projects()
 
-    # What is opened on first use
+    # What is open, and the settings that hold here
 
     @property
     def settings(self) -> config.Settings:
         """The settings that hold here. Raises ConfigError for the user's own; a bad file of a project is left aside."""
         with self._lock:
-            if self._settings is None:
+            stamp = settings_stamp(self.home)
+            if self._settings is None or stamp != self._settings_stamp:
                 mine = config.load(self.home.config, self._env)
+                self._bad_project_file = ""
                 try:
                     mine = config.load(self.home.config, self._env, project_dir=_project_dir(self.cwd))
                 except ConfigError as problem:  # opening somebody's repository must not take the memory away
                     self._bad_project_file = str(problem)
-                self._settings = mine
+                self._settings, self._settings_stamp = mine, stamp
             return self._settings
 
     @property
     def ledger(self) -> "Ledger":
         """The ledger, made where there is none."""
-        from lmm_mcp.store.ledger import Ledger
-
-        with self._lock:
-            if self._ledger is None:
-                self._ledger = Ledger.open(self.home.ledger)
-            return self._ledger
+        return self.shelves.ledger
 
     @property
     def archive(self) -> "Archive":
         """The archived sessions."""
-        from lmm_mcp.store.archive import Archive
-
-        return Archive(self.home.archive)
+        return self.shelves.archive
 
     def store(self) -> "ChunkStore | None":
         """The chunk store as of now; None where nothing was ever imported. Raises StoreError."""
-        with self._lock:
-            if self._store is None:
-                from lmm_mcp.store.chunks import ChunkStore
-
-                if not ChunkStore.exists(self.home.store):
-                    return None
-                self._store = ChunkStore.open(self.home.store)
-            return self._store
+        return self.shelves.store()
 
     def embedder(self) -> "OnnxEmbedder | NoEmbedder":
-        """The model for questions, or why there is none; one that was installed meanwhile is found after half a minute."""
-        from lmm_mcp.embedding import NoEmbedder, load
-
-        with self._lock:
-            is_due = time.monotonic() - self._looked_for_model_s > _LOOK_FOR_MODEL_EVERY_s
-            if self._embedder is None or (isinstance(self._embedder, NoEmbedder) and is_due):
-                self._embedder = load(self.home, self.settings.embedder, num_threads=1)
-                self._looked_for_model_s = time.monotonic()
-            return self._embedder
+        """The model for questions, or why there is none."""
+        return self.shelves.embedder()
 
     def look_for_model(self) -> None:
         """Look again at the next question: one was made ready."""
-        with self._lock:
-            self._looked_for_model_s = -_LOOK_FOR_MODEL_EVERY_s
-
-    def warm_up(self) -> None:
-        """Open everything and run one question through it, so that the first real one is answered at once."""
-        self.store()
-        if (recaller := self._recaller()) is not None:
-            recaller.recall(Question("what was decided"))
+        self.shelves.look_for_model()
 
     def by_words_only(self) -> str:
         """Why questions are answered by their words only, with the next step; '' where a model serves them."""
-        from lmm_mcp.embedding import NoEmbedder
+        return self.shelves.by_words_only()
 
-        model, store = self.embedder(), self.store()
-        if isinstance(model, NoEmbedder):
-            return f"{model.reason}; {model.next_step}"
-        made_by = store.embedder if store is not None else None
-        if made_by is not None and (made_by.name, made_by.version) != (model.name, model.version):
-            # Comparing vectors of two models would be comparing noise.
-            return (
-                f"the stored vectors were made by {made_by.name} ({made_by.version}), not by {model.name} "
-                f"({model.version}); `lmm embedder rebuild` embeds all again"
-            )
-        return ""
-
-    def _recaller(self) -> "Recaller | None":
-        from lmm_mcp.embedding import NoEmbedder
-        from lmm_mcp.recall.pipeline import Recaller
-
-        if (store := self.store()) is None:
-            return None
-        model = self.embedder()
-        return Recaller(store, None if isinstance(model, NoEmbedder) or self.by_words_only() else model)
+    def warm_up(self) -> None:
+        """Open everything and run one question through it, so that the first real one is answered at once."""
+        if (recaller := self.shelves.recaller()) is not None:
+            recaller.recall(Question("what was decided"))
 
     # How projects are found
 
@@ -286,15 +261,6 @@ class Desk:
         if self.store() is not None and (why := self.by_words_only()):
             notes.append(f"searched by words only: {why}")
         return notes
-
-
-def reachable_cwd(env: Mapping[str, str], real: str) -> str:
-    """The working directory as the user names it: `PWD` keeps symbolic links, but is believed only where it fits."""
-    named = env.get("PWD", "")
-    with suppress(OSError):
-        if named and Path(named).samefile(real):
-            return named
-    return real
 
 
 def _project_dir(cwd: str) -> Path | None:

@@ -1,8 +1,7 @@
-"""Keeps one ingest process at work for a memory home as long as this server lives.
+"""Keeps one ingest process at work for a memory home as long as the engine lives.
 
-Several servers share a home (one for each agent that runs). Each looks whether some ingest process lives, and starts one
-where none does: the child of a server dies with it, and another server's keeper then steps in. A child that fails is
-started again ever more rarely, so that a broken machine is not kept busy.
+Where some other one is at work (`lmm import`, or the child of an engine that has just gone) it waits until that has left. A
+child that fails is started again ever more rarely, so that a broken machine is not kept busy.
 """
 
 import logging
@@ -14,6 +13,8 @@ from lmm_mcp.errors import HomeError
 from lmm_mcp.paths import Home
 
 LOOK_EVERY_s = 15.0
+_LOOK_AT_OTHERS_EVERY_s = 1.0
+"""While a process that is not our child has the store: it may be the last engine's, about to leave."""
 _FIRST_RETRY_s = 5.0
 _LAST_RETRY_s = 600.0
 
@@ -40,6 +41,12 @@ class Keeper:
     def look_now(self) -> None:
         """Something is to be read soon (a note was left): see that somebody is there to do it."""
         self._wake.set()
+
+    @property
+    def child_pid(self) -> int:
+        """Process id of our child, 0 where there is none."""
+        child = self._child  # another thread may let go of it
+        return child.pid if child is not None and child.poll() is None else 0
 
     def is_beginning(self) -> bool:
         """Whether we have reading begun, and the process that does it has not said yet what it found."""
@@ -86,7 +93,7 @@ class Keeper:
             self._child = children.start_ingest(self._home, self._env, stay=True)
             _log.info("started the ingest process %d", self._child.pid)
             return _FIRST_RETRY_s
-        return LOOK_EVERY_s
+        return _LOOK_AT_OTHERS_EVERY_s
 
     def _retry_s(self) -> float:
         return float(min(_LAST_RETRY_s, _FIRST_RETRY_s * 2 ** min(self._num_failures, 10)))

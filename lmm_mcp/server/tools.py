@@ -94,17 +94,20 @@ _WRITES = ToolAnnotations(read_only_hint=False, destructive_hint=False, idempote
 
 
 def build_server(
-    desk: Desk,
+    desk: Desk | Callable[[], Desk],
     *,
     version: str = "",
     on_remembered: Callable[[], None] = lambda: None,
     is_beginning: Callable[[], bool] = lambda: False,
 ) -> MCPServer[Any]:
-    """Make the server around one desk.
+    """Make the server around one desk, or around the desk of whoever calls.
 
     `on_remembered` is told of each new note, so that somebody may read it soon. `is_beginning` says whether reading was
     started so lately that nothing is known of it yet: then finding nothing means little.
     """
+
+    def here() -> Desk:
+        return desk if isinstance(desk, Desk) else desk()
 
     async def recall(
         ctx: Context[Any, Any],
@@ -117,7 +120,7 @@ def build_server(
     ) -> Annotated[CallToolResult, RecallShape]:
         started = time.perf_counter()
         ask = functools.partial(
-            desk.recall, query, project=project, since=since, until=until, agent=agent, budget_tokens=budget_tokens
+            here().recall, query, project=project, since=since, until=until, agent=agent, budget_tokens=budget_tokens
         )
         reply = recall_shape(_so_far(await _waiting(ctx, ask), is_just_begun=is_beginning()))
         _log.info(
@@ -131,7 +134,7 @@ def build_server(
     async def expand_(
         ctx: Context[Any, Any], ids: Ids, before: Before = None, after: After = None
     ) -> Annotated[CallToolResult, ExpandShape]:
-        found = await _waiting(ctx, functools.partial(desk.passages, ids, before=before, after=after))
+        found = await _waiting(ctx, functools.partial(here().passages, ids, before=before, after=after))
         text = fenced(expand.rendered(found))
         shown = [PassageShape(session=each.thread.session_id, ids=list(each.chunk_ids)) for each in found]
         return _result(text, ExpandShape(text=text, passages=shown))
@@ -139,7 +142,9 @@ def build_server(
     async def remember(
         ctx: Context[Any, Any], text: Text, project: NoteProject = None
     ) -> Annotated[CallToolResult, RememberShape]:
-        note_id, key = await _waiting(ctx, functools.partial(desk.remember, text, project=project))
+        at = here()
+        once = f"{at.client} {ctx.request_id}" if at.client else ""
+        note_id, key = await _waiting(ctx, functools.partial(at.remember, text, project=project, once=once))
         on_remembered()
         where = f"for the project {plain_name(key)}" if key else "for no project in particular"
         return _result(
@@ -147,7 +152,7 @@ def build_server(
         )
 
     async def status_(ctx: Context[Any, Any]) -> Annotated[CallToolResult, StatusShape]:
-        now = await _waiting(ctx, functools.partial(status.take, desk, is_beginning=is_beginning()))
+        now = await _waiting(ctx, functools.partial(status.take, here(), is_beginning=is_beginning()))
         text = "\n".join(status.lines(now))
         shape = StatusShape(
             text=text,

@@ -16,14 +16,14 @@ def modules_after(statement: str) -> set[str]:
 
 
 @pytest.mark.parametrize(
-    "module", ["lmm_mcp.server.app", "lmm_mcp.cli", "lmm_mcp.recall", "lmm_mcp.embedding", "ingest"]
+    "module", ["lmm_mcp.server.engine", "lmm_mcp.cli", "lmm_mcp.recall", "lmm_mcp.embedding", "ingest"]
 )
 def test_nothing_that_serves_imports_torch(module):
     assert not modules_after(f"import {module}") & {"torch", "transformers", "sentence_transformers"}
 
 
 def test_the_server_starts_without_tables_and_models():
-    loaded = modules_after("import lmm_mcp.server.app")
+    loaded = modules_after("import lmm_mcp.server.engine")
     assert not loaded & {"lancedb", "pyarrow", "onnxruntime", "onnx", "tokenizers", "ingest", "trainer"}
 
 

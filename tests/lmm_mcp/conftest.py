@@ -66,6 +66,7 @@ def harbour_env(tmp_path_factory) -> dict[str, str]:
     env |= {"HOME": str(user), "USERPROFILE": str(user), "LMM_HOME": str(user / "lmm"), "PYTHONPATH": str(ROOT)}
     env |= {"LMM_EMBEDDER_NAME": "none"}  # by words alone: a model would take most of the time
     env |= {"CLAUDE_CONFIG_DIR": str(user / ".claude"), "CODEX_HOME": str(user / ".codex")}
+    env |= {"LMM_ENGINE_LINGER_S": "2"}  # an engine leaves soon after the test that started it
     home = Home(user / "lmm").ensure()
     child = children.start_ingest(home, env, stay=False, idle_priority=False)
     assert child.wait(90) == 0, (home.logs / children.STDERR_LOG).read_text(encoding="utf-8")
@@ -82,7 +83,7 @@ def harbour(harbour_env) -> Home:
 def own_env(harbour_env, tmp_path) -> dict[str, str]:
     """The same user with a copy of that memory, for tests that write."""
     user = tmp_path / "user"
-    shutil.copytree(harbour_env["HOME"], user)
+    shutil.copytree(harbour_env["HOME"], user, ignore=shutil.ignore_patterns("engine*"))  # sockets cannot be copied
     return {
         **harbour_env,
         "HOME": str(user),

@@ -1,6 +1,5 @@
 """What agents send is answered, even where it is cut in the middle of a character."""
 
-import io
 import json
 import subprocess
 import sys
@@ -8,7 +7,7 @@ import sys
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lmm_mcp.server.stdin import _MendedLines, mended
+from lmm_mcp.server.mending import mended
 
 
 @given(st.text(st.one_of(st.characters(exclude_categories=()), st.sampled_from('\ud83d\ude00\\"u')), max_size=60))
@@ -17,13 +16,6 @@ def test_only_lone_halves_of_characters_are_replaced(text):
     assert json.loads(mended(json.dumps(text).encode())).count("\ufffd") == whole.count("\ufffd")
     if not any("\ud800" <= char <= "\udfff" for char in text):
         assert mended(json.dumps(text).encode()) == json.dumps(text).encode()
-
-
-def test_lines_of_any_length_come_through_whole_and_one_at_a_time():
-    lines = [b"{}\n", b"x" * 100_000 + b"\n", b'"\\ud83d"\n', b"no end"]
-    reader = io.BufferedReader(_MendedLines(io.BytesIO(b"".join(lines))))
-    assert reader.read1(8192) == b"{}\n"
-    assert reader.readlines() == [lines[1], b'"\\ufffd"\n', b"no end"]
 
 
 def test_half_a_character_in_an_argument_gets_an_answer(harbour_env, tmp_path):

@@ -1,0 +1,339 @@
+"""`python -m lmm_mcp.server.engine`: the one process of a memory home that answers every agent on this machine.
+
+It holds `home.engine_lock` for life, so there is one. It keeps the tables and the model open, and one ingest process at work
+while some agent wants that. It leaves a minute after its last agent, unless it was started to stay, and takes its ingest
+process with it. Nothing heavy is imported or opened before the first agent has its list of tools.
+
+Until an agent has heard "welcome" it has no engine, and asks again: so an engine may leave at any moment without losing one.
+"""
+
+import argparse
+import asyncio
+import json
+import logging
+import os
+import signal
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from lmm_mcp.errors import EngineError, LmmError
+from lmm_mcp.paths import Home
+from lmm_mcp.server import endpoint
+from lmm_mcp.server.version import order, version
+
+LINGER_s = 60.0
+"""How long it stays after the last agent has gone: most come back soon."""
+LINGER_VARIABLE = "LMM_ENGINE_LINGER_S"
+"""Overrides `LINGER_s`; for tests."""
+MODEL_IDLE_s = 600.0
+"""After so long without a question the model is put away: it is most of what we hold in memory."""
+TICK_s = 5.0
+MAX_CONNECTIONS = 128
+LOCK_PATIENCE_s = 15.0
+"""How long a new engine waits for an old one to finish its answers and leave."""
+LEAVING_s = 10.0
+"""How long leaving may take, before it is cut short."""
+RETIRED = 75
+"""Exit code of one that made room for another: whoever keeps services running starts the newer one in its place."""
+
+_log = logging.getLogger("lmm_mcp.server.engine")  # by its name also where it is the main program
+
+
+def main() -> None:
+    """Run detached, as the pipe starts it: one JSON line on standard output says when it answers, or why it cannot."""
+    parser = argparse.ArgumentParser(prog="python -m lmm_mcp.server.engine", description=__doc__)
+    parser.add_argument("--home", type=Path, required=True, help="the memory home")
+    home = Home(parser.parse_args().home)
+    if os.name == "posix" and os.fork():
+        os._exit(0)  # what is left behind is nobody's child: an agent that ends all of its own does not end it
+
+    def ready(trouble: str = "") -> None:
+        with suppress(OSError):  # whoever wanted us has gone: others will come
+            os.write(1, json.dumps({"error": trouble}).encode() + b"\n")
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, 1)
+
+    try:
+        linger_s = float(os.environ.get(LINGER_VARIABLE) or LINGER_s)
+        code = run(home, os.environ, linger_s=linger_s, ready=ready)
+    except (LmmError, ValueError) as problem:
+        ready(str(problem))
+        code = 1
+    except Exception as problem:
+        ready(f"{type(problem).__name__}: {problem}")
+        raise
+    # A thread may still be at work on what nobody waits for any more.
+    os._exit(code)
+
+
+def run(
+    home: Home,
+    env: Mapping[str, str],
+    *,
+    stays: bool = False,
+    linger_s: float = LINGER_s,
+    tcp: bool = False,
+    also: Callable[["Engine"], Awaitable[None]] | None = None,
+    ready: Callable[[], None] = lambda: None,
+) -> int:
+    """Be the engine of this home until it is time to leave; an exit code: 0, or `RETIRED` where another takes over.
+
+    `stays`: not to leave for want of agents. `tcp`: a port instead of a socket. `also`: something to be served beside, such as
+    HTTP. `ready`: called as soon as agents are answered. Raises HomeError, and EngineError where another one will not go.
+    """
+    home.ensure()
+    os.umask(0o077)
+    lock = endpoint.hold(home.engine_lock, timeout_s=LOCK_PATIENCE_s)
+    if lock is None:
+        pid = endpoint.about(home).get("pid", "unknown")
+        raise EngineError(
+            f"another engine (process {pid}) has this memory and does not answer. `lmm stop` ends it, and the next question starts a new one."
+        )
+    import gc
+
+    gc.disable()  # nothing that is imported now is ever thrown away: looking for it would cost a tenth of the start
+    from lmm_mcp.server.log import start_logging
+
+    start_logging(home, to_stderr=stays)
+    engine = Engine(home, env, stays=stays, linger_s=linger_s)
+    gc.enable()
+    gc.freeze()
+    door = endpoint.listen(home, version=version(), tcp=tcp)
+    try:
+        return asyncio.run(engine.serve(door, ready, also))
+    finally:
+        lock.release()
+
+
+class Engine:
+    """See the module."""
+
+    def __init__(self, home: Home, env: Mapping[str, str], *, stays: bool, linger_s: float) -> None:
+        from lmm_mcp.server.desk import Desk
+        from lmm_mcp.server.keeper import Keeper
+        from lmm_mcp.server.session import Session, asking
+        from lmm_mcp.server.shelves import Shelves
+        from lmm_mcp.server.tools import build_server
+        from lmm_mcp.server.warming import WarmUp, make_model_ready
+
+        self.home, self.env = home, env
+        self.stays = stays
+        self.sessions: set[Session] = set()
+        self.shelves = Shelves(home, env)
+        self.keeper = Keeper(home, env)
+        self.started_s = time.time()
+        self._linger_s = linger_s
+        self._wants_reading = stays
+        self._num_connections = 0
+        self._last_busy_s = time.monotonic()
+        self._reason = ""
+        self._over = asyncio.Event()
+        own_desk = Desk(home, env, shelves=self.shelves)
+
+        def start_reading() -> None:
+            if self._wants_reading and not self._reason:
+                make_model_ready(own_desk)  # before the ingest process looks for it
+                self.keeper.start()
+
+        self._warm_up = WarmUp(own_desk, start_reading)
+        self.server = build_server(
+            asking.get,
+            version=version(),
+            on_remembered=self.keeper.look_now,
+            is_beginning=lambda: self._wants_reading and self.keeper.is_beginning(),
+        )
+        self.server.middleware.append(self._warm_up)
+
+    async def serve(
+        self, door: endpoint.Door, ready: Callable[[], None], also: Callable[["Engine"], Awaitable[None]] | None
+    ) -> int:
+        """Answer until it is time to leave; the exit code."""
+        self._loop = asyncio.get_running_loop()
+        self._door = door
+        with suppress(NotImplementedError, RuntimeError, ValueError):  # Windows; not the main thread
+            for name in (signal.SIGTERM, signal.SIGINT):
+                self._loop.add_signal_handler(name, self.leave, "stopped")
+        door.socket.setblocking(False)
+        listening = await asyncio.start_server(self._answer, sock=door.socket, limit=endpoint.MAX_LINE_bytes)
+        _log.info("lmm %s serves from process %d", version(), os.getpid())
+        beside = asyncio.ensure_future(also(self)) if also is not None else None
+        ready()
+        if self.stays:
+            self._warm_up.begin()
+        try:
+            await self._wait(beside)
+        finally:
+            _end_anyway(LEAVING_s, RETIRED if self._reason == "retired" else 0)
+            door.close()  # first of all: who comes now finds nobody, and waits for the next engine
+            listening.close()
+            self.keeper.stop()
+            await self._say_goodbye()
+            if beside is not None:
+                beside.cancel()
+                await asyncio.wait({beside}, timeout=2)
+            _log.info("process %d leaves: %s", os.getpid(), self._reason)
+        return RETIRED if self._reason == "retired" else 0
+
+    def leave(self, reason: str) -> None:
+        """Leave as soon as what was asked is answered. `reason`: `idle`, `stopped` (on purpose), `retired` (for another)."""
+        self._reason = self._reason or reason
+        self._over.set()
+
+    async def _wait(self, beside: "asyncio.Future[None] | None") -> None:
+        while not self._over.is_set():
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._over.wait(), min(TICK_s, self._linger_s))
+            now_s = time.monotonic()
+            if self.sessions:
+                self._last_busy_s = now_s
+            elif not self.stays and now_s - self._last_busy_s >= self._linger_s:
+                self.leave("idle")
+            if beside is not None and beside.done():
+                self.leave("stopped")
+                beside.result()
+            if not self._over.is_set() and endpoint.about(self.home).get("pid") != os.getpid():
+                # Our door was taken away, so nobody can come any more; another engine can open one.
+                self.leave("retired")
+            await asyncio.to_thread(self.shelves.put_model_away, after_s=MODEL_IDLE_s)
+
+    async def _say_goodbye(self) -> None:
+        if self._reason == "stopped":
+            for session in list(self.sessions):
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(session.say_stopped(), 0.5)
+        for session in list(self.sessions):
+            session.end()
+        while self.sessions:  # `_end_anyway` sees to it that this ends
+            await asyncio.sleep(0.01)
+
+    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """One connection, from its first line to its end."""
+        self._num_connections += 1
+        try:
+            if self._num_connections <= MAX_CONNECTIONS:
+                line = await asyncio.wait_for(reader.readline(), endpoint.HELLO_TIMEOUT_s)
+                await self._greet(_parsed(line), reader, writer)
+            else:
+                await _say(writer, {"no": "full"})
+        except (OSError, ValueError, TimeoutError):  # a stranger at the door, or one that was killed
+            pass
+        finally:
+            self._num_connections -= 1
+            writer.close()
+            with suppress(OSError):
+                await writer.wait_closed()
+
+    async def _greet(self, hello: dict[str, Any], reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        secret, nonce, wanted = self._door.secret, str(hello.get("nonce", "")), hello.get("want")
+        reply: dict[str, Any] = {"version": version(), "pid": os.getpid()}
+        if secret:
+            if hello.get("proof") != endpoint.proof(secret, "pipe", nonce):
+                return
+            reply["proof"] = endpoint.proof(secret, "engine", nonce)
+        if refusal := self._refusal(hello):
+            await _say(writer, {**reply, "no": refusal})
+        elif wanted == "mcp":
+            await self._serve_agent(hello, {**reply, "welcome": True}, reader, writer)
+        else:
+            await _say(writer, {**reply, "welcome": True, **await self._answered(str(wanted), hello)})
+
+    def _refusal(self, hello: dict[str, Any]) -> str:
+        """Why this one is not served; '' where it is. Whoever may retire us does so here."""
+        if self._over.is_set():
+            return "leaving"
+        if hello.get("want") == "stop":  # understood from every version
+            return ""
+        if not isinstance(hello.get("wire"), int) or not isinstance(hello.get("version"), str):
+            return "garbage"
+        is_newer = order(hello["version"]) > order(version())
+        if hello.get("want") == "mcp" and is_newer:
+            if not hello.get("may_retire"):
+                return "older"
+            _log.info("version %s takes over", hello["version"])
+            self.leave("retired")
+            return "leaving"
+        if hello["wire"] != endpoint.WIRE:
+            return "older" if hello["wire"] > endpoint.WIRE else "newer"
+        return ""
+
+    async def _serve_agent(
+        self, hello: dict[str, Any], welcome: dict[str, Any], reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        from lmm_mcp.server.session import Session
+
+        session = Session(reader, writer, self.desk(hello))
+        self.sessions.add(session)  # before the welcome: from here on we do not leave for want of agents
+        self._wants_reading = self._wants_reading or bool(hello.get("reads", True))
+        try:
+            await _say(writer, welcome)
+            await session.serve(self.server)
+        except Exception:
+            _log.exception("a connection ended early")
+        finally:
+            self.sessions.discard(session)
+            self._last_busy_s = time.monotonic()
+
+    async def _answered(self, wanted: str, request: dict[str, Any]) -> dict[str, Any]:
+        from lmm_mcp.server.answers import answers
+
+        self._last_busy_s = time.monotonic()
+        if wanted not in answers:
+            return {
+                "error": f"this engine (version {version()}) cannot answer {wanted[:40]!r}. `lmm stop` ends it, and the next one is of the version that is installed."
+            }
+        try:
+            return await asyncio.to_thread(answers[wanted], self, request)
+        except LmmError as problem:
+            return {"error": str(problem)}
+        except Exception as problem:
+            _log.exception("%s could not be answered", wanted)
+            return {"error": f"{type(problem).__name__}: {problem}. The engine's log says where."}
+
+    def desk(self, request: Mapping[str, Any]) -> Any:
+        """The desk of whoever asks, out of its hello: `cwd`, `client`, and `env`, its settings."""
+        from lmm_mcp.server.desk import Desk
+
+        theirs = request.get("env")
+        env = {**self.env, **{str(k): str(v) for k, v in theirs.items()}} if isinstance(theirs, dict) else self.env
+        return Desk(
+            self.home,
+            env,
+            cwd=str(request.get("cwd") or ""),
+            client=str(request.get("client") or ""),
+            shelves=self.shelves,
+        )
+
+    def call_soon(self, function: Callable[..., Any], *arguments: Any) -> None:
+        """Have something done by the engine's own thread; for answers, which have threads of their own."""
+        self._loop.call_soon_threadsafe(function, *arguments)
+
+
+async def _say(writer: asyncio.StreamWriter, line: dict[str, Any]) -> None:
+    writer.write(json.dumps(line).encode() + b"\n")
+    await writer.drain()
+
+
+def _parsed(line: bytes) -> dict[str, Any]:
+    try:
+        found = json.loads(line) if line.endswith(b"\n") and len(line) <= endpoint.MAX_HELLO_bytes else {}
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _end_anyway(after_s: float, code: int) -> None:
+    """End this process if it has not ended by then: somebody may wait for our lock."""
+    import threading
+
+    def end() -> None:
+        time.sleep(after_s)
+        os._exit(code)
+
+    threading.Thread(target=end, name="end-anyway", daemon=True).start()
+
+
+if __name__ == "__main__":
+    main()

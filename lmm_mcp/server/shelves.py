@@ -1,0 +1,160 @@
+"""What is open of one memory home, once for all who ask: tables, ledger, model, and the settings they go by.
+
+Nothing is opened when this is made; each thing comes to life on first use. Safe to call from several threads.
+"""
+
+import gc
+import threading
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from lmm_mcp import config
+from lmm_mcp.paths import Home
+
+if TYPE_CHECKING:  # each of these takes a tenth of a second or more to import; the methods do it when needed
+    from lmm_mcp.embedding import Card, NoEmbedder, OnnxEmbedder
+    from lmm_mcp.recall.pipeline import Recaller
+    from lmm_mcp.store.archive import Archive
+    from lmm_mcp.store.chunks import ChunkStore
+    from lmm_mcp.store.ledger import Ledger
+
+_LOOK_FOR_MODEL_EVERY_s = 30.0
+
+
+class Shelves:
+    """See the module. `env` overrides the user's settings, as always."""
+
+    def __init__(self, home: Home, env: Mapping[str, str]) -> None:
+        self.home = home
+        self.env = env
+        self._lock = threading.RLock()
+        self._settings: config.Settings | None = None
+        self._settings_stamp: tuple[int, int] | None = None
+        self._ledger: Ledger | None = None
+        self._store: ChunkStore | None = None
+        self._embedder: OnnxEmbedder | NoEmbedder | None = None
+        self._looked_for_model_s = 0.0
+        self._used_model_s = time.monotonic()
+
+    @property
+    def settings(self) -> config.Settings:
+        """The user's settings; read again when the file has changed. Raises ConfigError."""
+        with self._lock:
+            stamp = settings_stamp(self.home)
+            if self._settings is None or stamp != self._settings_stamp:
+                now = config.load(self.home.config, self.env)
+                if self._settings is not None and now.embedder != self._settings.embedder:
+                    self._embedder = None
+                self._settings, self._settings_stamp = now, stamp
+            return self._settings
+
+    @property
+    def ledger(self) -> "Ledger":
+        """The ledger, made where there is none."""
+        from lmm_mcp.store.ledger import Ledger
+
+        with self._lock:
+            if self._ledger is None:
+                self._ledger = Ledger.open(self.home.ledger)
+            return self._ledger
+
+    @property
+    def archive(self) -> "Archive":
+        """The archived sessions."""
+        from lmm_mcp.store.archive import Archive
+
+        return Archive(self.home.archive)
+
+    def store(self) -> "ChunkStore | None":
+        """The chunk store as of now; None where nothing was ever imported. Raises StoreError."""
+        with self._lock:
+            if self._store is None:
+                from lmm_mcp.store.chunks import ChunkStore
+
+                if not ChunkStore.exists(self.home.store):
+                    return None
+                self._store = ChunkStore.open(self.home.store)
+            return self._store
+
+    def embedder(self) -> "OnnxEmbedder | NoEmbedder":
+        """The model for questions, or why there is none; one that was installed meanwhile is found after half a minute."""
+        from lmm_mcp.embedding import NoEmbedder, load
+
+        with self._lock:
+            wanted = self.settings.embedder
+            is_due = time.monotonic() - self._looked_for_model_s > _LOOK_FOR_MODEL_EVERY_s
+            if self._embedder is None or (isinstance(self._embedder, NoEmbedder) and is_due):
+                self._embedder = load(self.home, wanted, num_threads=1)
+                self._looked_for_model_s = time.monotonic()
+            self._used_model_s = time.monotonic()
+            return self._embedder
+
+    def look_for_model(self) -> None:
+        """Look again at the next question: one was made ready."""
+        with self._lock:
+            self._looked_for_model_s = -_LOOK_FOR_MODEL_EVERY_s
+
+    @property
+    def has_model(self) -> bool:
+        """Whether a model is open now."""
+        return type(self._embedder).__name__ == "OnnxEmbedder"  # to ask must not load its libraries
+
+    def put_model_away(self, *, after_s: float) -> bool:
+        """Close the model where nobody has asked for it for so long; whether that was done. The next question opens it again."""
+        with self._lock:
+            if self._embedder is None or time.monotonic() - self._used_model_s < after_s:
+                return False
+            self._embedder = None
+        give_memory_back()
+        return True
+
+    def by_words_only(self) -> str:
+        """Why questions are answered by their words only, with the next step; '' where a model serves them."""
+        from lmm_mcp.embedding import NoEmbedder, look
+
+        model = self._embedder
+        if model is None:  # to name a model, it need not be opened
+            named: Card | NoEmbedder | OnnxEmbedder = look(self.home, self.settings.embedder)
+        else:
+            named = self.embedder() if isinstance(model, NoEmbedder) else model.card
+        if isinstance(named, NoEmbedder):
+            return f"{named.reason}; {named.next_step}"
+        store = self.store()
+        made_by = store.embedder if store is not None else None
+        if made_by is not None and (made_by.name, made_by.version) != (named.name, named.version):
+            # Comparing vectors of two models would be comparing noise.
+            return (
+                f"the stored vectors were made by {made_by.name} ({made_by.version}), not by {named.name} "
+                f"({named.version}); `lmm embedder rebuild` embeds all again"
+            )
+        return ""
+
+    def recaller(self) -> "Recaller | None":
+        """What answers questions; None where nothing was ever imported."""
+        from lmm_mcp.embedding import NoEmbedder
+        from lmm_mcp.recall.pipeline import Recaller
+
+        if (store := self.store()) is None:
+            return None
+        model = self.embedder()
+        return Recaller(store, None if isinstance(model, NoEmbedder) or self.by_words_only() else model)
+
+
+def settings_stamp(home: Home) -> tuple[int, int] | None:
+    """What changes when the user's settings are written; None where there are none."""
+    try:
+        found = home.config.stat()
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_size
+
+
+def give_memory_back() -> None:
+    """Let the operating system have what was freed: the C library keeps it otherwise, for hours."""
+    import ctypes
+
+    gc.collect()
+    with suppress(OSError, AttributeError):  # not every C library has it
+        ctypes.CDLL(None).malloc_trim(0)
