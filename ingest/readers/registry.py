@@ -7,10 +7,12 @@ from pathlib import Path
 from ingest.readers.claude_code import ClaudeCode
 from ingest.readers.cline import Cline
 from ingest.readers.codex import Codex
-from ingest.readers.kilo_legacy import KiloLegacy
+from ingest.readers.cursor import CursorEditor
 from ingest.readers.gemini_cli import GeminiCli
+from ingest.readers.kilo_legacy import KiloLegacy
 from ingest.readers.notes import Notes
 from ingest.readers.opencode import Kilo, OpenCode
+from ingest.readers.qwen_code import QwenCode
 from ingest.readers.roo import Roo
 from ingest.session import Reader
 from lmm_mcp.errors import BadInput
@@ -21,11 +23,13 @@ BUILT_IN: tuple[Reader, ...] = (
     ClaudeCode(),
     Codex(),
     GeminiCli(),
+    QwenCode(),
     Roo(),
     KiloLegacy(),
     Cline(),
     OpenCode(),
     Kilo(),
+    CursorEditor(),
     Notes(),
 )
 """Who comes first is asked first whether a file is his."""
