@@ -9,24 +9,24 @@ import logging
 import os
 import threading
 import time
-from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
-import orjson
 from filelock import FileLock, Timeout
 
 from ingest import pipeline, sources, surroundings
-from ingest.chunking import CHUNKER_VERSION, embedding_text
+from ingest.changes import Changes
+from ingest.chunking import CHUNKER_VERSION
 from ingest.pipeline import Rooms
+from ingest.plan import BATCH_files, Plan, Rescan
 from ingest.readers.base import SLICE_bytes
+from ingest.report import Report
 from ingest.session import SourceFile, Unreadable
-from lmm_mcp import children, config, embedding
-from lmm_mcp.children import Progress
+from ingest.vectors import Vectors
+from lmm_mcp import children, config
 from lmm_mcp.config import Settings
-from lmm_mcp.embedding import NoEmbedder
-from lmm_mcp.errors import ArchiveError, ConfigError, LmmError, MixedEmbeddings
+from lmm_mcp.errors import ArchiveError, ConfigError, LmmError
 from lmm_mcp.exclusion import Exclusion
 from lmm_mcp.paths import Home
 from lmm_mcp.refusal import exit_code_of, explained, refusal_behind
@@ -35,12 +35,8 @@ from lmm_mcp.store.archive import Archive
 from lmm_mcp.store.chunks import ChunkStore
 from lmm_mcp.store.ledger import Ledger
 
-BATCH_bytes = 4_000_000
-"""Session bytes that go into one commit: small enough to be searchable soon, large enough not to litter the store."""
-BATCH_files = 40
-EMBED_SLICE = 32
-TICK_s = 0.4
-"""How often notes and handed-over paths are looked for."""
+TICK_s = 0.5
+"""How often it is looked whether somebody wants the lock, has us stop or pause, or changed the settings."""
 RESCAN_s = 30.0
 """How often all session folders are looked through for files that grew."""
 _log = logging.getLogger("lmm.ingest")
@@ -62,51 +58,47 @@ def run(home: Home, env: Mapping[str, str], settings: Settings, paths: Sequence[
         lock.release()
 
 
-@dataclass(slots=True)
-class _Plan:
-    """What is still to be done."""
-
-    files: deque[SourceFile] = field(default_factory=deque)
-    rescan_at: float = 0.0
-    upkeep_due: bool = False
-    look_for_model_at: float = 0.0
-    """One that was installed meanwhile is found at the next look."""
-
-
 class Service:
     """One ingest process at work. It lives as long as it holds the lock."""
 
     def __init__(self, home: Home, env: Mapping[str, str], settings: Settings, *, stay: bool) -> None:
         self._home, self._env, self._settings, self._stay = home, env, settings, stay
-        self._plan = _Plan()
-        self._stop = threading.Event()
-        self._progress = Progress(pid=os.getpid(), started_ms=_now_ms())
-        self._reported_at = 0.0
+        self._plan, self._rescan = Plan(), Rescan()
+        self._stop, self._bell = threading.Event(), threading.Event()
+        self._changes: Changes | None = None
+        self._rescan_at = 0.0
+        self._upkeep_due = False
+        self._told: set[str] = set()
+        """Paths of what could not be read, as far as it was said."""
+        self._report = Report(home)
+        self._vectors = Vectors(home, self._report)
         self._settings_stamp = _stamp(home.config)
         self._notes_seen: tuple[tuple[str, int, int], ...] = ()
-        self._embedder: embedding.Embedder | NoEmbedder | None = None
         self._rooms = self._open()
 
     def run(self, paths: Sequence[Path], lock: FileLock) -> int:
         """Work until nothing is left (`--once`), or until told to stop."""
-        surroundings.watch_parent(self._stop)
+        surroundings.watch_parent(self._stop, self._bell)
+        children.forget_stop(self._home)
         try:
             self._mend()
             if paths:
                 self._queue(sources.named(paths))
-            while not self._stop.is_set():
+            if self._stay:
+                self._changes = Changes(self._bell, own=(self._home.notes, self._home.handover))
+            while not self._is_to_stop():
                 if children.is_lock_wanted(self._home):
                     self._lend(lock)
                 if not self._step(scan=not paths or self._stay):
                     if not self._stay:
                         break
-                    self._report("watching")
-                    self._stop.wait(TICK_s)
+                    self._report.say("watching")
+                    self._rest()
             if notes := self._new_notes():  # left in the very last moment, by an agent that is leaving
                 self._import(notes)
             self._upkeep()
             # Who was told to stop in the middle must not seem to have done it all.
-            self._report("importing" if self._plan.files else "done", now=True)
+            self._report.say("importing" if self._plan else "done", now=True)
             return 0
         except OSError as problem:
             refused = refusal_behind(problem)
@@ -114,13 +106,27 @@ class Service:
                 explained(refused, self._home.root)
                 or f"{problem.strerror or problem}: {problem.filename or self._home.root}"
             )
-            self._report("done", now=True, error=told)
+            self._report.say("done", now=True, error=told)
             _log.error("stopped: %s", problem)
             return exit_code_of(refused)
         except Exception as problem:
             told = str(problem) if isinstance(problem, LmmError) else f"{type(problem).__name__}: {problem}"
-            self._report("done", now=True, error=told)
+            self._report.say("done", now=True, error=told)
             raise
+        finally:
+            if self._changes is not None:
+                self._changes.close()
+
+    def _is_to_stop(self) -> bool:
+        if not self._stop.is_set() and children.is_stop_wanted(self._home):
+            children.forget_stop(self._home)
+            self._stop.set()
+        return self._stop.is_set()
+
+    def _rest(self) -> None:
+        """Do nothing until something changed, and never for long."""
+        self._bell.wait(TICK_s if self._changes is None else self._changes.wait_s(TICK_s))
+        self._bell.clear()
 
     def _step(self, *, scan: bool) -> bool:
         """Do the most urgent thing; False when there was none."""
@@ -131,18 +137,24 @@ class Service:
         self._take_requests(is_paused=self._home.paused.exists())
         if self._home.paused.exists():
             return False
-        if scan and time.monotonic() >= self._plan.rescan_at:
-            self._plan.rescan_at = time.monotonic() + (RESCAN_s if self._stay else float("inf"))
-            self._queue(self._all_sources())
-        if self._plan.files:
-            self._import(self._next_batch())
-            if not self._plan.files:
+        if self._changes is not None:
+            self._queue_changes(self._changes)
+        if scan and time.monotonic() >= self._rescan_at:
+            self._rescan_at = time.monotonic() + (RESCAN_s if self._stay else float("inf"))
+            self._look_through()
+        if self._plan:
+            is_urgent = bool(self._plan.urgent)
+            self._import(self._plan.next_batch(), urgent=is_urgent)
+            if not self._plan and not is_urgent:
                 self._resettle()
             return True
-        if self._plan.upkeep_due or self._rooms.store.upkeep_due():
+        if self._upkeep_due or self._rooms.store.upkeep_due():
             self._upkeep()
             return True
-        return self._embed()
+        to_embed = self._vectors.add(self._rooms.store, self._settings.embedder)
+        if to_embed == 0:
+            self._upkeep_due = True
+        return to_embed is not None
 
     def _heed_settings(self) -> None:
         """Obey settings that were changed meanwhile, exclusions above all. Ones that cannot be read change nothing."""
@@ -156,8 +168,9 @@ class Service:
             _log.warning("the settings are left as they were: %s", problem)
             return
         self._rooms = replace(self._rooms, exclusion=Exclusion.of(self._settings.sessions))
-        self._embedder = None
-        self._plan.look_for_model_at = self._plan.rescan_at = 0.0
+        self._vectors.forget_model()
+        self._rescan_at = 0.0
+        self._rescan.forget()
 
     def _new_notes(self) -> list[SourceFile]:
         """Notes that were written since the last look. A note is somebody's wish to be remembered, even during a pause."""
@@ -181,70 +194,67 @@ class Service:
             elif wish.paths:
                 self._queue(sources.named(wish.paths), first=True)
             else:
-                self._queue(self._all_sources())
+                self._look_through()
             if not self._stop.is_set():
                 request.unlink(missing_ok=True)
 
-    def _queue(self, found: Iterable[SourceFile | Unreadable], *, first: bool = False) -> None:
-        waiting = {source.name for source in self._plan.files}
+    def _queue_changes(self, changes: Changes) -> None:
+        """Let the sessions that changed go before all others; look through all folders where that cannot be known."""
+        if changes.must_rescan:
+            changes.must_rescan = False
+            self._rescan_at = 0.0
+        for reader, path in changes.take():
+            started = time.monotonic()
+            found = sources.listed(reader, path) if path.exists() else []  # it may have been moved away meanwhile
+            self._queue(found, urgent=True)
+            changes.rest(path, time.monotonic() - started)
+
+    def _look_through(self) -> None:
+        projects = [Path(folder) for folder in self._rooms.ledger.known_roots()]
+        roots = list(sources.roots(self._env, self._settings.sessions, self._home.notes, projects))
+        if self._changes is not None:
+            self._changes.follow(roots)  # first, so that what is written meanwhile is told
+        todo, present = self._rescan.look(roots, self._is_done)
+        if self._changes is not None:
+            self._changes.renew(present)
+        self._queue(todo)
+
+    def _queue(self, found: Sequence[SourceFile | Unreadable], *, first: bool = False, urgent: bool = False) -> None:
         unreadable = [item for item in found if isinstance(item, Unreadable)]
-        fresh = [
-            item
-            for item in found
-            if isinstance(item, SourceFile) and item.name not in waiting and not self._is_done(item)
-        ]
+        todo = [item for item in found if isinstance(item, SourceFile) and not self._is_done(item)]
+        fresh = self._plan.add_urgent(todo) if urgent else self._plan.add(todo, first=first)
         if unreadable:
             with self._rooms.ledger.transaction():
                 for item in unreadable:
                     self._rooms.ledger.clear_unreadable(Path(item.path))
                     self._rooms.ledger.record_unreadable(item.path, item.line, item.problem)
-        self._plan.files = deque([*fresh, *self._plan.files] if first else [*self._plan.files, *fresh])
-        self._progress = replace(
-            self._progress,
-            files_total=self._progress.files_total + len(fresh),
-            bytes_total=self._progress.bytes_total + sum(item.size for item in fresh),
-            unreadable=self._progress.unreadable + len(unreadable),
-        )
-
-    def _all_sources(self) -> list[SourceFile | Unreadable]:
-        projects = [Path(folder) for folder in self._rooms.ledger.known_roots()]
-        return sources.find(self._env, self._settings.sessions, self._home.notes, projects)
+        news = {item.path for item in unreadable} - self._told
+        self._told |= news
+        self._report.planned(fresh)
+        self._report.unreadable(len(news))
 
     def _is_done(self, source: SourceFile) -> bool:
         return pipeline.is_unchanged(source, self._rooms.ledger, pipeline.stamp_of(source, self._rooms.exclusion))
 
-    def _next_batch(self) -> list[SourceFile]:
-        batch: list[SourceFile] = []
-        size = 0
-        while (
-            self._plan.files
-            and len(batch) < BATCH_files
-            and (not batch or size + self._plan.files[0].size <= BATCH_bytes)
-        ):
-            batch.append(self._plan.files.popleft())
-            size += batch[-1].size
-        return batch
-
-    def _import(self, batch: Sequence[SourceFile]) -> None:
+    def _import(self, batch: Sequence[SourceFile], *, urgent: bool = False) -> None:
         harvests = []
         for source in batch:
-            self._report("importing", current_agent=source.agent)
+            self._report.say("importing", current_agent=source.agent)
+            started = time.monotonic()
             found = pipeline.harvest(source, self._rooms)
             harvests.append(found)
-            old = self._progress
+            if self._changes is not None and urgent:
+                self._changes.rest(source.path, time.monotonic() - started)
             num_bytes = SLICE_bytes if found.has_more else source.size % SLICE_bytes or source.size
-            self._progress = replace(
-                old,
-                files_done=min(old.files_done + (not found.has_more), max(old.files_total, 1)),
-                bytes_done=min(old.bytes_done + num_bytes, max(old.bytes_total, source.size)),
-                unreadable=old.unreadable + len(found.unreadable),
-            )
-            if self._stop.is_set():
+            self._report.read(source, num_bytes, is_whole=not found.has_more)
+            self._report.unreadable(len(found.unreadable))
+            if self._is_to_stop():
                 break
         pipeline.keep(harvests, self._rooms)
-        self._plan.files.extendleft(found.source for found in reversed(harvests) if found.has_more)
-        self._plan.upkeep_due = self._plan.upkeep_due or len(batch) > 1
-        self._report("importing", chunks=self._rooms.store.count())
+        self._plan.put_back([found.source for found in harvests if found.has_more], urgent=urgent)
+        self._vectors.expect()
+        self._upkeep_due = self._upkeep_due or (len(batch) > 1 and not urgent)
+        self._report.say("importing", chunks=self._rooms.store.count())
 
     def _resettle(self) -> None:
         """Cut those threads anew that other rules cut, or whose project is known better by now (a remote was learnt)."""
@@ -259,7 +269,7 @@ class Service:
 
     def _cut_anew(self, threads: Sequence[tuple[str, str]]) -> None:
         for start in range(0, len(threads), BATCH_files):
-            if self._stop.is_set():
+            if self._is_to_stop():
                 return  # the next process finds what is missing
             if start and (notes := self._new_notes()):
                 self._import(notes)
@@ -272,40 +282,9 @@ class Service:
                     _log.warning("%s", problem)
                     self._rooms.ledger.record_unreadable(self._rooms.archive.path(agent, thread_id), 0, str(problem))
             pipeline.store_cuts([cut for cut in cuts if cut is not None], self._rooms)
-            self._plan.upkeep_due = True
-            self._report("importing", chunks=self._rooms.store.count())
-
-    def _embed(self) -> bool:
-        """Give the newest chunks without vectors theirs; False when there are none or no model is set up."""
-        store = self._rooms.store
-        chunks = store.unembedded(EMBED_SLICE)
-        if not chunks:
-            return False
-        is_due = time.monotonic() >= self._plan.look_for_model_at
-        if self._embedder is None or (isinstance(self._embedder, NoEmbedder) and is_due):
-            self._plan.look_for_model_at = time.monotonic() + RESCAN_s
-            self._embedder = self._open_model()
-        if isinstance(self._embedder, NoEmbedder):
-            self._report("watching", to_embed=store.num_unembedded())
-            return False
-        vectors = self._embedder.embed([embedding_text(chunk) for chunk in chunks])
-        store.add_vectors([(chunk.id, 0, vector) for chunk, vector in zip(chunks, vectors, strict=True)])
-        to_embed = store.num_unembedded()
-        num_chunks = store.count()
-        self._plan.upkeep_due = to_embed == 0
-        self._report("embedding", chunks=num_chunks, embedded=num_chunks - to_embed, to_embed=to_embed)
-        return True
-
-    def _open_model(self) -> embedding.Embedder | NoEmbedder:
-        threads = self._settings.embedder.num_threads or os.cpu_count() or 1
-        model = embedding.load(self._home, self._settings.embedder, num_threads=threads)
-        if not isinstance(model, NoEmbedder):
-            try:
-                self._rooms.store.set_embedder(model.name, model.version, model.dim)
-            except MixedEmbeddings as problem:  # the user has to choose; reading goes on meanwhile
-                _log.warning("%s", problem)
-                return NoEmbedder("the stored vectors were made by another model", str(problem))
-        return model
+            self._vectors.expect()
+            self._upkeep_due = True
+            self._report.say("importing", chunks=self._rooms.store.count())
 
     def _mend(self) -> None:
         """Complete what was interrupted, and redo what an upgrade made outdated."""
@@ -341,23 +320,23 @@ class Service:
             rooms.ledger.forget_sources(agent, [thread.thread_id for thread in gone if thread.agent == agent])
 
     def _upkeep(self) -> None:
-        self._plan.upkeep_due = False
+        self._upkeep_due = False
         self._rooms.store.optimize()
 
     def _lend(self, lock: FileLock) -> None:
         """Let somebody else write for a while (forgetting does), then look at the store with fresh eyes."""
-        self._report("importing" if self._plan.files else "watching", now=True)
+        self._report.say("importing" if self._plan else "watching", now=True)
         self._rooms.ledger.close()
         lock.release()
-        while children.is_lock_wanted(self._home) and not self._stop.is_set():
+        while children.is_lock_wanted(self._home) and not self._is_to_stop():
             self._stop.wait(0.1)
         lock.acquire()
         self._rooms = self._open()
         self._mend()  # a forgetting that died while it had the lock
         self._heed_settings()
-        self._embedder = None
-        self._plan.look_for_model_at = 0.0
+        self._vectors.forget_model()
         self._notes_seen = ()
+        self._rescan.forget()
 
     def _open(self) -> Rooms:
         return Rooms(
@@ -366,39 +345,6 @@ class Service:
             ledger=Ledger.open(self._home.ledger),
             exclusion=Exclusion.of(self._settings.sessions),
         )
-
-    def _report(
-        self,
-        phase: str,
-        *,
-        now: bool = False,
-        chunks: int | None = None,
-        embedded: int | None = None,
-        to_embed: int | None = None,
-        current_agent: str = "",
-        error: str = "",
-    ) -> None:
-        """Write down how far we are, five times a second at most."""
-        old = self._progress
-        self._progress = replace(
-            old,
-            phase=phase,
-            updated_ms=_now_ms(),
-            chunks=old.chunks if chunks is None else chunks,
-            embedded=old.embedded if embedded is None else embedded,
-            to_embed=old.to_embed if to_embed is None else to_embed,
-            current_agent=current_agent,
-            error=error,
-        )
-        if not now and phase == old.phase and time.monotonic() - self._reported_at < 0.2:
-            return
-        self._reported_at = time.monotonic()
-        beside = self._home.progress.with_suffix(".part")
-        try:
-            beside.write_bytes(orjson.dumps(self._progress))
-            beside.replace(self._home.progress)
-        except OSError as problem:  # how far we are is a courtesy; the work itself complains where it cannot go on
-            _log.warning("progress cannot be written: %s", problem)
 
 
 def _stat(path: Path) -> os.stat_result | None:
@@ -412,7 +358,3 @@ def _stamp(path: Path) -> tuple[int, int] | None:
     """What changes when a file is written; None where there is none."""
     found = _stat(path)
     return None if found is None else (found.st_mtime_ns, found.st_size)
-
-
-def _now_ms() -> int:
-    return time.time_ns() // 1_000_000

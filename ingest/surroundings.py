@@ -35,8 +35,8 @@ def requested(request: Path) -> Wish:
         return Wish()
 
 
-def watch_parent(stop: threading.Event) -> None:
-    """Stop when standard input closes, where it is a pipe: then a parent holds the other end and has gone."""
+def watch_parent(stop: threading.Event, bell: threading.Event) -> None:
+    """Stop, and ring the bell, when standard input closes, where it is a pipe: then a parent held the other end and has gone."""
     try:
         if not stat.S_ISFIFO(os.fstat(sys.stdin.fileno()).st_mode):
             return
@@ -50,5 +50,6 @@ def watch_parent(stop: threading.Event) -> None:
         except OSError:
             pass
         stop.set()
+        bell.set()
 
     threading.Thread(target=wait, name="parent", daemon=True).start()
