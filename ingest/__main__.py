@@ -22,6 +22,7 @@ def main() -> int:
     mode = parser.add_mutually_exclusive_group()
     mode.add_argument("--once", action="store_true", help="read what there is and leave (the default)")
     mode.add_argument("--stay", action="store_true", help="stay and read what is added")
+    mode.add_argument("--rebuild", action="store_true", help="make the store anew from the archive")
     mode.add_argument("--survey", action="store_true", help="print as JSON whose sessions lie where; read none")
     parser.add_argument(
         "paths", nargs="*", type=Path, help="session files or folders; all that can be found if left out"
@@ -38,6 +39,10 @@ def main() -> int:
         from ingest import service  # after the home stands: these imports take most of a second
 
         settings = config.load(home.config, os.environ)
+        if arguments.rebuild:
+            from ingest.rebuilding import rebuild
+
+            return rebuild(home, settings)
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
         code = service.run(home, os.environ, settings, arguments.paths, stay=arguments.stay)
         return exit_code_of("full") if code == 1 and is_full(home.root) else code

@@ -199,16 +199,24 @@ def store_cuts(cuts: Iterable[Cut], rooms: Rooms) -> int:
     cuts = list(cuts)
     with rooms.ledger.transaction():  # first the names, so that an id that was ever handed out stays resolvable
         for cut in cuts:
-            rooms.ledger.record_chunks(
-                cut.thread.agent,
-                cut.thread.thread_id,
-                [(chunk.id, chunk.event_ids[0], chunk.event_ids[-1]) for chunk in cut.chunks if chunk.lines],
-            )
+            record_names(cut, rooms.ledger)
     num_rows = rooms.store.replace_threads([(cut.thread.agent, cut.thread.thread_id, cut.chunks) for cut in cuts])
-    with rooms.ledger.transaction():
+    record_cuts(cuts, rooms.ledger)
+    return num_rows
+
+
+def record_names(cut: Cut, ledger: Ledger) -> None:
+    """Note what the ids of its chunks stand for."""
+    names = [(chunk.id, chunk.event_ids[0], chunk.event_ids[-1]) for chunk in cut.chunks if chunk.lines]
+    ledger.record_chunks(cut.thread.agent, cut.thread.thread_id, names)
+
+
+def record_cuts(cuts: Sequence[Cut], ledger: Ledger) -> None:
+    """Note that these threads lie in the store, cut by today's rules."""
+    with ledger.transaction():
         for cut in cuts:
             times = [at for chunk in cut.chunks for at in (chunk.first_ms, chunk.last_ms) if at]
-            rooms.ledger.record_thread(
+            ledger.record_thread(
                 cut.thread,
                 project=cut.project,
                 first_ms=min(times, default=0),
@@ -216,7 +224,6 @@ def store_cuts(cuts: Iterable[Cut], rooms: Rooms) -> int:
                 num_events=cut.num_events,
                 chunker_version=CHUNKER_VERSION,
             )
-    return num_rows
 
 
 def cut_anew(agent: str, thread_id: str, rooms: Rooms) -> Cut | None:

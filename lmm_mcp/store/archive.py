@@ -141,12 +141,8 @@ class Archive:
     def records(self, agent: str, thread_id: str) -> Iterator[Thread | Event]:
         """Everything ever appended, as it was appended: revised events come in every version. Raises ArchiveError on damage."""
         path = self.path(agent, thread_id)
-        for text in _texts(path):
-            try:
-                for line in text.splitlines():
-                    yield _record(orjson.loads(line))
-            except (orjson.JSONDecodeError, TypeError, KeyError) as problem:
-                raise ArchiveError(f"{path} holds a record that cannot be read: {problem}. {_NEXT_STEP}") from problem
+        with suppress(FileNotFoundError):
+            yield from records_in(path.read_bytes(), path)
 
     def threads(self, *, damaged: list[ArchiveError] | None = None) -> Iterator[tuple[Path, Thread]]:
         """Every archived thread with its file. Reads only the heads of the frames.
@@ -291,18 +287,17 @@ def _merged(old: Thread | None, new: Thread) -> Thread:
     return replace(old, **{f.name: getattr(new, f.name) for f in fields(new) if getattr(new, f.name)})
 
 
-def _texts(path: Path) -> Iterator[bytes]:
-    """The frames of a file, unpacked."""
-    try:
-        data = path.read_bytes()
-    except FileNotFoundError:
-        return
+def records_in(data: bytes, path: Path) -> Iterator[Thread | Event]:
+    """What the content of one archived file says, frame after frame. Raises ArchiveError, naming `path`, on damage."""
     unpacker = zstandard.ZstdDecompressor()
     for start, end in frames.walk(data, path)[0]:
         try:
-            yield unpacker.decompress(data[start:end])
+            for line in unpacker.decompress(data[start:end]).splitlines():
+                yield _record(orjson.loads(line))
         except zstandard.ZstdError as problem:
             raise ArchiveError(f"{path} is damaged at byte {start}: {problem}. {_NEXT_STEP}") from problem
+        except (orjson.JSONDecodeError, TypeError, KeyError) as problem:
+            raise ArchiveError(f"{path} holds a record that cannot be read: {problem}. {_NEXT_STEP}") from problem
 
 
 def _thread_in(path: Path) -> Thread | None:

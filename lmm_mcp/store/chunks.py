@@ -9,7 +9,7 @@ vectors of a text that is gone.
 """
 
 import threading
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -112,6 +112,31 @@ class ChunkStore:
             if new or rewritten or gone:
                 self._pending = None
             return len(new) + len(changed)
+
+    def replace_all(self, batches: Iterable[Sequence[Chunk]]) -> None:
+        """Make `batches` all there is, in one commit: whoever reads meanwhile sees the old rows or the new ones.
+
+        Vectors stay with chunks whose text is the same. An id that comes again is left out. Raises StoreError, and whatever
+        `batches` raises: then all is as it was.
+        """
+        with self._writing, named_errors(self._folder, "write to"):
+            old = tables.columns_by_id(self._chunks, ["content_hash", *schema.SCOPE_COLUMNS])
+            new: dict[str, tuple[Any, ...]] = {}
+
+            def rows() -> Iterator[Any]:
+                for batch in batches:
+                    fresh = {chunk.id: chunk for chunk in batch if chunk.id not in new}
+                    new.update((chunk.id, (chunk.content_hash, *_scope(chunk))) for chunk in fresh.values())
+                    if fresh:
+                        yield from schema.table_of(list(fresh.values())).to_batches()
+
+            self._chunks = tables.overwrite_chunks(self._database, rows())
+            self._delete_vectors([each for each, before in old.items() if each not in new or new[each][0] != before[0]])
+            if (vectors := self._vectors_table()) is not None:
+                moved = {each: now[1:] for each, now in new.items() if each in old and old[each][1:] != now[1:]}
+                tables.move_vectors(vectors, moved)
+            self._count_terms()
+            self._pending = None
 
     def delete(self, ids: Collection[ChunkId]) -> None:
         """Delete chunks and their vectors. Unknown ids are no error. Their bytes stay on disk until `purge`."""

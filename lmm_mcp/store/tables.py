@@ -148,6 +148,13 @@ def rewrite_chunks(database: Any, table: Any, change: Callable[[pa.RecordBatch],
     return table
 
 
+def overwrite_chunks(database: Any, batches: Iterator[pa.RecordBatch]) -> Any:
+    """Make `batches` the rows of the table, as one more version of it, with a new text index; returns the new table."""
+    table = database.create_table(CHUNKS, pa.RecordBatchReader.from_batches(schema.CHUNKS, batches), mode="overwrite")
+    _index(table)
+    return table
+
+
 def rewrite(
     database: Any, name: str, table: Any, change: Callable[[pa.RecordBatch], pa.RecordBatch] | None = None
 ) -> Any:
