@@ -1,0 +1,255 @@
+"""Cursor, the editor: all conversations lie in one key-value table of `User/globalStorage/state.vscdb`.
+
+A conversation is a row `composerData:<id>` with the order of its messages, and a row `bubbleId:<id>:<bubble>` for each. The
+same database holds the user's tokens, so no other rows are ever read than those, and the list of conversations that newer
+versions keep (`composerHeaders`).
+
+The database may be many gigabytes. Cursor replaces rows and never changes one in place, so the numbers of a conversation's rows
+tell that it changed, and those stand in the index: no message is read to find out which are new.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from sqlite3 import Connection
+from typing import Any
+
+from ingest.readers.base import Decoded, FileReader, parse_time_ms
+from ingest.readers.cursor_bubbles import AGENT, Conversation
+from ingest.readers.documents import json_value
+from ingest.readers.places import editor_folders
+from ingest.readers.sqlite import database_of, opened, tables
+from ingest.readers.transcript import read_records
+from ingest.readers.values import id_in
+from ingest.readers.workspaces import folder_in, path_of
+from ingest.session import Cursor, Item, ReadTo, SourceFile, Unreadable
+from lmm_mcp.domain.event import Thread
+
+_DATABASE = "state.vscdb"
+_FOLDER = "globalStorage"
+_TABLE, _HEADS = "cursorDiskKV", "composerHeaders"
+_MAX_DEPTH = 16
+"""How deep sub-agents may start sub-agents."""
+
+_LIST = """
+SELECT substr(key, 14), rowid, length(value),
+  CASE WHEN json_valid(CAST(value AS TEXT)) THEN json_extract(CAST(value AS TEXT), '$.createdAt', '$.lastUpdatedAt') END
+FROM cursorDiskKV WHERE key > 'composerData:' AND key < 'composerData;' AND value IS NOT NULL
+"""
+_COUNT = """
+SELECT substr(key, 10, instr(substr(key, 10), ':') - 1) AS composer, count(*), sum(rowid)
+FROM cursorDiskKV WHERE key > 'bubbleId:' AND key < 'bubbleId;' GROUP BY composer
+"""
+_LIST_HEADS = "SELECT composerId, lastUpdatedAt, length(value) FROM composerHeaders"
+_HEAD = "SELECT value, isSubagent FROM composerHeaders WHERE composerId = ?"
+_HEAD_COLUMNS = frozenset({"composerId", "lastUpdatedAt", "isSubagent", "value"})
+_PARENT = """
+SELECT substr(key, 14), value FROM cursorDiskKV
+WHERE key > 'composerData:' AND key < 'composerData;' AND instr(value, ?) > 0
+"""
+_VALUE = "SELECT value FROM cursorDiskKV WHERE key = ?"
+_BUBBLES = "SELECT key, value FROM cursorDiskKV WHERE key > ? AND key < ? ORDER BY rowid"
+
+
+class CursorEditor(FileReader):
+    """Reader of conversations in the Cursor editor."""
+
+    agent = AGENT
+    version = 1
+
+    def roots(self, env: Mapping[str, str], extra: Sequence[Path]) -> tuple[Path, ...]:
+        """Cursor's `User` folder, on three systems, then `extra`."""
+        return tuple(dict.fromkeys((*editor_folders(env, hosts=("Cursor",)), *extra)))
+
+    def discover(self, root: Path) -> Iterator[Path]:
+        """The database of a `User` folder."""
+        candidates = (root, root / _FOLDER / _DATABASE, root / "User" / _FOLDER / _DATABASE)
+        yield from (path for path in candidates if path.name == _DATABASE and path.is_file())
+
+    def session_of(self, root: Path, path: Path) -> Path | None:
+        """The database, for itself and its log."""
+        database = database_of(path)
+        inside = database.relative_to(root).parts
+        return database if inside in ((), (_FOLDER, _DATABASE), ("User", _FOLDER, _DATABASE)) else None
+
+    def claims(self, path: Path) -> bool:
+        """Whether it is an editor's database with a table for conversations; that of Visual Studio Code has none."""
+        if path.suffix != ".vscdb":
+            return False
+        try:
+            with opened(path) as connection:
+                return _TABLE in tables(connection)
+        except OSError:
+            return False
+
+    def sources(self, path: Path) -> Iterator[SourceFile | Unreadable]:
+        """Every conversation. Raises OSError."""
+        with opened(path) as connection:
+            known = tables(connection)
+            if not {"key", "value"} <= known.get(_TABLE, frozenset()):
+                return
+            counts = {composer: (rows, trace) for composer, rows, trace in connection.execute(_COUNT)}
+            listed_heads = connection.execute(_LIST_HEADS) if known.get(_HEADS, frozenset()) >= _HEAD_COLUMNS else ()
+            heads = {composer: (updated, length) for composer, updated, length in listed_heads}
+            listed = connection.execute(_LIST).fetchall()
+        for composer, rowid, length, times in listed:
+            num_rows, trace = counts.get(composer, (0, 0))
+            updated, head_length = heads.get(composer, (0, 0))
+            trace = _number(rowid) + _number(trace) + _number(head_length)
+            yield SourceFile(
+                agent=self.agent,
+                path=path,
+                size=_number(num_rows) + _number(length),
+                mtime_ns=max(_times_ms([updated, times])) * 1_000_000 + trace % 1_000_000,
+                part=str(composer),
+            )
+
+    def read(self, path: Path, cursor: Cursor) -> Iterator[Item]:
+        """Yield the conversation that `cursor.context["part"]` names. Raises OSError."""
+        composer = cursor.context.get("part")
+        if isinstance(composer, str) and composer:
+            with opened(path) as connection:
+                known = tables(connection)
+                if {"key", "value"} <= known.get(_TABLE, frozenset()):
+                    yield from _read(_Store(connection, known, path), composer)
+        yield ReadTo(cursor)
+
+
+@dataclass(frozen=True, slots=True)
+class _Store:
+    """An open database, and where it lies."""
+
+    connection: Connection
+    known: Mapping[str, frozenset[str]]
+    path: Path
+
+    def value(self, key: str) -> Any:
+        """The document of a row, None where there is none, Unreadable where it is none."""
+        row = self.connection.execute(_VALUE, (key,)).fetchone()
+        content = row[0] if row else None
+        return json_value(content, self.path) if isinstance(content, str | bytes) else None
+
+    def about(self, composer: str) -> dict[str, Any]:
+        """What is known of a conversation as a whole: its own document, over the entry in the list of conversations."""
+        head, is_subagent = _head(self.connection, self.known, composer)
+        listed = json_value(head, self.path) if isinstance(head, str | bytes) else None
+        found: dict[str, Any] = {}
+        for value in (listed, self.value(f"composerData:{composer}")):
+            if isinstance(value, dict):
+                found |= {key: inner for key, inner in value.items() if inner not in (None, "", [], {})}
+        return {**found, "parent": self._parent(composer, found, is_subagent)}
+
+    def _parent(self, composer: str, about: Mapping[str, Any], is_subagent: bool) -> str:
+        """The conversation that started this one; '' for one that a person started."""
+        info = about.get("subagentInfo")
+        if isinstance(info, Mapping) and (named := id_in(info.get("parentComposerId"))):
+            return named if named != composer else ""
+        if is_subagent:  # older children do not know their parent, which knows them
+            for name, content in self.connection.execute(_PARENT, (f'"{composer}"',)):
+                value = json_value(content, self.path) if isinstance(content, str | bytes) else None
+                children = value.get("subagentComposerIds") if isinstance(value, dict) else None
+                if isinstance(children, list) and composer in children and name != composer:
+                    return id_in(name)
+        return ""
+
+
+def _read(store: _Store, composer: str) -> Iterator[Item]:
+    own = store.value(f"composerData:{composer}")
+    if isinstance(own, Unreadable):
+        yield own
+        return
+    if own is None:
+        return  # deleted meanwhile
+    about = store.about(composer)
+    conversation = Conversation(_thread(store, composer, about), _times_ms([about.get("createdAt")])[0])
+    missing: list[str] = []
+    yield from read_records(store.path, _bubbles(store, composer, about, missing), conversation)
+    if missing:
+        yield Unreadable(str(store.path), 0, f"messages without readable content ({len(missing):,} times)")
+
+
+def _thread(store: _Store, composer: str, about: Mapping[str, Any]) -> Thread:
+    parent = root = about["parent"]
+    climbed = {composer, root}
+    while root and (up := store.about(root)["parent"]) and up not in climbed and len(climbed) < _MAX_DEPTH:
+        climbed.add(up)
+        root = up
+    repos = about.get("trackedGitRepos")
+    repo = repos[0] if isinstance(repos, list) and repos and isinstance(repos[0], Mapping) else {}
+    branches = repo.get("branches")
+    branch = branches[0] if isinstance(branches, list) and branches and isinstance(branches[0], Mapping) else {}
+    return Thread(
+        AGENT,
+        session_id=id_in(root or composer),
+        thread_id=id_in(composer),
+        title=_text(about.get("name")),
+        cwd=_cwd(store, about) or _text(repo.get("repoPath")),
+        branch=_text(about.get("createdOnBranch")) or _text(branch.get("branchName")),
+        parent=parent,
+    )
+
+
+def _cwd(store: _Store, about: Mapping[str, Any]) -> str:
+    """The folder a conversation belongs to. Where that stands has moved with every other version."""
+    workspace = about.get("workspaceIdentifier")
+    if not isinstance(workspace, Mapping):
+        return ""
+    if found := path_of(workspace.get("uri")) or path_of(workspace.get("configPath"), of_workspace_file=True):
+        return found
+    name = workspace.get("id")
+    if not isinstance(name, str) or not name.isalnum():
+        return ""
+    return folder_in(store.path.parent.parent / "workspaceStorage" / name)
+
+
+def _bubbles(store: _Store, composer: str, about: Mapping[str, Any], missing: list[str]) -> Iterator[Decoded]:
+    """The messages in their order. What is no longer in the list was taken back, and stays in the table as waste."""
+    inline = about.get("conversation")
+    if isinstance(inline, list):  # until 2025
+        yield from ((0, bubble) for bubble in inline if isinstance(bubble, dict))
+    headers = about.get("fullConversationHeadersOnly")
+    rows: Iterable[tuple[str, Any]]
+    prefix = f"bubbleId:{composer}:"
+    if isinstance(headers, list):
+        names = [header.get("bubbleId") for header in headers if isinstance(header, Mapping)]
+        listed = dict.fromkeys(name for name in names if isinstance(name, str) and name)
+        rows = ((name, store.value(prefix + name)) for name in listed)
+    elif not isinstance(inline, list):
+        found = store.connection.execute(_BUBBLES, (prefix, prefix[:-1] + ";")).fetchall()
+        rows = ((key.removeprefix(prefix), store.value(key)) for key, _ in found if isinstance(key, str))
+    else:
+        rows = ()
+    for name, bubble in rows:
+        if isinstance(bubble, dict):
+            yield 0, {**bubble, "bubbleId": name}
+        else:
+            missing.append(name)
+
+
+def _head(connection: Connection, known: Mapping[str, frozenset[str]], composer: str) -> tuple[Any, bool]:
+    """The entry of a conversation in the list, and whether it is a sub-agent's."""
+    if not known.get(_HEADS, frozenset()) >= _HEAD_COLUMNS:
+        return None, False
+    row = connection.execute(_HEAD, (composer,)).fetchone()
+    return (row[0], bool(row[1])) if row else (None, False)
+
+
+def _times_ms(values: list[object]) -> list[int]:
+    """Times among these values, of which one may be a list of them in JSON; [0] where there is none."""
+    found = [inner for value in values for inner in _unpacked(value)]
+    return [parse_time_ms(value) for value in found] or [0]
+
+
+def _unpacked(value: object) -> list[Any]:
+    if isinstance(value, str) and value.startswith("["):
+        listed = json_value(value, Path())
+        return listed if isinstance(listed, list) else []
+    return [value]
+
+
+def _number(value: object) -> int:
+    return value if isinstance(value, int) else 0
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else ""

@@ -1,0 +1,39 @@
+"""Which folder an editor's window was opened on, as VS Code and its forks write it down."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from ingest.readers.documents import json_document
+from lmm_mcp.domain.project import normalise_path
+
+_MAX_bytes = 1024 * 1024
+
+
+def folder_in(storage: Path) -> str:
+    """The folder that `workspace.json` in a window's storage names; '' where it names none or is not there."""
+    try:
+        found = json_document(storage / "workspace.json", max_bytes=_MAX_bytes)
+    except OSError:
+        return ""
+    if not isinstance(found, Mapping):
+        return ""
+    several = found.get("workspace") or found.get("configuration")
+    return path_of(found.get("folder")) or path_of(several, of_workspace_file=True)
+
+
+def path_of(value: object, *, of_workspace_file: bool = False) -> str:
+    """A folder, given as a URI or as the parts of one; of a `.code-workspace` file the folder it lies in. '' = none.
+
+    >>> path_of("vscode-remote://ssh-remote%2Bbox/home/mira/harbour"), path_of({"fsPath": "/home/mira/harbour", "scheme": "file"})
+    ('/home/mira/harbour', '/home/mira/harbour')
+    >>> path_of("file:///home/mira/all.code-workspace", of_workspace_file=True)
+    '/home/mira'
+    """
+    if isinstance(value, Mapping):
+        value = next((part for key in ("fsPath", "path", "external") if isinstance(part := value.get(key), str)), "")
+    if not isinstance(value, str) or not value:
+        return ""
+    path = normalise_path(value)
+    if not (path.startswith("/") or path[1:2] == ":"):
+        return ""  # an address, such as `untitled:`
+    return path.rpartition("/")[0] if of_workspace_file else path
