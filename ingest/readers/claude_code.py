@@ -252,7 +252,7 @@ def _has_our_shape(record: dict[str, Any]) -> bool:
     if ours and kind in ("user", "assistant"):  # a near relative of this format has `parts` in its messages
         message = record["message"]
         return isinstance(message, dict) and "content" in message
-    return ours
+    return ours and "systemPayload" not in record
 
 
 def _several(named: str) -> list[str]:

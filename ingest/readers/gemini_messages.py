@@ -85,7 +85,7 @@ class GeminiTranscript(Transcript):
 
     def _user(self, own: str, message: Mapping[str, Any]) -> Iterator[Event]:
         shown, content = text_of(message.get("displayContent")), message.get("content")
-        for number, response in enumerate(_parts(content, "functionResponse")):
+        for number, response in enumerate(parts_in(content, "functionResponse")):
             call_id = id_in(response.get("id"))
             if not self._is_told(call_id):
                 yield self.result(f"{own}#result{number or ''}", call_id, output_in(response.get("response")))
@@ -99,13 +99,15 @@ class GeminiTranscript(Transcript):
 
     def _model(self, own: str, message: Mapping[str, Any], *, is_repeat: bool) -> Iterator[Event]:
         content = message.get("content")
-        thoughts = [_thought(thought) for thought in _maps(message.get("thoughts"))] or [text_of(content, thought=True)]
+        thoughts = [_thought(thought) for thought in maps_in(message.get("thoughts"))] or [
+            text_of(content, thought=True)
+        ]
         yield from self.prose("thought", f"{own}#thought", "\n".join(filter(None, thoughts)))
         yield from self.prose("reply", own, text_of(content))
-        calls = list(_maps(message.get("toolCalls")))
+        calls = list(maps_in(message.get("toolCalls")))
         for call in calls:
             yield from self._tool_call(own, call, is_repeat=is_repeat)
-        for number, asked in enumerate(_parts(content, "functionCall") if not calls else ()):
+        for number, asked in enumerate(parts_in(content, "functionCall") if not calls else ()):
             call_id = id_in(asked.get("id"))
             yield self.call(f"{own}#{call_id or number}", call_id, first_text(asked, ("name",)), asked.get("args"))
 
@@ -123,8 +125,7 @@ class GeminiTranscript(Transcript):
         if text.startswith(_MASKED) and self._is_told(call_id):
             return
         self._note_told(call_id)
-        code = found[1] if is_shell(tool) and (found := _EXIT_CODE.search(text)) else None
-        exit_code, failed = exit_code_in(code), _ENDED.get(str(call.get("status")))
+        exit_code, failed = shell_code(text) if is_shell(tool) else None, _ENDED.get(str(call.get("status")))
         failed = True if exit_code else failed
         yield self.result(f"{asked.id}#result", call_id, text, failed=failed, exit_code=exit_code)
 
@@ -146,7 +147,7 @@ class GeminiTranscript(Transcript):
                 return
 
     def _folders_named(self, message: Mapping[str, Any]) -> Iterator[str]:
-        for call in _maps(message.get("toolCalls")):
+        for call in maps_in(message.get("toolCalls")):
             arguments = call.get("args")
             values = arguments.values() if isinstance(arguments, Mapping) else ()
             texts = [value for value in values if isinstance(value, str)]
@@ -194,12 +195,22 @@ def output_in(response: object) -> str:
 def result_text(call: Mapping[str, Any]) -> str:
     """What a recorded tool call gave back, as the model saw it, else as it was shown."""
     result = call.get("result")
-    said = [output_in(part.get("response")) for part in _parts(result, "functionResponse")]
+    said = [output_in(part.get("response")) for part in parts_in(result, "functionResponse")]
     text = "\n".join(part for part in (*said, text_of(result)) if part)
     if text:
         return text
     shown = call.get("resultDisplay")
     return shown if isinstance(shown, str) else first_text(shown, ("fileDiff",)) if isinstance(shown, Mapping) else ""
+
+
+def shell_code(output: str) -> int | None:
+    r"""The exit code that the shell tool writes under a command's output.
+
+    >>> shell_code("Output: 3 failed\\nExit Code: 1"), shell_code("Exit Code: (none)")
+    (1, None)
+    """
+    found = _EXIT_CODE.search(output)
+    return exit_code_in(found[1]) if found else None
 
 
 def _thought(thought: Mapping[str, Any]) -> str:
@@ -219,13 +230,15 @@ def _text(part: Mapping[str, Any]) -> str:
     return first_text(part, ("text",))
 
 
-def _parts(content: object, key: str) -> Iterator[Mapping[str, Any]]:
-    for part in _maps(content if isinstance(content, list) else [content]):
+def parts_in(content: object, key: str) -> Iterator[Mapping[str, Any]]:
+    """What the parts of a content hold under `key`, such as `functionCall`."""
+    for part in maps_in(content if isinstance(content, list) else [content]):
         if isinstance(inner := part.get(key), Mapping):
             yield inner
 
 
-def _maps(value: object) -> Iterator[Mapping[str, Any]]:
+def maps_in(value: object) -> Iterator[Mapping[str, Any]]:
+    """Those members of a list that are objects."""
     return (item for item in (value if isinstance(value, list) else ()) if isinstance(item, Mapping))
 
 
