@@ -1,0 +1,1 @@
+"""Agents that are connected by one command: a file for each says where its configuration lies and what belongs there."""
