@@ -26,7 +26,7 @@ _LOOKING = frozenset(
 """Their path is where they look, not a file they touch."""
 _COMMANDS = ("command", "cmd", "script", "commandLine", "command_line")
 _PATHS = tuple(
-    """file_path filePath path absolute_path notebook_path filename file target_file targetFile target_notebook
+    """file_path filePath filepath path absolute_path notebook_path filename file target_file targetFile target_notebook
     relativeWorkspacePath relative_workspace_path""".split()
 )
 _CHANGE_LISTS = ("edits", "replacements", "operations")

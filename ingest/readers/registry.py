@@ -7,9 +7,11 @@ from pathlib import Path
 from ingest.readers.claude_code import ClaudeCode
 from ingest.readers.cline import Cline
 from ingest.readers.codex import Codex
+from ingest.readers.continue_dev import Continue
 from ingest.readers.cursor import CursorEditor
 from ingest.readers.gemini_cli import GeminiCli
 from ingest.readers.kilo_legacy import KiloLegacy
+from ingest.readers.lmm_export import LmmExport
 from ingest.readers.notes import Notes
 from ingest.readers.opencode import Kilo, OpenCode
 from ingest.readers.qwen_code import QwenCode
@@ -27,10 +29,12 @@ BUILT_IN: tuple[Reader, ...] = (
     Roo(),
     KiloLegacy(),
     Cline(),
+    Continue(),
     OpenCode(),
     Kilo(),
     CursorEditor(),
     Notes(),
+    LmmExport(),
 )
 """Who comes first is asked first whether a file is his."""
 
