@@ -31,6 +31,7 @@ from lmm_mcp.paths import user_home
 
 _FIRST_bytes = 4096
 _TREE = ("storage", "session")
+_SESSION = re.compile(r"ses_[\w-]+\.json")
 _EXPORTED = re.compile(r"(?:ses_\w+|(?:[\w-]+[-_.])?export(?:[-_.][\w-]+)?)\.json")
 """Names of exports that are looked for; any other must be named itself."""
 
@@ -74,7 +75,7 @@ class OpenCode:
         for here, folders, files in os.walk(root / "storage" / "session", onerror=refused.append):
             folders[:] = sorted(folders) if Path(here).name == "session" else []
             if Path(here).name != "session":
-                yield from (Path(here) / name for name in sorted(files) if name.endswith(".json"))
+                yield from (Path(here) / name for name in sorted(files) if _SESSION.fullmatch(name))
         yield from (Path(problem.filename) for problem in refused if not isinstance(problem, FileNotFoundError))
 
     def session_of(self, root: Path, path: Path) -> Path | None:
@@ -87,7 +88,7 @@ class OpenCode:
                 return database
             case (name,) if _EXPORTED.fullmatch(name):
                 return path
-            case ("storage", "session", _, name) if name.endswith(".json"):
+            case ("storage", "session", _, name) if _SESSION.fullmatch(name):
                 return path
             case ("storage", "message", session_id, name) if name.endswith(".json"):
                 return _session_file(root / "storage", session_id)
@@ -153,7 +154,7 @@ class OpenCode:
         yield from unknown.said(path)
 
     def _tree_of(self, path: Path) -> bool:
-        return path.suffix == ".json" and path.parts[-4:-2] == _TREE
+        return path.parts[-4:-2] == _TREE and _SESSION.fullmatch(path.name) is not None
 
 
 class Kilo(OpenCode):

@@ -70,7 +70,9 @@ def listed_rows(agent: str, path: Path, connection: sqlite3.Connection) -> Itera
         FROM session s"""  # noqa: S608
     for session_id, num_newer, num_messages, num_parts, *times in connection.execute(query):
         if num_messages and isinstance(session_id, str) and session_id:
-            newest_ns = max(map(parse_time_ms, times)) * 1_000_000
+            times_ms = [parse_time_ms(at) for at in times]
+            # The newest hides the others; below its milliseconds there is room for a trace of them.
+            newest_ns = max(times_ms) * 1_000_000 + sum(times_ms) % 1_000_000
             yield SourceFile(agent, path, num_messages + num_parts, newest_ns, session_id)
         elif num_newer:
             num_unknown += 1
@@ -172,8 +174,10 @@ def marks_of_tree(session_file: Path) -> tuple[int, int]:
 def told_by_tree(session_file: Path) -> Told | Unreadable:
     """One session of the old tree. Ids are those of the files, as OpenCode's own migration takes them. Raises OSError."""
     info = json_document(session_file)
-    if not isinstance(info, Mapping):
-        return info if isinstance(info, Unreadable) else Unreadable(str(session_file), 0, "not a JSON object")
+    if isinstance(info, Unreadable):
+        return info
+    if not isinstance(info, Mapping) or not isinstance(info.get("id"), str):
+        return Unreadable(str(session_file), 0, "not what OpenCode writes of a session")
     storage, session_id = session_file.parents[2], own_id(session_file.stem)
 
     def parent_of(above: str) -> str:

@@ -83,7 +83,7 @@ def holds(path: Path, wanted: Mapping[str, frozenset[str]]) -> bool:
             found = tables(connection)
     except OSError:
         return False
-    return all(columns <= found.get(name, frozenset()) for name, columns in wanted.items())
+    return all(name in found and columns <= found[name] for name, columns in wanted.items())
 
 
 def _connected(path: Path, how: str) -> sqlite3.Connection:
