@@ -9,7 +9,21 @@ from ingest.readers.registry import READERS, reader_for
 from ingest.session import Reader, SourceFile, Unreadable
 from lmm_mcp.config import Sessions
 
-_ENDINGS = (".jsonl", ".jsonl.zst", ".json", ".db", ".sqlite", ".sqlite3", ".vscdb", ".traj", ".md", ".txt", ".zip")
+_ENDINGS = (
+    ".jsonl",
+    ".jsonl.zst",
+    ".json",
+    ".db",
+    ".sqlite",
+    ".sqlite3",
+    ".vscdb",
+    ".traj",
+    ".md",
+    ".txt",
+    ".zip",
+    ".parquet",
+    ".tar",
+)
 """Of files in a folder that the user names; whether one is a session is asked of the readers."""
 _NEVER_ENTERED = frozenset({".git", "node_modules", ".venv", "__pycache__"})
 

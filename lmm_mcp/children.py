@@ -169,19 +169,21 @@ def start_ingest(
     paths: Sequence[Path] = (),
     idle_priority: bool = True,
     outlive_us: bool = False,
+    rebuild: bool = False,
 ) -> IngestChild:
     """Start the ingest process; it reads `paths`, or where none are named all sessions it can find.
 
     `stay`: goes on watching for notes, handed-over paths and grown files. `outlive_us`: goes on after this process has
-    ended, which only a user may ask for. Raises HomeError where it cannot be started at all.
+    ended, which only a user may ask for. `rebuild`: makes the store anew from the archive instead, and leaves. Raises HomeError where it cannot be started at all.
     """
     # -P: the working directory of an agent is a stranger's repository, and a folder `ingest` in it must not be run.
     command = [
         sys.executable,
         "-P",
+        *mark_of(home),
         "-m",
         "ingest",
-        "--stay" if stay else "--once",
+        "--rebuild" if rebuild else "--stay" if stay else "--once",
         *(str(path.absolute()) for path in paths),
     ]
     ours = {**env, "LMM_HOME": str(home.root)}
@@ -209,6 +211,11 @@ def start_ingest(
         return process
 
     return IngestChild(start)
+
+
+def mark_of(home: Home) -> list[str]:
+    """Options that Python ignores: by them whoever lists processes sees whose this one is, and `lmm stop` that it is ours."""
+    return ["-X", f"lmm_home={home.root}"]
 
 
 def _give_way(pid: int) -> None:

@@ -19,6 +19,7 @@ from ingest.readers.base import FileReader, SLICE_bytes, json_lines, json_lines_
 from ingest.readers.opening import open_file
 from ingest.readers.values import ODDITIES
 from ingest.session import Cursor, Item, ReadTo, Unreadable
+from lmm_mcp.domain.agents import EXPORTS
 from lmm_mcp.domain.event import Thread
 from lmm_mcp.errors import ArchiveError
 from lmm_mcp.store import exporting
@@ -32,7 +33,7 @@ _ZSTD = b"\x28\xb5\x2f\xfd"
 class LmmExport(FileReader):
     """Reader of this program's own exports. They have no place of their own: the user names them."""
 
-    agent = "lmm-export"
+    agent = EXPORTS
     version = 1
 
     def roots(self, env: Mapping[str, str], extra: Sequence[Path]) -> tuple[Path, ...]:  # noqa: ARG002 - the protocol

@@ -13,6 +13,7 @@ from lmm_mcp import children
 from lmm_mcp.children import Surveyed
 from lmm_mcp.cli import terminal
 from lmm_mcp.cli.asking import AS_JSON
+from lmm_mcp.domain.agents import EXPORTS
 from lmm_mcp.domain.quoting import plain_name
 from lmm_mcp.domain.wording import counted
 from lmm_mcp.server.desk import Desk
@@ -52,7 +53,7 @@ def register(app: typer.Typer) -> None:
         desk = terminal.desk()
         found = children.survey(desk.home, os.environ)
         known = remembered(desk)
-        rows = [(each, known.get(each.agent, Known())) for each in found if each.agent != "notes"]
+        rows = [(each, known.get(each.agent, Known())) for each in found if each.agent not in ("notes", EXPORTS)]
         if as_json:
             terminal.say_json([{**dataclasses.asdict(each), **dataclasses.asdict(about)} for each, about in rows])
             return

@@ -7,7 +7,19 @@ from typing import Annotated
 
 import typer
 
-from lmm_mcp.cli import agents, asking, carrying, installing, keeping, measuring, models, reading, setting, terminal
+from lmm_mcp.cli import (
+    agents,
+    asking,
+    carrying,
+    installing,
+    keeping,
+    measuring,
+    models,
+    reading,
+    running,
+    setting,
+    terminal,
+)
 from lmm_mcp.errors import LmmError
 from lmm_mcp.server.version import version
 
@@ -22,7 +34,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="First time here? [bold]lmm start[/] reads your sessions, answers a question about them and shows how to connect an agent.",
 )
-for group in (reading, asking, keeping, agents, carrying, installing, setting, models, measuring):
+for group in (reading, asking, running, keeping, agents, carrying, installing, setting, models, measuring):
     group.register(app)
 
 # typer brings a copy of click or uses the one installed, depending on its version; both have these two.

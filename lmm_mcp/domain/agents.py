@@ -29,3 +29,6 @@ KNOWN_AGENTS = (
     "notes",
 )
 """`notes` is what `remember` wrote; each of the others has a reader of that name in the ingest wing."""
+
+EXPORTS = "lmm-export"
+"""Name of the reader of our own exports and backups. What it reads bears the names of the agents it came from."""

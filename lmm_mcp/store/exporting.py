@@ -146,9 +146,7 @@ def _json_lines(
     num_threads = num_events = 0
     file.write(orjson.dumps({MARK: FORMAT, "made_by": made_by}) + b"\n")
     for thread, events in found:
-        file.write(
-            b"".join(_line(name, value) for name, value in (("thread", thread), *(("event", e) for e in events)))
-        )
+        file.write(b"".join([_line("thread", thread), *(_line("event", event) for event in events)]))
         num_threads, num_events = num_threads + 1, num_events + len(events)
     return num_threads, num_events
 

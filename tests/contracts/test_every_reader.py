@@ -23,7 +23,7 @@ from ingest import sources
 from ingest.readers.registry import BUILT_IN, READERS, by_agent, reader_for
 from ingest.session import Cursor, Item, Reader, ReadTo, SourceFile, Unreadable
 from lmm_mcp.config import Sessions
-from lmm_mcp.domain.agents import KNOWN_AGENTS
+from lmm_mcp.domain.agents import EXPORTS, KNOWN_AGENTS
 from lmm_mcp.domain.event import Event, LAST_ms, Thread
 
 SESSIONS = Path(__file__).parent.parent / "sessions"
@@ -125,11 +125,11 @@ def all_events(sample: Sample) -> list[tuple[Thread, Event]]:
 
 
 def test_every_agent_that_may_be_named_has_a_reader_and_the_other_way_round() -> None:
-    assert {reader.agent for reader in BUILT_IN} == set(KNOWN_AGENTS)
+    assert {reader.agent for reader in BUILT_IN} == {*KNOWN_AGENTS, EXPORTS}
 
 
 def test_every_reader_has_a_sample() -> None:
-    shown = {agent for agent, _ in AGENTS} | {"claude-code", "codex", "notes"}  # these three: test_readers
+    shown = {agent for agent, _ in AGENTS} | {"claude-code", "codex", "notes", EXPORTS}  # test_readers, test_carrying
     assert {reader.agent for reader in BUILT_IN} <= shown
 
 
