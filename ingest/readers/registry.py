@@ -8,6 +8,7 @@ from ingest.readers.claude_code import ClaudeCode
 from ingest.readers.cline import Cline
 from ingest.readers.codex import Codex
 from ingest.readers.continue_dev import Continue
+from ingest.readers.copilot_cli import CopilotCli
 from ingest.readers.cursor import CursorEditor
 from ingest.readers.gemini_cli import GeminiCli
 from ingest.readers.kilo_legacy import KiloLegacy
@@ -26,6 +27,7 @@ BUILT_IN: tuple[Reader, ...] = (
     Codex(),
     GeminiCli(),
     QwenCode(),
+    CopilotCli(),
     Roo(),
     KiloLegacy(),
     Cline(),

@@ -161,6 +161,7 @@ def read_records(path: Path, decoded: Iterable[Decoded], transcript: Transcript)
             yield item
         else:
             line, record = item
+            transcript.at_ms, transcript.group = 0, ""
             try:
                 for event in transcript.take(record):
                     if transcript.thread != announced or not is_told:
