@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lmm_mcp import children
-from lmm_mcp.cli import following, terminal
+from lmm_mcp.cli import following, running, terminal
 from lmm_mcp.cli.asking import AS_JSON
 from lmm_mcp.domain.quoting import plain_name
 from lmm_mcp.domain.wording import counted
@@ -37,13 +37,15 @@ def register(app: typer.Typer) -> None:
 
 def status_(as_json: Annotated[bool, AS_JSON] = False) -> None:
     """Show what is remembered and how far reading is."""
-    now = status.take(terminal.desk())
+    desk = terminal.desk()
+    now, engine = status.take(desk), running.engine_now(desk.home)
     if as_json:
-        running = now.reading is not None and now.reading.is_running
-        terminal.say_json({**dataclasses.asdict(now), "is_reading": running})
+        is_reading = now.reading is not None and now.reading.is_running
+        terminal.say_json({**dataclasses.asdict(now), "is_reading": is_reading, "engine": engine})
         return
     for line in status.lines(now):
         terminal.say(line)
+    terminal.say(f"engine: {running.engine_line(engine)}")
 
 
 def doctor_(as_json: Annotated[bool, AS_JSON] = False) -> None:
@@ -54,6 +56,11 @@ def doctor_(as_json: Annotated[bool, AS_JSON] = False) -> None:
     from lmm_mcp import doctor  # loads all there is to look at
 
     findings = doctor.examine(os.environ)
+    engine = running.engine_now(terminal.home()) if not any(finding.level == "bad" for finding in findings) else {}
+    if engine:
+        is_well = "problem" not in engine
+        told = f"engine: {running.engine_line(engine)}" if is_well else engine["problem"]
+        findings.append(doctor.Finding("ok" if is_well else "bad", told, "" if is_well else "`lmm stop` ends it."))
     is_bad = any(finding.level == "bad" for finding in findings)
     if as_json:
         terminal.say_json([dataclasses.asdict(finding) for finding in findings])

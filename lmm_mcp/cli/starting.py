@@ -170,7 +170,7 @@ def _shortened(line: str) -> str:
 
 
 def _how_to_connect(home: Home) -> str:
-    command = [*_program(), "mcp"]
+    command = [*program(), "mcp"]
     is_named = bool(os.environ.get("LMM_HOME"))
     name = f"LMM_HOME={home.root}"
     claude = ["claude", "mcp", "add", "--scope", "user", "lmm", *(["-e", name] if is_named else []), "--", *command]
@@ -180,7 +180,7 @@ def _how_to_connect(home: Home) -> str:
         *(f"  {shlex.join(line)}" for line in (claude, codex)),
     ]
     lines.append("Any other MCP client: run the command after `--` over stdio.")
-    lines.append(_how_to_call(_program()))
+    lines.append(_how_to_call(program()))
     return "\n".join(lines)
 
 
@@ -196,7 +196,7 @@ def _how_to_call(program: list[str]) -> str:
     return f"{told} To call it just `lmm`, {how}"
 
 
-def _program() -> list[str]:
+def program() -> list[str]:
     """How to start this `lmm` by full paths: agents start it without our PATH."""
     beside = Path(sys.executable).with_name("lmm.exe" if os.name == "nt" else "lmm")
     return [str(beside)] if beside.exists() else [sys.executable, "-m", "lmm_mcp"]

@@ -34,6 +34,8 @@ HELLO_TIMEOUT_s = 10.0
 """How long either side waits for the other's first line. Starting an engine is not part of it."""
 _MAX_PATH_bytes = 103 if sys.platform == "darwin" else 107
 _BACKLOG = 128
+HTTP_PORT = 7787
+"""Of `lmm serve --http`, where none is named."""
 
 
 class Door:
@@ -58,9 +60,12 @@ def listen(home: Home, *, version: str = "", tcp: bool = False) -> Door:
 
     `tcp`: use a port although there are Unix sockets. Raises HomeError where nothing can be opened.
     """
+    listening: socket.socket | None = None
+    path: Path | None = None
     try:
         _own_folder(home.door.parent)
-        listening, path = (None, None) if tcp else _unix_socket(home)
+        if not tcp:
+            listening, path = _unix_socket(home)
         secret = ""
         if listening is None:
             secret = os.urandom(32).hex()
@@ -74,6 +79,8 @@ def listen(home: Home, *, version: str = "", tcp: bool = False) -> Door:
         about["lock"] = home.engine_lock.stat().st_ino
         _write_for_us_alone(home.door, json.dumps(about).encode())
     except OSError as problem:
+        if listening is not None:
+            listening.close()
         raise HomeError(
             f"no door can be opened in {home.door.parent}: {problem.strerror or problem}. "
             "Give this user the right and the room to write there, or set LMM_HOME to a folder of yours."
@@ -151,26 +158,26 @@ def about(home: Home) -> dict[str, Any]:
 def connect(home: Home, *, timeout_s: float = HELLO_TIMEOUT_s) -> tuple[socket.socket, str] | None:
     """Go to the door: a connection and the secret to prove, '' for none. None where nobody is there."""
     found = about(home)
-    path, port, secret = found.get("path"), found.get("port"), found.get("secret", "")
-    try:
-        if path and os.name == "posix":
-            made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-            address: Any = str(home.door.parent / path)
-            if (owner := os.lstat(address).st_uid) != os.getuid():
-                raise PermissionError(f"{address} belongs to user {owner}")
-        elif isinstance(port, int) and port and secret:
-            made, address = socket.socket(socket.AF_INET, socket.SOCK_STREAM), ("127.0.0.1", port)
-        else:
-            return None
-    except OSError:
-        return None
+    path, port, secret = found.get("path"), found.get("port"), found.get("secret")
+    if isinstance(path, str) and path and os.name == "posix":
+        place = home.door.parent / path
+        with suppress(OSError, ValueError):
+            if place.lstat().st_uid == os.getuid():
+                return _connected(socket.AF_UNIX, str(place), timeout_s, "")
+    elif isinstance(port, int) and isinstance(secret, str) and secret:
+        return _connected(socket.AF_INET, ("127.0.0.1", port), timeout_s, secret)
+    return None
+
+
+def _connected(family: int, address: Any, timeout_s: float, secret: str) -> tuple[socket.socket, str] | None:
+    made = socket.socket(family, socket.SOCK_STREAM)
     try:
         made.settimeout(timeout_s)
         made.connect(address)
     except (OSError, ValueError, OverflowError):  # a stale file may name anything
         made.close()
         return None
-    return made, str(secret)
+    return made, secret
 
 
 def greet(

@@ -13,11 +13,12 @@ import json
 import logging
 import os
 import signal
+import sys
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from lmm_mcp.errors import EngineError, LmmError
 from lmm_mcp.paths import Home
@@ -43,10 +44,18 @@ _log = logging.getLogger("lmm_mcp.server.engine")  # by its name also where it i
 
 
 def main() -> None:
-    """Run detached, as the pipe starts it: one JSON line on standard output says when it answers, or why it cannot."""
-    parser = argparse.ArgumentParser(prog="python -m lmm_mcp.server.engine", description=__doc__)
+    """Run detached, as the pipe starts it: one JSON line on standard output says when it answers, or why it cannot.
+
+    With `--stay` (`lmm serve`) run where we are until told to stop, and take over from an engine that runs.
+    """
+    parser = argparse.ArgumentParser(prog="python -m lmm_mcp.server.engine")
     parser.add_argument("--home", type=Path, required=True, help="the memory home")
-    home = Home(parser.parse_args().home)
+    parser.add_argument("--stay", action="store_true", help="stay in the foreground, with or without agents")
+    parser.add_argument("--http", type=int, metavar="PORT", help="serve HTTP on this port of 127.0.0.1 too")
+    arguments = parser.parse_args()
+    home = Home(arguments.home)
+    if arguments.stay:
+        _stay(home, arguments.http)
     if os.name == "posix" and os.fork():
         os._exit(0)  # what is left behind is nobody's child: an agent that ends all of its own does not end it
 
@@ -66,6 +75,22 @@ def main() -> None:
         ready(f"{type(problem).__name__}: {problem}")
         raise
     # A thread may still be at work on what nobody waits for any more.
+    os._exit(code)
+
+
+def _stay(home: Home, http_port: int | None) -> NoReturn:
+    """Be the engine that `lmm serve` promises."""
+    from lmm_mcp.server import staying
+
+    code = 1
+    try:
+        code = staying.serve(home, os.environ, http_port)
+    except LmmError as problem:
+        sys.stderr.write(f"lmm: {problem}\n")
+    except KeyboardInterrupt:
+        code = 130
+    sys.stdout.flush()
+    sys.stderr.flush()
     os._exit(code)
 
 
@@ -167,8 +192,8 @@ class Engine:
             await self._wait(beside)
         finally:
             _end_anyway(LEAVING_s, RETIRED if self._reason == "retired" else 0)
-            door.close()  # first of all: who comes now finds nobody, and waits for the next engine
-            listening.close()
+            listening.close()  # first of all: who comes now finds nobody, and waits for the next engine
+            door.close()
             self.keeper.stop()
             await self._say_goodbye()
             if beside is not None:
@@ -305,6 +330,10 @@ class Engine:
             client=str(request.get("client") or ""),
             shelves=self.shelves,
         )
+
+    def count_question(self) -> None:
+        """Somebody asks who has no connection of its own: that counts as being here."""
+        self._last_busy_s = time.monotonic()
 
     def call_soon(self, function: Callable[..., Any], *arguments: Any) -> None:
         """Have something done by the engine's own thread; for answers, which have threads of their own."""

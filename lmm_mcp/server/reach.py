@@ -117,8 +117,7 @@ def start_engine(home: Home, env: Mapping[str, str]) -> None:
 
     It belongs to nobody: not to our terminal, nor to the agent that started us and may end all its children.
     """
-    # -P: the working directory of an agent is a stranger's repository, and a folder `lmm_mcp` in it must not be run.
-    command = [sys.executable, "-P", "-m", "lmm_mcp.server.engine", "--home", str(home.root)]
+    command = engine_command(home)
     complaints: Any = subprocess.DEVNULL
     with suppress(OSError):  # a full disk: then nobody hears its last words
         complaints = os.open(home.logs / STDERR_LOG, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
@@ -151,6 +150,12 @@ def start_engine(home: Home, env: Mapping[str, str]) -> None:
         trouble = f"it ended at once: {_last_words(home) or 'it said nothing'}"
     if trouble:
         raise EngineError(f"no engine could be started: {trouble.rstrip('.')}. `lmm doctor` looks for the reason.")
+
+
+def engine_command(home: Home, *options: str) -> list[str]:
+    """How an engine is run; `lmm stop` knows one of ours by it."""
+    # -P: the working directory of an agent is a stranger's repository, and a folder `lmm_mcp` in it must not be run.
+    return [sys.executable, "-P", "-m", "lmm_mcp.server.engine", "--home", str(home.root), *options]
 
 
 def _last_words(home: Home) -> str:

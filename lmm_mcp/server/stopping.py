@@ -1,0 +1,111 @@
+"""`lmm stop`: ends the engine and the ingest process of a memory home. Asks first; what hangs is ended where it provably is ours."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+from lmm_mcp import children
+from lmm_mcp.domain.wording import counted
+from lmm_mcp.errors import EngineError
+from lmm_mcp.paths import Home
+from lmm_mcp.server import endpoint, reach
+
+ASK_s = 5.0
+LEAVE_s = 12.0
+"""How long one that said yes may take: an engine finishes its answers, an ingest process its file."""
+_TERMINATE_s = 3.0
+_LOOK_EVERY_s = 0.05
+
+
+def stop_engine(home: Home) -> str:
+    """End the engine; what was done, '' where none ran. Raises EngineError where one cannot be ended."""
+    if _is_free(home):
+        return ""
+    pid = endpoint.about(home).get("pid", 0)
+    try:
+        said = reach.ask(home, {"want": "stop"}, ASK_s)
+    except EngineError:
+        said = {}
+    if _until(lambda: _is_free(home), LEAVE_s if said else 0.5):
+        agents = counted(int(said.get("clients", 0)), "agent")
+        return f"the engine has ended (process {pid}, {agents} connected)"
+    if not isinstance(pid, int) or not _is_ours(pid, "lmm_mcp.server.engine", home):
+        raise EngineError(
+            f"an engine holds {home.engine_lock} and does not answer, and process {pid} is not provably it. "
+            "Find it in the list of processes (lmm_mcp.server.engine) and end it there."
+        )
+    if not _ended_by_force(pid, lambda: _is_free(home)):
+        raise EngineError(f"the engine (process {pid}) cannot be ended. End it in the list of processes.")
+    return f"the engine did not answer and was ended (process {pid})"
+
+
+def stop_ingest(home: Home) -> str:
+    """End the ingest process, whoever started it; what was done, '' where none ran. Raises EngineError where it cannot be."""
+    said = children.progress(home)
+    if said is None or not said.is_running:
+        return ""
+
+    def is_gone() -> bool:
+        return not said.is_running
+
+    if _until(is_gone, 0.5):  # the engine's own child leaves with it
+        return f"the ingest process has ended (process {said.pid})"
+    children.ask_to_stop(home)
+    if _until(is_gone, LEAVE_s):
+        return f"the ingest process has ended (process {said.pid})"
+    if not _is_ours(said.pid, "ingest", home):
+        raise EngineError(
+            f"process {said.pid} reads sessions into {home.root} and does not end, and is not provably ours. End it in the list of processes."
+        )
+    if not _ended_by_force(said.pid, is_gone):
+        raise EngineError(f"the ingest process {said.pid} cannot be ended. End it in the list of processes.")
+    return f"the ingest process did not answer and was ended (process {said.pid}); nothing is lost, reading goes on where it was"
+
+
+def _is_free(home: Home) -> bool:
+    lock = endpoint.hold(home.engine_lock)
+    if lock is None:
+        return False
+    lock.release()
+    return True
+
+
+def _until(is_so: Callable[[], bool], at_most_s: float) -> bool:
+    ends_s = time.monotonic() + at_most_s
+    while not is_so():
+        if time.monotonic() >= ends_s:
+            return False
+        time.sleep(_LOOK_EVERY_s)
+    return True
+
+
+def _ended_by_force(pid: int, is_gone: Callable[[], bool]) -> bool:
+    for name in ("SIGTERM", "SIGKILL"):
+        with suppress(OSError):
+            os.kill(pid, getattr(signal, name, signal.SIGTERM))
+        if _until(is_gone, _TERMINATE_s):
+            return True
+    return False
+
+
+def _is_ours(pid: int, module: str, home: Home) -> bool:
+    """Whether this process is that module of this memory home, by its command line."""
+    told = f"{_command_line(pid)} "
+    return f" -m {module} " in told and any(f"{mark}{home.root} " in told for mark in ("--home ", "lmm_home="))
+
+
+def _command_line(pid: int) -> str:
+    """Its command line, parts joined by a blank; '' where this system does not tell."""
+    if pid <= 0 or sys.platform == "win32":
+        return ""
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/cmdline").read_bytes().decode("utf-8", "surrogateescape").replace("\0", " ")
+    with suppress(OSError):  # macOS
+        told = subprocess.run(["ps", "-ww", "-o", "command=", "-p", str(pid)], capture_output=True, check=False)
+        return told.stdout.decode("utf-8", "surrogateescape").strip()
+    return ""
