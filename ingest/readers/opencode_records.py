@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from ingest.readers.base import parse_time_ms, without_base64
+from ingest.readers.calls import describe, is_shell
 from ingest.readers.ours import begins_with_brief, is_only_a_brief, is_our_command, is_our_tool
-from ingest.readers.tool_calls import describe, joined
 from ingest.readers.unknown import Unknown
 from ingest.readers.values import ODDITIES, Naming, exit_code_in, id_in, is_failure
+from ingest.readers.workdirs import workdir_of
 from lmm_mcp.domain.event import Event, EventId, EventKind, Thread
 
-_SHELLS = frozenset({"bash", "shell", "powershell", "pwsh", "cmd"})
 _SILENT = frozenset({"step-start", "step-finish", "snapshot", "patch", "file", "agent", "retry", "compaction"})
 """Bookkeeping, data URLs, and mentions that stand in the text as well."""
 _PLACEHOLDER = re.compile(r"(?:New|Child) session - \d{4}-\d\d-\d\dT[\d:.]+Z")
@@ -145,7 +145,7 @@ def _tool(
     if not isinstance(tool, str) or not isinstance(state, Mapping):
         raise TypeError("a call of no tool")
     status = state.get("status")
-    call = describe(tool, state.get("input"), shells=_SHELLS)
+    call = describe(tool, state.get("input"))
     part_id = _part_id(part, message, naming, f"{tool}\n{call.text}")
     time = state.get("time") if isinstance(state.get("time"), Mapping) else {}
     start = parse_time_ms(time.get("start")) or _created_ms(message)
@@ -161,7 +161,7 @@ def _tool(
         command=call.command,
         paths=call.paths,
         group=message.id,
-        cwd=joined(cwd, call.workdir),
+        cwd=workdir_of(state.get("input"), cwd) if call.command else cwd,
         ours=ours,
     )
     if status not in ("completed", "error"):
@@ -186,7 +186,7 @@ def _tool(
 def _failed(tool: str, status: str, metadata: Mapping[str, Any]) -> bool | None:
     if status == "error" or tool == "invalid":  # a call that could not be made is answered by a tool of that name
         return True
-    return is_failure(metadata.get("exit")) if tool in _SHELLS else False
+    return is_failure(metadata.get("exit")) if is_shell(tool) else False
 
 
 def _part_id(part: Mapping[str, Any], message: Message, naming: Naming, said: str) -> EventId:
