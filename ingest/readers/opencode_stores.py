@@ -14,6 +14,7 @@ from typing import Any
 
 from ingest.readers.base import parse_time_ms
 from ingest.readers.documents import json_document, json_value
+from ingest.readers.family import root_of
 from ingest.readers.opencode_records import Message, Session, own_id
 from ingest.readers.sqlite import tables
 from ingest.readers.unknown import Unknown
@@ -31,7 +32,6 @@ _ALL_ROWS_bytes = 64 * 1024 * 1024
 _LATEST = 32
 """In larger databases the newest change of a session is looked for among so many of its last parts: those are what OpenCode
 rewrites. An older part that somebody else changes is seen as soon as the session goes on."""
-_MAX_DEPTH = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +104,7 @@ def told_by_rows(connection: sqlite3.Connection, session_id: str) -> Told | None
         return own_id((_row(connection, known, above) or {}).get("parent_id"))
 
     session = Session(
-        own_id(session_id), _root(own_id(session_id), parent, parent_of), parent, _text(row.get("title")), directory
+        own_id(session_id), root_of(own_id(session_id), parent, parent_of), parent, _text(row.get("title")), directory
     )
     return Told(session, lambda unknown: _rows(connection, known, session_id, unknown))
 
@@ -189,7 +189,7 @@ def told_by_tree(session_file: Path) -> Told | Unreadable:
     parent = own_id(info.get("parentID"))
     session = Session(
         session_id,
-        _root(session_id, parent, parent_of),
+        root_of(session_id, parent, parent_of),
         parent,
         _text(info.get("title")),
         _text(info.get("directory")),
@@ -260,17 +260,6 @@ def _exported(messages: list[Any], unknown: Unknown) -> Iterator[Message]:
         if not isinstance(parts, list) or len(kept) < len(parts):
             unknown.odd("part", TypeError())
         yield Message(own_id(info.get("id")), info, kept)
-
-
-def _root(session_id: str, parent: str, parent_of: Callable[[str], str]) -> str:
-    """The main line at the root of a tree of sessions: as far up as anything is known."""
-    seen = {session_id}
-    root = session_id
-    while parent and parent not in seen and len(seen) <= _MAX_DEPTH:
-        root = parent
-        seen.add(root)
-        parent = parent_of(root)
-    return root
 
 
 def _text(value: object) -> str:
