@@ -10,6 +10,7 @@ from ingest.readers.codex import Codex
 from ingest.readers.continue_dev import Continue
 from ingest.readers.copilot_cli import CopilotCli
 from ingest.readers.cursor import CursorEditor
+from ingest.readers.cursor_agent import CursorAgent
 from ingest.readers.gemini_cli import GeminiCli
 from ingest.readers.kilo_legacy import KiloLegacy
 from ingest.readers.lmm_export import LmmExport
@@ -35,6 +36,7 @@ BUILT_IN: tuple[Reader, ...] = (
     OpenCode(),
     Kilo(),
     CursorEditor(),
+    CursorAgent(),
     Notes(),
     LmmExport(),
 )

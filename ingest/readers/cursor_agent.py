@@ -1,0 +1,237 @@
+"""cursor-agent, Cursor's agent in the terminal: transcripts below `projects`, and a database for each chat below `chats`.
+
+A chat lies in both. Its transcript (`projects/<folder>/agent-transcripts/<id>.jsonl`, or `.txt`, or in a folder of its own
+with those of its sub-agents) is the session file, and what it lacks comes out of the store; a store without a transcript
+stands for itself. So each chat is told once, and a change of either speaks of the same file.
+"""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from ingest.readers.base import Decoded, FileReader, json_lines
+from ingest.readers.cursor_agent_store import NAME, Chat, chat_in, is_store
+from ingest.readers.cursor_agent_talk import AGENT, Results, Talk
+from ingest.readers.cursor_agent_text import records_in
+from ingest.readers.documents import json_document
+from ingest.readers.opening import oddity, open_file
+from ingest.readers.places import named_folder
+from ingest.readers.sqlite import LOGS, database_of
+from ingest.readers.transcript import read_records
+from ingest.readers.values import id_in
+from ingest.session import Cursor, Item, ReadTo, SourceFile, Unreadable
+from lmm_mcp.domain.event import Thread
+from lmm_mcp.paths import user_home
+
+_PROJECTS, _TRANSCRIPTS, _CHATS, _CHILDREN = "projects", "agent-transcripts", "chats", "subagents"
+_ENDINGS = (".jsonl", ".txt")
+"""The better one first: of a chat that has both, it holds more."""
+_FIRST_bytes = 4096
+_FIRST_LINE = re.compile(rb'\s*\{\s*"role"\s*:\s*"(?:user|assistant)"\s*,\s*"message"\s*:\s*\{\s*"content"\s*:')
+_FIRST_TEXT = re.compile(rb"\s*user:\s*\n")
+_STORE_FILES = frozenset({NAME, "meta.json"})
+_TRUSTED = ".workspace-trusted"
+
+
+class CursorAgent(FileReader):
+    """Reader of cursor-agent's chats."""
+
+    agent = AGENT
+    version = 1
+
+    def roots(self, env: Mapping[str, str], extra: Sequence[Path]) -> tuple[Path, ...]:
+        """`CURSOR_CONFIG_DIR`, else `~/.cursor` and `cursor` where XDG keeps settings; then `extra`."""
+        own = named_folder(env, "CURSOR_CONFIG_DIR")
+        xdg = named_folder(env, "XDG_CONFIG_HOME")
+        usual = (user_home(env) / ".cursor", *((xdg / "cursor",) if xdg else ()))
+        return tuple(dict.fromkeys((*((own,) if own else usual), *extra)))
+
+    def discover(self, root: Path) -> Iterator[Path]:
+        """Every transcript, and the stores of chats that have none."""
+        if root.is_file():
+            yield root
+            return
+        names = set()
+        for folder in sorted(root.glob(f"{_PROJECTS}/*/{_TRANSCRIPTS}")):
+            for path in _transcripts(folder):
+                names.add(path.stem)
+                yield path
+        for path in sorted(root.glob(f"{_CHATS}/*/*/{NAME}")):
+            if path.parent.name not in names:
+                yield path
+
+    def session_of(self, root: Path, path: Path) -> Path | None:
+        """A transcript for itself; a store for the transcript of its chat, else for itself."""
+        inside = path.relative_to(root).parts
+        match inside:
+            case (project, _, transcripts, *rest) if (project, transcripts) == (_PROJECTS, _TRANSCRIPTS):
+                return _best(path) if _is_transcript(rest) else None
+            case (chats, _, chat, name) if chats == _CHATS and database_of(Path(name)).name in _STORE_FILES:
+                found = next((path for path in _of_chat(root, chat) if path.is_file()), None)
+                store = path.with_name(NAME)
+                return found or (store if store.is_file() or name != "meta.json" else None)
+        return None
+
+    def claims(self, path: Path) -> bool:
+        """Whether it begins like a transcript, or is a database with the tables of a store."""
+        if path.name == NAME:
+            return is_store(path)
+        if path.suffix not in _ENDINGS or (path.suffix == ".txt" and _TRANSCRIPTS not in path.parts):
+            return False
+        try:
+            with open_file(path) as stream:
+                first = stream.read(_FIRST_bytes) or b""
+        except OSError:
+            return False
+        return bool((_FIRST_LINE if path.suffix == ".jsonl" else _FIRST_TEXT).match(first))
+
+    def sources(self, path: Path) -> Iterator[SourceFile | Unreadable]:
+        """The transcript, with the size and time of its store beside its own. Raises OSError."""
+        stat = path.stat()
+        if odd := oddity(stat.st_mode):
+            yield Unreadable(str(path), 0, f"is {odd} and no session file")
+            return
+        store = path if path.name == NAME else _store_of(path)
+        size, mtime_ns = stat.st_size, stat.st_mtime_ns
+        for beside in [store.with_name(store.name + ending) for ending in ("", *LOGS)] if store else []:
+            with suppress(OSError):
+                if beside != path:
+                    about = beside.stat()
+                    size, mtime_ns = size + about.st_size, max(mtime_ns, about.st_mtime_ns)
+        yield SourceFile(self.agent, path, size, mtime_ns)
+
+    def read(self, path: Path, cursor: Cursor) -> Iterator[Item]:  # noqa: ARG002 - the protocol; always read whole
+        """Yield the whole chat: a result may come to a call that stands far above. Raises OSError."""
+        if path.name == NAME:
+            chat = chat_in(path)
+            records: Iterator[Decoded] = ((0, message) for message in chat.messages)
+        else:
+            chat, problem = _chat_of(path)
+            if problem:
+                yield problem
+            records = _decoded(path)
+        talk = Talk(_thread(path, chat), chat.started_ms, Results.of(chat.all_messages))
+        yield from read_records(path, records, talk)
+        yield ReadTo(Cursor())
+
+
+def _decoded(path: Path) -> Iterator[Decoded]:
+    if path.suffix == ".txt":
+        yield from ((0, record) for record in records_in(path))
+    else:
+        yield from (item for item in json_lines(path, Cursor()) if not isinstance(item, ReadTo))
+
+
+def _chat_of(path: Path) -> tuple[Chat, Unreadable | None]:
+    """What the store knows of a transcript; without it, or where it cannot be read, the transcript stands alone."""
+    store = _store_of(path)
+    if store is None:
+        return Chat(), None
+    try:
+        return chat_in(store), None
+    except OSError as problem:
+        return Chat(), Unreadable(
+            str(path), 0, f"results are missing, for {store.name} cannot be read: {problem.strerror}"
+        )
+
+
+def _thread(path: Path, chat: Chat) -> Thread:
+    name = path.parent.name if path.name == NAME else path.stem
+    parent = path.parent.parent.name if path.parent.name == _CHILDREN else chat.parent
+    thread_id = id_in(name)
+    return Thread(
+        AGENT,
+        session_id=id_in(parent) or thread_id,
+        thread_id=thread_id,
+        title=chat.title,
+        cwd=chat.cwd or _folder_of_project(path),
+        parent=id_in(parent),
+    )
+
+
+# Places --------------------------------------------------------------------------------------------------------------
+
+
+def _transcripts(folder: Path) -> Iterator[Path]:
+    for ending in _ENDINGS:
+        for pattern in (f"*{ending}", f"*/*{ending}", f"*/{_CHILDREN}/*{ending}"):
+            for path in sorted(folder.glob(pattern)):
+                if _is_transcript(path.relative_to(folder).parts) and _best(path) == path:
+                    yield path
+
+
+def _is_transcript(inside: Sequence[str]) -> bool:
+    """Whether a file of a project's transcripts is one, by the names that lead to it."""
+    if not inside or not inside[-1].endswith(_ENDINGS):
+        return False
+    return len(inside) == 1 or inside[0] == Path(inside[1]).stem or (len(inside) == 3 and inside[1] == _CHILDREN)
+
+
+def _best(path: Path) -> Path:
+    better = path.with_suffix(_ENDINGS[0])
+    return better if path.suffix == _ENDINGS[1] and better.is_file() else path
+
+
+def _of_chat(root: Path, chat: str) -> Iterator[Path]:
+    """Where the transcript of a chat may lie."""
+    for folder in sorted(root.glob(f"{_PROJECTS}/*/{_TRANSCRIPTS}")):
+        for ending in _ENDINGS:
+            yield folder / f"{chat}{ending}"
+            yield folder / chat / f"{chat}{ending}"
+        yield from (above / _CHILDREN / f"{chat}{_ENDINGS[0]}" for above in _folders(folder))
+
+
+def _folders(folder: Path) -> list[Path]:
+    try:
+        return [path for path in sorted(folder.iterdir()) if (path / _CHILDREN).is_dir()]
+    except OSError:
+        return []
+
+
+def _project_of(transcript: Path) -> Path | None:
+    """The folder of the project a transcript belongs to, below `projects`."""
+    for above in transcript.parents:
+        if above.name == _TRANSCRIPTS:
+            return above.parent
+    return None
+
+
+def _store_of(transcript: Path) -> Path | None:
+    project = _project_of(transcript)
+    if project is None or "*" in transcript.stem:
+        return None
+    chats = project.parent.parent / _CHATS
+    return next((path for path in sorted(chats.glob(f"*/{transcript.stem}/{NAME}"))), None)
+
+
+def _folder_of_project(path: Path) -> str:
+    """The folder that was worked in: as noted beside the transcripts, else one on this machine that has such a name."""
+    project = _project_of(path)
+    if project is None:
+        return ""
+    with suppress(OSError):
+        noted: Any = json_document(project / _TRUSTED)
+        if isinstance(noted, dict) and isinstance(found := noted.get("workspacePath"), str) and found:
+            return found
+    return str(found_folder) if (found_folder := folder_named(project.name, Path("/"))) else ""
+
+
+def folder_named(name: str, top: Path) -> Path | None:
+    """The folder below `top` whose path, with `-` for all that is no letter or digit, is `name`; None where there is none.
+
+    What the name means cannot be told from it alone: `my-shop` and `my/shop` are written alike.
+    """
+    try:
+        folders = sorted(path for path in top.iterdir() if path.is_dir())
+    except OSError:
+        return None
+    for folder in folders:
+        written = re.sub(r"[^A-Za-z0-9]", "-", folder.name)
+        if name in (written, written.lstrip("-")):
+            return folder
+        for start in {written, written.lstrip("-")}:
+            if start and name.startswith(start + "-") and (found := folder_named(name[len(start) + 1 :], folder)):
+                return found
+    return None
