@@ -26,6 +26,8 @@ _INJECTED = (
 _SNAPSHOT = "<state_snapshot>"
 _REFERENCED = "--- Content from referenced files ---"
 _MASKED = "<tool_output_masked>"
+_OUR_SERVER = "(lmm MCP Server)"
+"""How older versions show a tool of this memory, which they call by its bare name."""
 _ENDED = {"success": False, "error": True, "cancelled": True}
 _EXIT_CODE = re.compile(r"^Exit Code: (-?\d+)\s*$", re.MULTILINE)
 _ABSOLUTE = re.compile(r"(?:/[^\s/\"'`:*?<>|()\[\]{},;\\]+){2,}|[A-Za-z]:\\[^\s\"'`:*?<>|]+")
@@ -116,7 +118,8 @@ class GeminiTranscript(Transcript):
         self.at_ms = parse_time_ms(call.get("timestamp")) or self.at_ms
         place = first_text(arguments, ("directory", "dir_path")) if isinstance(arguments, Mapping) else ""
         elsewhere = {"cwd": place} if is_shell(tool) and place.startswith("/") else {}
-        asked = self.call(f"{own}#{call_id}", call_id, tool, arguments, **elsewhere)
+        ours = first_text(call, ("displayName",)).endswith(_OUR_SERVER)
+        asked = self.call(f"{own}#{call_id}", call_id, tool, arguments, ours=ours, **elsewhere)
         yield asked
         text = result_text(call)
         # What is masked or left out later was told when it was new.

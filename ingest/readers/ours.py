@@ -16,7 +16,7 @@ FENCE = FENCE_OPEN.split(" ", 1)[0]
 _FENCE_WITHIN_chars = 200
 """A client may put a line or a JSON key before a result; a fence further behind is a quotation within other text."""
 
-_TOOL = re.compile(r"(?:^|[^a-z0-9])lmm(?:__|[-_./:])(?:recall|expand|remember|status|show|forget)$", re.IGNORECASE)
+_TOOL = re.compile(r"(?:^|[^a-z0-9])lmm(?:_{1,3}|[-./:])(?:recall|expand|remember|status|show|forget)$", re.IGNORECASE)
 _PROGRAMS = frozenset({"lmm", "lmm-mcp"})
 _LOOKED_AT_chars = 100_000
 """Of a command line: a longer one carries data, and the longest made to annoy must not take seconds."""
@@ -28,7 +28,7 @@ _SPEAKING = frozenset("recall show status remember forget demo doctor start proj
 def is_our_tool(name: str) -> bool:
     """Whether a tool's name, as an agent writes it, is one of this memory's.
 
-    >>> [is_our_tool(name) for name in ("mcp__lmm__recall", "lmm-recall", "mcp__plugin_lmm_lmm__expand", "mcp__film__recall")]
+    >>> [is_our_tool(name) for name in ("mcp__lmm__recall", "lmm-recall", "lmm___expand", "mcp__film__recall")]
     [True, True, True, False]
     """
     return _TOOL.search(name) is not None

@@ -9,8 +9,10 @@ from ingest.readers.cline import Cline
 from ingest.readers.codex import Codex
 from ingest.readers.continue_dev import Continue
 from ingest.readers.copilot_cli import CopilotCli
+from ingest.readers.crush import Crush
 from ingest.readers.cursor import CursorEditor
 from ingest.readers.cursor_agent import CursorAgent
+from ingest.readers.factory_droid import FactoryDroid
 from ingest.readers.gemini_cli import GeminiCli
 from ingest.readers.kilo_legacy import KiloLegacy
 from ingest.readers.lmm_export import LmmExport
@@ -29,12 +31,14 @@ BUILT_IN: tuple[Reader, ...] = (
     GeminiCli(),
     QwenCode(),
     CopilotCli(),
+    FactoryDroid(),
     Roo(),
     KiloLegacy(),
     Cline(),
     Continue(),
     OpenCode(),
     Kilo(),
+    Crush(),
     CursorEditor(),
     CursorAgent(),
     Notes(),

@@ -127,8 +127,9 @@ def test_thoughts_are_no_replies(tmp: Path) -> None:
     assert "Let me see what is remembered — 潮汐." in texts(main_of(tmp), "reply")
 
 
-def test_our_tools_and_their_briefs_are_marked(tmp: Path) -> None:
-    assert {event.kind for event in events(main_of(tmp)).values() if event.ours} == {"call", "result"}
+def test_our_tools_and_their_briefs_are_marked_also_under_a_bare_name(tmp: Path) -> None:
+    ours = [event.tool or event.kind for event in events(main_of(tmp)).values() if event.ours]
+    assert ours == ["mcp__lmm__recall", "result", "expand", "result"]
 
 
 def test_sub_agents_of_sub_agents_belong_to_the_session_at_the_root(tmp: Path) -> None:
