@@ -5,35 +5,36 @@ commit. A row can be searched by words as soon as it is written; vectors may fol
 
 Surprising: LanceDB's `merge_insert` inserts a key twice if a batch holds it twice, so batches are made unique here.
 Vectors are removed before the rows they belong to, so that a crash in between leaves chunks to embed again and never
-vectors of a text that is gone.
+vectors of a text that is gone. The tables come in shelves of a bounded size (`shelf.py`); most stores have one.
 """
 
 import threading
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from datetime import timedelta
+from itertools import chain
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
+import pyarrow as pa
 from lancedb.expr import col, lit
 
 from lmm_mcp.domain.chunk import Chunk, ChunkId
 from lmm_mcp.errors import MixedEmbeddings, StoreError
-from lmm_mcp.store import frequencies, schema, tables
+from lmm_mcp.store import frequencies, renewal, schema, scoring, shelf, tables, upkeep, vector_index
 from lmm_mcp.store.frequencies import Frequencies
+from lmm_mcp.store.pending import Pending
 from lmm_mcp.store.schema import EmbedderRecord, StoreRecord
-from lmm_mcp.store.search import EVERYTHING, Hit, Scope, all_of, any_id, best_of, filter_of, nearest_in, query_of
-from lmm_mcp.store.tables import ALL_ROWS, StoreStats, named_errors, parts, upsert
+from lmm_mcp.store.search import EVERYTHING, Hit, Scope, all_of, any_id, best_of, best_with_terms, query_of
+from lmm_mcp.store.shelf import Shelf
+from lmm_mcp.store.tables import StoreStats, named_errors, parts
+from lmm_mcp.store.upkeep import Trouble
 
 __all__ = ["ChunkStore", "EmbedderRecord", "Hit", "Scope", "StoreStats"]
 
-_FEW_ids = 500
-"""Up to here a filter by id is quicker than reading the whole id column."""
-_UPKEEP_rows = 1_000
-"""Rows that are not in the text index yet cost a search about 10 ms for each thousand."""
-_UPKEEP_commits = 64
-"""Each leaves a small file. Joining them rewrites the table, so a large one (by 500 rows each) bears one more."""
+_SEARCH_threads = 4
 
 _T = TypeVar("_T")
 
@@ -41,25 +42,32 @@ _T = TypeVar("_T")
 class ChunkStore:
     """The tables in one folder. May be used from several threads."""
 
-    def __init__(self, folder: Path, record: StoreRecord, database: Any) -> None:
+    def __init__(self, folder: Path, record: StoreRecord, database: Any, *, shelf_rows: int, exact_rows: int) -> None:
         self._folder = folder
         self._record = record
         self._database = database
-        self._chunks = database.open_table(tables.CHUNKS)
-        self._vectors: Any = None
+        self._shelf_rows, self._exact_rows = shelf_rows, exact_rows
+        self._row = [Shelf(database, number) for number in record.shelves]
         self._record_stamp = -1
-        self._pending: dict[ChunkId, None] | None = None  # chunks without vectors, newest first; None = not known
-        self._projects: tuple[int, dict[str, int]] = (-1, {})  # as counted, and in which version of the table
+        self._pending: Pending | None = None  # None = not known
+        self._trouble: Trouble | None = upkeep.trouble(folder)
         self._writing = threading.RLock()
-        self._num_new_rows = 0
-        self._num_commits = 0
+        self._looking = threading.Lock()
+        self._pool: ThreadPoolExecutor | None = None
 
     @classmethod
-    def open(cls, folder: Path, *, create: bool = False) -> "ChunkStore":
+    def open(
+        cls,
+        folder: Path,
+        *,
+        create: bool = False,
+        shelf_rows: int = shelf.SHELF_rows,
+        exact_rows: int = vector_index.EXACT_rows,
+    ) -> "ChunkStore":
         """Open the store. The writer passes `create=True`: what is missing is made, what is old is migrated.
 
-        Raises StoreTooNew for a store of a newer version, StoreError where there is none, or where one must be migrated
-        by the writer first.
+        `shelf_rows`, `exact_rows`: see `shelf.py`, `vector_index.py`. Raises StoreTooNew for a store of a newer version,
+        StoreError where there is none, or where one must be migrated by the writer first.
         """
         record = schema.read_record(folder)
         with named_errors(folder, "open"):
@@ -71,7 +79,12 @@ class ChunkStore:
                 raise StoreError(
                     f"the store in {folder} is of an older version. Run `lmm import` to bring it up to date."
                 )
-            return cls(folder, record, tables.connect(folder))
+            found = cls(folder, record, tables.connect(folder), shelf_rows=shelf_rows, exact_rows=exact_rows)
+            if create:
+                tables.sweep(found._database, folder, record)
+                for each in found._shelves():
+                    upkeep.take_stock(each)
+            return found
 
     @staticmethod
     def exists(folder: Path) -> bool:
@@ -81,7 +94,7 @@ class ChunkStore:
     @property
     def embedder(self) -> EmbedderRecord | None:
         """What made the vectors that lie here; None if nothing was embedded yet."""
-        self._vectors_table()
+        self._shelves()
         return self._record.embedder
 
     # --- writing ---------------------------------------------------------------------------------------------------
@@ -91,87 +104,94 @@ class ChunkStore:
         return self.replace_threads([(agent, thread_id, chunks)])
 
     def replace_threads(self, items: Sequence[tuple[str, str, Sequence[Chunk]]]) -> int:
-        """Make each thread consist of its chunks, and return the number of rows written: one commit for them all.
+        """Make each thread consist of its chunks, and return the number of rows written: one commit to each shelf.
 
         Rows that say the same already are left alone; chunks that are no longer named are deleted. A chunk whose text
         changed loses its vectors; one that only moved (project, session, thread) keeps them.
         """
         wanted = {chunk.id: chunk for _, _, chunks in items for chunk in chunks}
         threads = {(agent, thread_id) for agent, thread_id, _ in items}
+        if not threads:
+            return 0
         with self._writing, named_errors(self._folder, "write to"):
-            old = self._places(threads, wanted.keys())
-            new = [chunk for chunk in wanted.values() if chunk.id not in old]
-            changed = [chunk for chunk in wanted.values() if chunk.id in old and old[chunk.id] != _place(chunk)]
-            gone = [each for each, place in old.items() if each not in wanted and place[:2] in threads]
-            rewritten = [chunk.id for chunk in changed if old[chunk.id][-1] != chunk.content_hash]
-            self._delete_vectors([*gone, *rewritten])
-            if (vectors := self._vectors_table()) is not None:
-                moved = [chunk for chunk in changed if old[chunk.id][-1] == chunk.content_hash]
-                tables.move_vectors(vectors, {chunk.id: _scope(chunk) for chunk in moved})
-            self._write([*new, *changed], gone, only_new=not changed)
-            if new or rewritten or gone:
-                self._pending = None
-            return len(new) + len(changed)
+            shelves = self._shelves()
+            found = [each.places(threads, wanted.keys()) for each in shelves]
+            known = frozenset(chain.from_iterable(found))
+            new = [chunk for chunk in wanted.values() if chunk.id not in known]
+            num_changed, rewritten, all_gone = 0, [], []
+            for each, old in zip(shelves, found, strict=True):
+                here = [wanted[chunk_id] for chunk_id in old if chunk_id in wanted]
+                changed = [chunk for chunk in here if old[chunk.id] != _place(chunk)]
+                retold = [chunk for chunk in changed if old[chunk.id][-1] != chunk.content_hash]
+                gone = [chunk_id for chunk_id, place in old.items() if chunk_id not in wanted and place[:2] in threads]
+                each.delete_vectors([*gone, *(chunk.id for chunk in retold)])
+                each.move_vectors(
+                    {chunk.id: _scope(chunk) for chunk in changed if old[chunk.id][-1] == chunk.content_hash}
+                )
+                each.write(new if each is shelves[-1] else (), changed, gone)
+                num_changed += len(changed)
+                rewritten += retold
+                all_gone += gone
+            self._await([*new, *rewritten], all_gone)
+            if new and shelves[-1].chunks.count_rows() >= self._shelf_rows:
+                self._add_shelf()
+            return len(new) + num_changed
 
     def replace_all(self, batches: Iterable[Sequence[Chunk]]) -> None:
-        """Make `batches` all there is, in one commit: whoever reads meanwhile sees the old rows or the new ones.
+        """Make `batches` all there is, at once: whoever reads meanwhile sees the old rows or the new ones.
 
         Vectors stay with chunks whose text is the same. An id that comes again is left out. Raises StoreError, and whatever
         `batches` raises: then all is as it was.
         """
         with self._writing, named_errors(self._folder, "write to"):
-            old = tables.columns_by_id(self._chunks, ["content_hash", *schema.SCOPE_COLUMNS])
-            new: dict[str, tuple[Any, ...]] = {}
-
-            def rows() -> Iterator[Any]:
-                for batch in batches:
-                    fresh = {chunk.id: chunk for chunk in batch if chunk.id not in new}
-                    new.update((chunk.id, (chunk.content_hash, *_scope(chunk))) for chunk in fresh.values())
-                    if fresh:
-                        yield from schema.table_of(list(fresh.values())).to_batches()
-
-            self._chunks = tables.overwrite_chunks(self._database, rows())
-            self._delete_vectors([each for each, before in old.items() if each not in new or new[each][0] != before[0]])
-            if (vectors := self._vectors_table()) is not None:
-                moved = {each: now[1:] for each, now in new.items() if each in old and old[each][1:] != now[1:]}
-                tables.move_vectors(vectors, moved)
-            self._count_terms()
+            old = self._shelves()
+            record = self._record
+            first = max(record.shelves) + 1
+            made = renewal.write(self._database, first, batches, self._shelf_rows)
+            if record.embedder is not None:
+                for each in made:
+                    renewal.carry_vectors(self._database, each, old, record.embedder)
+            schema.write_record(self._folder, replace(record, shelves=tuple(each.number for each in made)))
+            self._record_stamp = -1
+            for each in self._shelves():
+                upkeep.take_stock(each)
+            tables.sweep(self._database, self._folder, self._record)
+            self._count_terms(always=True)
             self._pending = None
 
     def delete(self, ids: Collection[ChunkId]) -> None:
         """Delete chunks and their vectors. Unknown ids are no error. Their bytes stay on disk until `purge`."""
         with self._writing, named_errors(self._folder, "delete from"):
-            self._delete_vectors(ids)
-            for part in parts(ids):
-                self._chunks.delete(any_id("id", part))
-                self._num_commits += 1
-            if self._pending is not None:
-                for chunk_id in ids:
-                    self._pending.pop(chunk_id, None)
+            for each in self._shelves():
+                each.delete_vectors(ids)
+                each.write((), (), ids)
+            self._await((), ids)
 
     def set_embedder(self, name: str, version: str, dim: int) -> None:
         """Say which embedder the vectors to come are made by. Raises MixedEmbeddings if vectors of another lie here."""
         mine = EmbedderRecord(name, version, dim)
         with self._writing, named_errors(self._folder, "write to"):
-            table = self._vectors_table()
+            shelves = self._shelves()
             old = self._record.embedder
-            if old == mine and table is not None:
+            held = [each.vectors for each in shelves if each.vectors is not None]
+            if old == mine and len(held) == len(shelves):
                 return
-            if table is not None:
-                if old is not None and old != mine and table.count_rows():
+            if old != mine:
+                if old is not None and any(table.count_rows() for table in held):
                     raise MixedEmbeddings(
                         f"the store holds vectors of {old.name} ({old.version}, {old.dim} dimensions), not of {name} "
                         f"({version}, {dim}). Set embedder.name back, or run `lmm embedder rebuild` to embed all again."
                     )
-                self._database.drop_table(tables.VECTORS)
-            self._database.create_table(tables.VECTORS, schema=schema.vectors_schema(dim), exist_ok=True)
+                self._drop_vectors()
+            for each in shelves:
+                if old != mine or each.vectors is None:
+                    tables.make_vectors(self._database, each.number, dim)
             self._remember(replace(self._record, embedder=mine))
 
     def clear_vectors(self) -> None:
         """Delete all vectors and forget their embedder."""
         with self._writing, named_errors(self._folder, "write to"):
-            if self._vectors_table() is not None:
-                self._database.drop_table(tables.VECTORS)
+            self._drop_vectors()
             self._remember(replace(self._record, embedder=None))
 
     def add_vectors(self, rows: Sequence[tuple[ChunkId, int, np.ndarray]]) -> None:
@@ -180,28 +200,17 @@ class ChunkStore:
         Raises StoreError before `set_embedder`, and MixedEmbeddings for vectors of another dimension.
         """
         with self._writing, named_errors(self._folder, "write to"):
-            table = self._vectors_table()
+            shelves = self._shelves()
             embedder = self._record.embedder
-            if table is None or embedder is None:
+            if embedder is None or any(each.vectors is None for each in shelves):
                 raise StoreError("no embedder was named: call set_embedder before add_vectors.")
-            unique = {(chunk_id, piece): vector for chunk_id, piece, vector in rows}
-            ids = {chunk_id for chunk_id, _ in unique}
-            scopes = tables.scopes_of(self._chunks, ids)
-            data = tables.vector_rows(
-                [(chunk_id, piece, vector) for (chunk_id, piece), vector in unique.items() if chunk_id in scopes],
-                scopes,
-                embedder,
-            )
-            if not data.num_rows:
-                return
-            if any(tables.count(table, any_id("chunk_id", part)) for part in parts(ids)):
-                upsert(table, ["chunk_id", "piece"], data)
-            else:
-                table.add(data)
-            self._num_commits += 1
-            if self._pending is not None:
-                for chunk_id in ids:
-                    self._pending.pop(chunk_id, None)
+            left = {(chunk_id, piece): vector for chunk_id, piece, vector in rows}
+            ids = {chunk_id for chunk_id, _ in left}
+            for each in reversed(shelves):  # what is embedded is new for the most part
+                if left:
+                    done = each.add_vectors(left, embedder)
+                    left = {key: vector for key, vector in left.items() if key[0] not in done}
+            self._await((), ids)
 
     # --- reading ---------------------------------------------------------------------------------------------------
 
@@ -210,7 +219,16 @@ class ChunkStore:
         query = query_of(terms)
         if query is None or limit < 1:
             return []
-        return self._read(lambda: best_of(self._chunks, query, scope, limit))
+
+        def search() -> list[Hit]:
+            shelves = self._shelves()
+            if len(shelves) == 1:
+                return best_of(shelves[0].chunks, query, scope, limit)
+            found = self._on_each(lambda each: best_with_terms(each.chunks, query, scope, limit))
+            wanted = [part for term in terms for part in term.split()]
+            return scoring.ranked(chain.from_iterable(found), self.frequencies().idf(wanted), limit)
+
+        return self._read(search)
 
     def nearest(self, vector: np.ndarray, scope: Scope, limit: int) -> list[Hit]:
         """The chunks whose best piece is most similar to `vector` (normalised); none where nothing was embedded.
@@ -219,15 +237,16 @@ class ChunkStore:
         """
 
         def search() -> list[Hit]:
-            table = self._vectors_table()
-            if table is None or self._record.embedder is None or limit < 1:
+            embedder = self.embedder
+            if embedder is None or limit < 1:
                 return []
-            if vector.shape != (self._record.embedder.dim,):
+            if vector.shape != (embedder.dim,):
                 raise MixedEmbeddings(
                     f"the question was embedded with {vector.size} dimensions, the store holds "
-                    f"{self._record.embedder.dim} ({self._record.embedder.name}). Run `lmm embedder rebuild`."
+                    f"{embedder.dim} ({embedder.name}). Run `lmm embedder rebuild`."
                 )
-            return nearest_in(table, vector, scope, limit)
+            found = self._on_each(lambda each: each.nearest(vector, scope, limit))
+            return found[0] if len(found) == 1 else sorted(chain(*found), key=lambda hit: -hit.score)[:limit]
 
         return self._read(search)
 
@@ -245,56 +264,62 @@ class ChunkStore:
 
     def count(self, scope: Scope = EVERYTHING) -> int:
         """Chunks within scope."""
-        where = filter_of(scope)
-        return self._read(lambda: tables.count(self._chunks, where))
+        return self._read(lambda: sum(self._on_each(lambda each: each.count(scope))))
 
     def unembedded(self, limit: int) -> list[Chunk]:
         """Chunks that have no vector yet, newest first."""
         with self._writing:
-            if self._pending is None:
-                self._pending = self._read(lambda: tables.without_vectors(self._chunks, self._vectors_table()))
-            ids = list(self._pending)[:limit]
+            ids = self._awaited().newest(limit)
         return self.get(ids)
 
     def num_unembedded(self) -> int:
         """How many chunks have no vector yet."""
-        self.unembedded(0)
-        return len(self._pending or ())
+        with self._writing:
+            return len(self._awaited())
 
     def projects(self) -> dict[str, int]:
         """Every project key with its number of chunks, largest first. Reads one column whole, once for each commit."""
-
-        def search() -> dict[str, int]:
-            version = self._chunks.version
-            if version != self._projects[0]:
-                self._projects = version, tables.counts(self._chunks, "project")
-            return dict(self._projects[1])
-
-        return self._read(search)
+        return self._read(lambda: _summed(each.by_project() for each in self._shelves()))
 
     def frequencies(self) -> Frequencies:
-        """In how many chunks each term occurs, as counted by the last `optimize`."""
+        """In how many chunks each term occurs, as counted by the last upkeep."""
         return frequencies.load(self._folder)
 
     def stats(self) -> StoreStats:
-        """Counts for `lmm status` and `lmm doctor`. Reads two columns whole: about 10 ms for 15,000 chunks."""
-        return self._read(
-            lambda: tables.stats(self._folder, self._chunks, self._vectors_table(), self._record.embedder)
-        )
+        """Counts for `lmm status` and `lmm doctor`. Reads three columns of what is new whole: 20 ms for 50,000 chunks."""
+
+        def search() -> StoreStats:
+            shelves = self._shelves()
+            tallies = [each.tally() for each in shelves]
+            held = [table for each in shelves for table in each.tables]
+            return StoreStats(
+                num_chunks=sum(each.num_chunks for each in tallies),
+                num_embedded=sum(each.num_embedded for each in tallies),
+                by_agent=_summed(each.by_agent for each in tallies),
+                by_project=_summed(each.by_project for each in tallies),
+                num_unindexed=sum(tables.num_unindexed(each.chunks) for each in shelves),
+                num_fragments=sum(map(tables.num_fragments, held)),
+                num_versions=sum(len(table.list_versions()) for table in held),
+                num_shelves=len(shelves),
+                disk_bytes=tables.disk_bytes(self._folder),
+                embedder=self._record.embedder,
+            )
+
+        return self._read(search)
 
     def threads(self) -> set[tuple[str, str]]:
         """Agent and thread id of every thread that has a chunk. Reads two columns whole."""
-        return self._read(lambda: tables.threads(self._chunks))
+        return self._read(lambda: set().union(*(tables.threads(each.chunks) for each in self._shelves())))
 
     def check(self) -> None:
         """Read all there is, once. Raises StoreError where a part of it is damaged or missing."""
 
         def search() -> None:
-            for table in (self._chunks, self._vectors_table()):
-                if table is not None:
+            for each in self._shelves():
+                for table in each.tables:
                     tables.read_whole(table)
-            if (query := query_of(["the"])) is not None:
-                best_of(self._chunks, query, EVERYTHING, 1)
+                if (query := query_of(["the"])) is not None:
+                    best_of(each.chunks, query, EVERYTHING, 1)
 
         self._read(search)
 
@@ -302,26 +327,33 @@ class ChunkStore:
 
     def refresh(self) -> None:
         """See what other processes wrote. Reads do so by themselves; this also forgets what was remembered here."""
-        self._chunks.checkout_latest()
+        for each in list(self._row):
+            each.chunks.checkout_latest()
+            each.forget_counts()
         self._record_stamp = -1
-        self._vectors_table()
+        self._shelves()
         self._pending = None
 
-    def upkeep_due(self) -> bool:
-        """Whether enough was written through this object for `optimize` to pay off."""
-        if self._num_new_rows >= _UPKEEP_rows:
-            return True
-        return self._num_commits >= _UPKEEP_commits + tables.count(self._chunks) // 500
+    def upkeep_due(self, *, leaving: bool = False) -> bool:
+        """Whether enough was written for `keep_up` to pay off. `leaving`: nothing more is coming for a while."""
+        return upkeep.may_try(self._trouble) and any(upkeep.is_due(each, leaving=leaving) for each in self._shelves())
 
-    def optimize(self) -> None:
-        """Bring new rows into the text index, join small files, drop versions older than ten minutes. Raises StoreError."""
-        with self._writing, named_errors(self._folder, "optimize"):
-            for table in (self._chunks, self._vectors_table()):
-                if table is not None:
-                    table.optimize(cleanup_older_than=timedelta(minutes=10))
-            if frequencies.is_worth_recounting(self.frequencies(), self._chunks.count_rows()):
-                self._count_terms()
-            self._num_new_rows = self._num_commits = 0
+    def keep_up(self, *, leaving: bool = False) -> None:
+        """Do the upkeep that is due. A failure is remembered where all processes see it, and tried again later."""
+        if not self.upkeep_due(leaving=leaving):
+            return
+        try:
+            self._tidy([each for each in self._shelves() if upkeep.is_due(each, leaving=leaving)])
+        except StoreError as problem:
+            self._trouble = upkeep.note_failure(self._folder, str(problem), self._trouble)
+
+    def optimize(self, *, retain_s: float = upkeep.RETAIN_s) -> None:
+        """Bring new rows into the indexes, join small files, drop versions older than `retain_s`. Raises StoreError."""
+        self._tidy(self._shelves(), retain_s=retain_s)
+
+    def trouble(self) -> Trouble | None:
+        """Upkeep that failed, and has not succeeded since, in whatever process; None where all is well."""
+        return upkeep.trouble(self._folder) or self._trouble
 
     def purge(self) -> None:
         """Write everything anew and drop all that was before, so that nothing deleted is left on disk. Raises StoreError.
@@ -329,17 +361,50 @@ class ChunkStore:
         Compaction alone leaves a deleted row's bytes in any file of which less than a tenth was deleted.
         """
         with self._writing, named_errors(self._folder, "purge"):
-            self._chunks = tables.rewrite_chunks(self._database, self._chunks)
-            vectors = self._vectors_table()
-            if vectors is not None:
-                self._vectors = tables.rewrite(self._database, tables.VECTORS, vectors)
-            for table in (self._chunks, self._vectors):
-                if table is not None:
-                    tables.drop_old_versions(table)
-            self._count_terms()
-            self._num_new_rows = self._num_commits = 0
+            for each in self._shelves():
+                each.chunks = tables.rewrite_chunks(self._database, each.chunks)
+                if each.vectors is not None:
+                    each.vectors = tables.rewrite(self._database, each.vectors)
+                each.forget_counts()
+            self._tidy(self._shelves(), recount=True)
+            for table in chain.from_iterable(each.tables for each in self._shelves()):
+                tables.drop_old_versions(table)
+            for each in self._shelves():
+                each.untidy = shelf.Untidy()
 
     # --- within ----------------------------------------------------------------------------------------------------
+
+    def _tidy(self, shelves: Sequence[Shelf], *, retain_s: float = upkeep.RETAIN_s, recount: bool = False) -> None:
+        with self._writing, named_errors(self._folder, "optimize"):
+            num_vectors = sum(each.vectors.count_rows() for each in self._shelves() if each.vectors is not None)
+            index_anew = upkeep.wants_new_index(self._trouble)
+            for each in shelves:
+                upkeep.tidy(
+                    each,
+                    num_vectors=num_vectors,
+                    retain_s=retain_s,
+                    exact_rows=self._exact_rows,
+                    index_anew=index_anew,
+                )
+            self._count_terms(always=recount)
+            self._trouble = None
+            upkeep.note_success(self._folder)
+
+    def _count_terms(self, *, always: bool) -> None:
+        """Count terms anew on shelves that have changed much. Several shelves have a file each beside that of all."""
+        shelves = self._shelves()
+        names = [frequencies.file_of(each.number) for each in shelves] if len(shelves) > 1 else [frequencies.FILE]
+        counted = []
+        is_new = False
+        for each, name in zip(shelves, names, strict=True):
+            found = frequencies.load(self._folder, name)
+            if always or frequencies.is_worth_recounting(found, each.chunks.count_rows()):
+                found = frequencies.count(tables.texts(each.chunks, "terms"))
+                frequencies.save(found, self._folder, name)
+                is_new = True
+            counted.append(found)
+        if is_new and len(shelves) > 1:
+            frequencies.save(frequencies.merged(counted), self._folder)
 
     def _read(self, search: Callable[[], _T]) -> _T:
         """Run a search; once more if the version it read was purged under its feet."""
@@ -352,63 +417,70 @@ class ChunkStore:
             self.refresh()
             return search()
 
+    def _on_each(self, search: Callable[[Shelf], _T]) -> list[_T]:
+        """Search every shelf, several at a time."""
+        shelves = self._shelves()
+        if len(shelves) == 1:
+            return [search(shelves[0])]
+        if self._pool is None:
+            self._pool = ThreadPoolExecutor(_SEARCH_threads, "shelves")
+        return list(self._pool.map(search, shelves))
+
     def _load(self, where: Any) -> list[Chunk]:
-        def search() -> list[Chunk]:
-            request = self._chunks.search().where(where).select(schema.CHUNK_COLUMNS).limit(ALL_ROWS)
-            return schema.chunks_of(request.to_arrow())
+        return self._read(lambda: list(chain.from_iterable(self._on_each(lambda each: each.load(where)))))
 
-        return self._read(search)
-
-    def _vectors_table(self) -> Any:
-        """The table of vectors, opened anew where another process made or dropped it; None if there is none."""
+    def _shelves(self) -> list[Shelf]:
+        """The shelves, with what another process made or dropped meanwhile."""
         try:
             stamp = (self._folder / schema.RECORD_FILE).stat().st_mtime_ns
         except FileNotFoundError:
-            return None
+            return self._row
         if stamp != self._record_stamp:
-            self._record = schema.read_record(self._folder) or self._record
-            made = self._record.embedder is not None and (self._folder / f"{tables.VECTORS}.lance").exists()
-            self._vectors = self._database.open_table(tables.VECTORS) if made else None
-            self._record_stamp = stamp
-        return self._vectors
+            with self._looking:
+                self._record = schema.read_record(self._folder) or self._record
+                known = {each.number: each for each in self._row}
+                row = [known.get(n) or Shelf(self._database, n) for n in self._record.shelves]
+                for each in row:
+                    shelf.reopened(each, self._database, self._folder, has_vectors=self._record.embedder is not None)
+                self._row, self._record_stamp = row, stamp
+        return self._row
+
+    def _add_shelf(self) -> None:
+        """Open the next shelf. Dying in between leaves tables that nobody counts."""
+        number = max(self._record.shelves) + 1
+        tables.make_chunks(self._database, number)
+        if self._record.embedder is not None:
+            tables.make_vectors(self._database, number, self._record.embedder.dim)
+        schema.write_record(self._folder, replace(self._record, shelves=(*self._record.shelves, number)))
+        self._record_stamp = -1
+        self._shelves()
+
+    def _drop_vectors(self) -> None:
+        for each in self._shelves():
+            if each.vectors is not None:
+                self._database.drop_table(each.vectors.name)
 
     def _remember(self, record: StoreRecord) -> None:
         schema.write_record(self._folder, record)
         self._record_stamp = -1
-        self._vectors_table()
+        for each in self._shelves():
+            each.forget_counts()
         self._pending = None
 
-    def _count_terms(self) -> None:
-        frequencies.save(frequencies.count(tables.texts(self._chunks, "terms")), self._folder)
+    def _awaited(self) -> Pending:
+        if self._pending is None or self._pending.is_used_up:
+            self._pending = Pending(
+                pa.concat_tables(self._read(lambda: [each.without_vectors() for each in self._shelves()]))
+            )
+        return self._pending
 
-    def _places(self, threads: Collection[tuple[str, str]], ids: Collection[str]) -> dict[str, tuple[Any, ...]]:
-        """What lies here under `ids` or in `threads`: id to the values of PLACE_COLUMNS."""
-        if not threads or not self._chunks.count_rows():
-            return {}
-        where = None
-        if len(ids) + len(threads) <= _FEW_ids:
-            where = any_id("thread_id", [thread_id for _, thread_id in threads])
-            where = where | any_id("id", ids) if ids else where
-        return tables.columns_by_id(self._chunks, schema.PLACE_COLUMNS, where)
-
-    def _write(self, chunks: Sequence[Chunk], gone: Sequence[str], *, only_new: bool) -> None:
-        if chunks:
-            data = schema.table_of(chunks)
-            if only_new:
-                self._chunks.add(data)
+    def _await(self, written: Iterable[Chunk], done: Collection[ChunkId]) -> None:
+        """Keep up with what awaits its vectors."""
+        if self._pending is not None:
+            if not self._pending.drop(done):
+                self._pending = None
             else:
-                upsert(self._chunks, ["id"], data)
-            self._num_commits += 1
-            self._num_new_rows += len(chunks)
-        for part in parts(gone):
-            self._chunks.delete(any_id("id", part))
-            self._num_commits += 1
-
-    def _delete_vectors(self, ids: Collection[str]) -> None:
-        table = self._vectors_table()
-        for part in parts(ids) if table is not None else ():
-            table.delete(any_id("chunk_id", part))
-            self._num_commits += 1
+                self._pending.add({chunk.id: chunk.last_ms for chunk in written})
 
 
 def _place(chunk: Chunk) -> tuple[Any, ...]:
@@ -417,3 +489,11 @@ def _place(chunk: Chunk) -> tuple[Any, ...]:
 
 def _scope(chunk: Chunk) -> tuple[Any, ...]:
     return tuple(getattr(chunk, name) for name in schema.SCOPE_COLUMNS)
+
+
+def _summed(counts: Iterable[Any]) -> dict[str, int]:
+    """Counts of several shelves, largest first."""
+    total: Counter[str] = Counter()
+    for each in counts:
+        total.update(each)
+    return dict(sorted(total.items(), key=lambda item: (-item[1], item[0])))

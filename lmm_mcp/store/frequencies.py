@@ -5,15 +5,25 @@ beside the store; readers map it. Counts may lag behind the newest chunks: they 
 """
 
 import hashlib
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
 
 FILE = "frequencies.npy"
+_BATCH_rows = 4_096
+_NUM_BATCHES = 8
+"""Counted between two sums: more take memory, fewer take time."""
+
+
+def file_of(number: int) -> str:
+    """Where the counts of one shelf lie, where there are several; FILE holds those of all."""
+    return f"frequencies_{number}.npy"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,44 +57,93 @@ class Frequencies:
 
 
 def count(rows: Iterable[str]) -> Frequencies:
-    """Count distinct terms over rows of blank-joined terms.
+    """Count distinct terms over rows of blank-joined terms. Takes 20 bytes of memory for each distinct term.
 
     >>> found = count(["a b", "a a", "c"])
     >>> found.num_chunks, [round(x, 2) for x in found.idf(["a", "c"]).values()]
     (3, [0.47, 0.98])
     """
-    seen: Counter[str] = Counter()
-    num_chunks = 0
-    for row in rows:
-        num_chunks += 1
-        seen.update(set(row.split(" ")))
-    pairs = sorted((_hash(term), n) for term, n in seen.items() if n > 1 and term)
-    table = np.array(pairs, np.uint64).reshape(-1, 2)
-    return Frequencies(num_chunks, table[:, 0].copy(), table[:, 1].copy())
+    left = iter(rows)
+    num_chunks, total = 0, _Counted.none()
+    waiting: list[_Counted] = []
+    while some := list(islice(left, _BATCH_rows)):
+        num_chunks += len(some)
+        waiting.append(_counted(pa.array(some, pa.string())))
+        if len(waiting) == _NUM_BATCHES:
+            total, waiting = _sum([total, *waiting]), []
+    total = _sum([total, *waiting])
+    several = total.counts > 1
+    return Frequencies(num_chunks, total.hashes[several], total.counts[several])
 
 
-def save(found: Frequencies, folder: Path) -> None:
+def merged(parts: Sequence[Frequencies]) -> Frequencies:
+    """Of several sets of chunks as if they were one.
+
+    >>> merged([count(["a b", "a"]), count(["a a", "a"])]).counts.tolist()
+    [4]
+    """
+    if len(parts) == 1:
+        return parts[0]
+    total = _sum([_Counted.none(), *(_Counted(each.hashes, each.counts) for each in parts)])
+    return Frequencies(sum(each.num_chunks for each in parts), total.hashes, total.counts)
+
+
+@dataclass(frozen=True, slots=True)
+class _Counted:
+    hashes: npt.NDArray[np.uint64]
+    counts: npt.NDArray[np.uint64]
+
+    @staticmethod
+    def none() -> "_Counted":
+        return _Counted(np.empty(0, np.uint64), np.empty(0, np.uint64))
+
+
+def _counted(rows: pa.StringArray) -> _Counted:
+    split = pc.split_pattern(rows, " ")
+    found = pc.list_flatten(split).dictionary_encode()
+    words = found.dictionary.to_pylist()
+    codes = found.indices.to_numpy().astype(np.int64)
+    # Each word once a row: sorting pairs of numbers is three times as quick as making a set of every row.
+    once = np.unique(pc.list_parent_indices(split).to_numpy() * len(words) + codes)
+    counts = np.bincount(once % max(len(words), 1), minlength=len(words)).astype(np.uint64)
+    hashes = np.array([_hash(word) for word in words], np.uint64)
+    real = np.array([bool(word) for word in words], bool)
+    return _Counted(hashes[real], counts[real])
+
+
+def _sum(parts: Sequence[_Counted]) -> _Counted:
+    hashes = np.concatenate([each.hashes for each in parts])
+    counts = np.concatenate([each.counts for each in parts])
+    order = np.argsort(hashes, kind="stable")
+    hashes, counts = hashes[order], counts[order]
+    if not len(hashes):
+        return _Counted.none()
+    starts = np.flatnonzero(np.r_[True, hashes[1:] != hashes[:-1]])
+    return _Counted(hashes[starts], np.add.reduceat(counts, starts))
+
+
+def save(found: Frequencies, folder: Path, name: str = FILE) -> None:
     """Write beside and rename over: readers see the old counts or the new ones."""
-    beside = folder / f".{FILE}.part"
+    beside = folder / f".{name}.part"
     with beside.open("wb") as out:
         np.save(
             out,
             np.vstack([np.append(found.hashes, np.uint64(0)), np.append(found.counts, np.uint64(found.num_chunks))]),
         )
-    beside.replace(folder / FILE)
+    beside.replace(folder / name)
 
 
-def load(folder: Path) -> Frequencies:
+def load(folder: Path, name: str = FILE) -> Frequencies:
     """Read what the writer left; an absent or damaged file is `Frequencies.none()`, since the next upkeep makes it anew."""
     try:
-        table = np.load(folder / FILE, mmap_mode="r", allow_pickle=False)
+        table = np.load(folder / name, mmap_mode="r", allow_pickle=False)
         return Frequencies(int(table[1, -1]), table[0, :-1], table[1, :-1])
     except (OSError, ValueError, IndexError):
         return Frequencies.none()
 
 
 def is_worth_recounting(found: Frequencies, num_chunks: int) -> bool:
-    """Whether the store has changed enough for weights to differ: a tenth, or from nothing."""
+    """Whether that many chunks now are so many more or fewer that weights differ: a tenth, or from nothing."""
     return abs(num_chunks - found.num_chunks) > max(20, found.num_chunks // 10)
 
 

@@ -1,7 +1,7 @@
 """What the tables of the store look like, and how a `Chunk` becomes a row and back.
 
-Two tables: `chunks` (text, with the full-text index on `terms`) and `vectors` (one row for each embedded piece of a
-chunk). Beside them lies `store.json`, which says what wrote them. Raise SCHEMA_VERSION when a column changes its meaning
+Two tables a shelf (`shelf.py`): `chunks` (text, with the full-text index on `terms`) and `vectors` (one row for each
+embedded piece of a chunk). Beside them lies `store.json`, which says what wrote them and which shelves there are. Raise SCHEMA_VERSION when a column changes its meaning
 and add the step to MIGRATIONS.
 """
 
@@ -21,7 +21,7 @@ from lmm_mcp.errors import StoreError, StoreTooNew
 from lmm_mcp.store.surrogates import mended
 from lmm_mcp.store.terms import TERMS_VERSION, terms
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 RECORD_FILE = "store.json"
 
 CHUNKS = pa.schema(
@@ -86,6 +86,8 @@ class StoreRecord:
     schema_version: int = SCHEMA_VERSION
     terms_version: int = TERMS_VERSION
     embedder: EmbedderRecord | None = None
+    shelves: tuple[int, ...] = (1,)
+    """Numbers of the tables, oldest first. Tables of other numbers are left over."""
 
 
 def read_record(folder: Path) -> StoreRecord | None:
@@ -98,6 +100,7 @@ def read_record(folder: Path) -> StoreRecord | None:
             int(found["schema_version"]),
             int(found["terms_version"]),
             None if embedder is None else EmbedderRecord(embedder["name"], embedder["version"], int(embedder["dim"])),
+            tuple(int(number) for number in found.get("shelves", (1,))) or (1,),
         )
     except FileNotFoundError:
         return None
@@ -124,8 +127,10 @@ def write_record(folder: Path, record: StoreRecord) -> None:
     beside.replace(folder / RECORD_FILE)
 
 
-MIGRATIONS: Mapping[int, Callable[[Any], None]] = {}
-"""From schema version n to n + 1: what to do with the LanceDB connection. May be interrupted, so it must be repeatable."""
+MIGRATIONS: Mapping[int, Callable[[Any], None]] = {1: lambda _: None}
+"""1 to 2: more than one shelf became possible; what was the whole store is the first.
+
+From schema version n to n + 1: what to do with the LanceDB connection. May be interrupted, so it must be repeatable."""
 
 
 def table_of(chunks: Sequence[Chunk]) -> pa.Table:

@@ -13,6 +13,7 @@ from lancedb.expr import Expr, col, lit
 from lancedb.query import FullTextQuery, MatchQuery
 
 from lmm_mcp.domain.chunk import ChunkId
+from lmm_mcp.store import vector_index
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,17 +81,30 @@ def best_of(table: Any, query: FullTextQuery, scope: Scope, limit: int) -> list[
     return [Hit(*pair) for pair in zip(found["id"].to_pylist(), found["_score"].to_pylist(), strict=True)]
 
 
-def nearest_in(table: Any, vector: np.ndarray, scope: Scope, limit: int) -> list[Hit]:
-    """The chunks with the pieces most similar to `vector` within scope, best first: exact, every row is looked at."""
+def nearest_in(table: Any, vector: np.ndarray, scope: Scope, limit: int, *, by_index: bool = False) -> list[Hit]:
+    """The chunks with the pieces most similar to `vector` within scope, best first.
+
+    Every row is looked at, which is exact; `by_index`: only those that the vector index of the table proposes.
+    """
     vector = np.ascontiguousarray(vector, dtype=np.float32)
-    num_pieces = limit * 4
+    num_pieces = limit if by_index else limit * 4
     while True:
         request = table.search(vector, vector_column_name="vector").distance_type("dot")
+        if by_index:
+            request = request.nprobes(vector_index.NUM_PROBES).refine_factor(vector_index.REFINE_FACTOR)
+        else:
+            request = request.bypass_vector_index()
         found = _narrowed(request.select(["chunk_id", "_distance"]).limit(num_pieces), scope).to_arrow()
         hits = _best_of_each(found["chunk_id"].to_pylist(), found["_distance"].to_pylist(), limit)
         if len(hits) == limit or found.num_rows < num_pieces:
             return hits
         num_pieces *= 4  # a few chunks of many pieces took all places
+
+
+def best_with_terms(table: Any, query: FullTextQuery, scope: Scope, limit: int) -> list[tuple[ChunkId, str]]:
+    """Id and blank-joined terms of the chunks that meet `query` within scope, best first."""
+    found = _narrowed(table.search(query).select(["id", "terms", "_score"]).limit(limit), scope).to_arrow()
+    return list(zip(found["id"].to_pylist(), found["terms"].to_pylist(), strict=True))
 
 
 def _narrowed(request: Any, scope: Scope) -> Any:

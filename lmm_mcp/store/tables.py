@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from itertools import islice
@@ -55,8 +55,9 @@ class StoreStats:
     num_unindexed: int = 0
     """Rows that the text index does not hold yet; they are found by reading them, which is slower."""
     num_fragments: int = 0
-    """Data files of both tables; many small ones slow reading down until `optimize`."""
+    """Data files of all tables; many small ones slow reading down until `optimize`."""
     num_versions: int = 0
+    num_shelves: int = 0
     disk_bytes: int = 0
     embedder: EmbedderRecord | None = None
 
@@ -116,6 +117,20 @@ def connect(folder: Path) -> Any:
     return lancedb.connect(str(folder), read_consistency_interval=timedelta(0))
 
 
+def chunks_name(number: int) -> str:
+    """The table of chunks of a shelf, counted from 1.
+
+    >>> chunks_name(1), chunks_name(2)
+    ('chunks', 'chunks_2')
+    """
+    return CHUNKS if number == 1 else f"{CHUNKS}_{number}"
+
+
+def vectors_name(number: int) -> str:
+    """The table of vectors of a shelf, counted from 1."""
+    return VECTORS if number == 1 else f"{VECTORS}_{number}"
+
+
 def prepare(folder: Path, record: StoreRecord | None) -> StoreRecord:
     """Make what is missing and migrate what is old; say what holds now. May be interrupted at any point and repeated."""
     try:
@@ -124,40 +139,54 @@ def prepare(folder: Path, record: StoreRecord | None) -> StoreRecord:
         raise HomeError(f"cannot make {folder}: {problem.strerror}. Set LMM_HOME to a folder of yours.") from problem
     database = connect(folder)
     if record is None:
-        chunks = database.create_table(CHUNKS, schema=schema.CHUNKS, exist_ok=True)
-    else:  # it was made once: an empty one in its place would hide that all of it is gone
-        chunks = database.open_table(CHUNKS)
+        database.create_table(CHUNKS, schema=schema.CHUNKS, exist_ok=True)
     record = record or StoreRecord()
+    # What was made once is opened: an empty table in its place would hide that all of it is gone.
+    shelves = [database.open_table(chunks_name(number)) for number in record.shelves]
     for version in range(record.schema_version, schema.SCHEMA_VERSION):
         schema.MIGRATIONS[version](database)
         record = replace(record, schema_version=version + 1)
         schema.write_record(folder, record)
     if record.terms_version != TERMS_VERSION:
-        chunks = rewrite_chunks(database, database.open_table(CHUNKS), _with_new_terms)
+        shelves = [rewrite_chunks(database, database.open_table(each.name), _with_new_terms) for each in shelves]
         record = replace(record, terms_version=TERMS_VERSION)
-    _index(chunks)
+    for chunks in shelves:
+        index_terms(chunks)
     if schema.read_record(folder) != record:
         schema.write_record(folder, record)
     return record
 
 
+def make_chunks(database: Any, number: int, batches: Iterator[pa.RecordBatch] | None = None) -> Any:
+    """Make the table of chunks of a new shelf, with its text index; what an interrupted attempt left there goes."""
+    rows = None if batches is None else pa.RecordBatchReader.from_batches(schema.CHUNKS, batches)
+    table = database.create_table(chunks_name(number), rows, schema=schema.CHUNKS, mode="overwrite")
+    index_terms(table)
+    return table
+
+
+def make_vectors(database: Any, number: int, dim: int) -> Any:
+    """Make the table of vectors of a shelf; what an interrupted attempt left there goes."""
+    return database.create_table(vectors_name(number), schema=schema.vectors_schema(dim), mode="overwrite")
+
+
+def sweep(database: Any, folder: Path, record: StoreRecord) -> None:
+    """Drop tables that the record does not name: somebody died while making or replacing shelves."""
+    named = {name for number in record.shelves for name in (chunks_name(number), vectors_name(number))}
+    for path in folder.glob("*.lance"):
+        name = path.stem
+        if name not in named and re.fullmatch(rf"({CHUNKS}|{VECTORS})(_\d+)?", name):
+            database.drop_table(name)
+
+
 def rewrite_chunks(database: Any, table: Any, change: Callable[[pa.RecordBatch], pa.RecordBatch] | None = None) -> Any:
     """Write the table anew, each batch changed on the way, with a new text index; returns the new table."""
-    table = rewrite(database, CHUNKS, table, change)
-    _index(table)
+    table = rewrite(database, table, change)
+    index_terms(table)
     return table
 
 
-def overwrite_chunks(database: Any, batches: Iterator[pa.RecordBatch]) -> Any:
-    """Make `batches` the rows of the table, as one more version of it, with a new text index; returns the new table."""
-    table = database.create_table(CHUNKS, pa.RecordBatchReader.from_batches(schema.CHUNKS, batches), mode="overwrite")
-    _index(table)
-    return table
-
-
-def rewrite(
-    database: Any, name: str, table: Any, change: Callable[[pa.RecordBatch], pa.RecordBatch] | None = None
-) -> Any:
+def rewrite(database: Any, table: Any, change: Callable[[pa.RecordBatch], pa.RecordBatch] | None = None) -> Any:
     """Write the table anew as one more version of itself: readers see the old rows or the new ones."""
     wanted: pa.Schema = table.schema
 
@@ -165,7 +194,7 @@ def rewrite(
         for batch in table.search().limit(ALL_ROWS).to_batches(4096):
             yield change(batch) if change else batch
 
-    return database.create_table(name, pa.RecordBatchReader.from_batches(wanted, batches()), mode="overwrite")
+    return database.create_table(table.name, pa.RecordBatchReader.from_batches(wanted, batches()), mode="overwrite")
 
 
 def drop_old_versions(table: Any) -> None:
@@ -220,17 +249,27 @@ def scopes_of(chunks: Any, ids: Collection[str]) -> dict[str, tuple[Any, ...]]:
     return found
 
 
+def ids_of(chunks: Any) -> list[str]:
+    """The id of every chunk."""
+    found: list[str] = _column(chunks, "id").to_pylist()
+    return found
+
+
+def placed_vectors(table: Any, scopes: Mapping[str, tuple[Any, ...]]) -> pa.Table:
+    """The vectors of these chunks, each with the scope columns given for its chunk."""
+    columns = ["chunk_id", "piece", "vector"]
+    found = table.search().where(any_id("chunk_id", scopes)).select(columns).limit(ALL_ROWS).to_arrow()
+    chunk_ids = found["chunk_id"].to_pylist()
+    rows = [found[name].combine_chunks() for name in columns]
+    return _vector_table(rows, [scopes[each] for each in chunk_ids], table.schema)
+
+
 def move_vectors(table: Any, scopes: Mapping[str, tuple[Any, ...]]) -> None:
     """Bring the scope columns of vectors in line with chunks that moved to another project or time."""
     for part in parts(scopes):
-        columns = ["chunk_id", "piece", "vector"]
-        found = table.search().where(any_id("chunk_id", part)).select(columns).limit(ALL_ROWS).to_arrow()
-        if found.num_rows:
-            chunk_ids = found["chunk_id"].to_pylist()
-            rows = [found[name].combine_chunks() for name in columns]
-            upsert(
-                table, ["chunk_id", "piece"], _vector_table(rows, [scopes[each] for each in chunk_ids], table.schema)
-            )
+        rows = placed_vectors(table, {each: scopes[each] for each in part})
+        if rows.num_rows:
+            upsert(table, ["chunk_id", "piece"], rows)
 
 
 def vector_rows(
@@ -252,28 +291,29 @@ def vector_rows(
     return _vector_table(columns, [scopes[chunk_id] for chunk_id, _, _ in vectors], schema.vectors_schema(embedder.dim))
 
 
-def without_vectors(chunks: Any, vectors: Any) -> dict[str, None]:
-    """Ids of the chunks that have no vector, newest first."""
-    done = set() if vectors is None else set(_column(vectors, "chunk_id").to_pylist())
-    ages = columns_by_id(chunks, ["last_ms"])
-    return dict.fromkeys(sorted((each for each in ages if each not in done), key=lambda each: ages[each], reverse=True))
-
-
-def stats(folder: Path, chunks: Any, vectors: Any, embedder: EmbedderRecord | None) -> StoreStats:
-    """Count what lies in the tables."""
+def num_unindexed(chunks: Any) -> int:
+    """Rows that the text index does not hold."""
     index = next((each for each in chunks.list_indices() if each.columns == ["terms"]), None)
-    held = [table for table in (chunks, vectors) if table is not None]
-    return StoreStats(
-        num_chunks=chunks.count_rows(),
-        num_embedded=0 if vectors is None else pc.count_distinct(_column(vectors, "chunk_id")).as_py(),
-        by_agent=counts(chunks, "agent"),
-        by_project=counts(chunks, "project"),
-        num_unindexed=chunks.count_rows() if index is None else index.num_unindexed_rows,
-        num_fragments=sum(table.stats()["fragment_stats"]["num_fragments"] for table in held),
-        num_versions=sum(len(table.list_versions()) for table in held),
-        disk_bytes=sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()),
-        embedder=embedder,
-    )
+    return int(chunks.count_rows() if index is None else index.num_unindexed_rows or 0)
+
+
+def num_fragments(table: Any) -> int:
+    """Data files of a table."""
+    return int(table.stats()["fragment_stats"]["num_fragments"])
+
+
+def disk_bytes(folder: Path) -> int:
+    """What lies in the folder of the store; files that vanish while we look count nothing."""
+    total = 0
+    for path in folder.rglob("*"):
+        with suppress(OSError):
+            total += path.stat().st_size if path.is_file() else 0
+    return total
+
+
+def count_distinct(table: Any, name: str) -> int:
+    """Different values of a column."""
+    return int(pc.count_distinct(_column(table, name)).as_py())
 
 
 def counts(table: Any, name: str) -> dict[str, int]:
@@ -297,6 +337,7 @@ def read_whole(table: Any) -> None:
 def threads(table: Any) -> set[tuple[str, str]]:
     """Agent and thread id of every thread that has a row."""
     found = table.search().select(["agent", "thread_id"]).limit(ALL_ROWS).to_arrow()
+    found = found.group_by(["agent", "thread_id"]).aggregate([])
     return set(zip(found["agent"].to_pylist(), found["thread_id"].to_pylist(), strict=True))
 
 
@@ -308,10 +349,10 @@ def _vector_table(columns: Sequence[Any], scopes: Sequence[tuple[Any, ...]], wan
     return pa.table([*columns, *places], schema=wanted)
 
 
-def _index(chunks: Any) -> None:
+def index_terms(chunks: Any, *, anew: bool = False) -> None:
     """Make the text index where there is none. Rows written later are found by reading until `optimize` adds them."""
-    if not any(each.columns == ["terms"] for each in chunks.list_indices()):
-        chunks.create_index("terms", config=_TEXT_INDEX)
+    if anew or not any(each.columns == ["terms"] for each in chunks.list_indices()):
+        chunks.create_index("terms", config=_TEXT_INDEX, replace=anew)
 
 
 def _with_new_terms(batch: pa.RecordBatch) -> pa.RecordBatch:

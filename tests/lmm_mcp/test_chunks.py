@@ -434,7 +434,7 @@ def test_an_older_schema_is_migrated_by_the_writer_and_refused_to_readers(
 
 def test_rows_are_analysed_again_when_the_analysis_changed(store: ChunkStore, tmp_path: Path) -> None:
     store.replace_thread("codex", "t1", [chunk("a", "FILES zebra")])
-    stale = store._chunks.search().limit(9).to_arrow()
+    stale = store._shelves()[0].chunks.search().limit(9).to_arrow()
     stale = stale.set_column(stale.schema.get_field_index("terms"), stale.schema.field("terms"), [["outdated"]])
     store._database.create_table(tables.CHUNKS, stale, mode="overwrite")
     change_record(tmp_path / "store", terms_version=0)

@@ -1,0 +1,66 @@
+"""Making all shelves anew beside the old ones: what `lmm rebuild` does. The record that names them makes the change at once."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
+from typing import Any
+
+import pyarrow as pa
+
+from lmm_mcp.domain.chunk import Chunk
+from lmm_mcp.store import schema, tables
+from lmm_mcp.store.schema import EmbedderRecord
+from lmm_mcp.store.search import any_id
+from lmm_mcp.store.shelf import Shelf
+from lmm_mcp.store.tables import parts
+
+_ROWS_A_COMMIT = 20_000
+
+
+def write(database: Any, first: int, batches: Iterable[Sequence[Chunk]], shelf_rows: int) -> list[Shelf]:
+    """Write the chunks to new shelves, numbered from `first`; at least one. An id that comes again is left out."""
+    left = _rows(batches)
+    made: list[Shelf] = []
+    while (head := next(left, None)) is not None or not made:
+        number = first + len(made)
+        tables.make_chunks(database, number, iter(()) if head is None else _up_to(shelf_rows, chain([head], left)))
+        made.append(Shelf(database, number))
+    return made
+
+
+def carry_vectors(database: Any, new: Shelf, old: Sequence[Shelf], embedder: EmbedderRecord) -> None:
+    """Give a new shelf the vectors of those chunks whose text is the same on the old ones, where they belong now."""
+    new.vectors = tables.make_vectors(database, new.number, embedder.dim)
+    waiting: list[pa.Table] = []
+    for part in parts(tables.ids_of(new.chunks)):
+        now = tables.columns_by_id(new.chunks, ["content_hash", *schema.SCOPE_COLUMNS], any_id("id", part))
+        for shelf in old:
+            if shelf.vectors is None:
+                continue
+            before = tables.columns_by_id(shelf.chunks, ["content_hash"], any_id("id", part))
+            same = [each for each, (text,) in before.items() if now[each][0] == text]
+            if same:
+                waiting.append(tables.placed_vectors(shelf.vectors, {each: now[each][1:] for each in same}))
+        if sum(each.num_rows for each in waiting) >= _ROWS_A_COMMIT:
+            new.vectors.add(pa.concat_tables(waiting))
+            waiting.clear()
+    if any(each.num_rows for each in waiting):
+        new.vectors.add(pa.concat_tables(waiting))
+
+
+def _rows(batches: Iterable[Sequence[Chunk]]) -> Iterator[pa.RecordBatch]:
+    seen: set[str] = set()
+    for batch in batches:
+        fresh = {chunk.id: chunk for chunk in batch if chunk.id not in seen}
+        seen.update(fresh)
+        if fresh:
+            yield from schema.table_of(list(fresh.values())).to_batches()
+
+
+def _up_to(num_rows: int, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """Take batches until there are so many rows: the last may go over it."""
+    taken = 0
+    for batch in batches:
+        yield batch
+        taken += batch.num_rows
+        if taken >= num_rows:
+            return

@@ -1,0 +1,198 @@
+"""A shelf: one pair of tables, `chunks` and `vectors`, of a bounded number of rows. A store is a row of shelves.
+
+Bringing rows into a text index costs time and memory by all that the index holds already (0.2 ms and some kilobytes a
+row), and LanceDB joins files without a bound. So a table does not grow for ever: when a shelf is full the next one is
+opened, and what upkeep takes is bounded by one shelf, however much is remembered.
+
+New rows go to the last shelf. A row that changes is rewritten where it lies, so that an id lies on one shelf only and no
+two tables must agree. Nothing here is locked and errors are LanceDB's own: `chunks.py` sees to both.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from lmm_mcp.domain.chunk import Chunk, ChunkId
+from lmm_mcp.store import schema, tables, vector_index
+from lmm_mcp.store.schema import EmbedderRecord
+from lmm_mcp.store.search import Hit, Scope, any_id, filter_of, nearest_in
+from lmm_mcp.store.tables import ALL_ROWS, parts, upsert
+
+SHELF_rows = 200_000
+"""From here on new rows go to a new shelf. The upkeep of a full one takes half a minute and some 1.5 GB."""
+_FEW_ids = 500
+"""Up to here a filter by id is quicker than reading the whole id column."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """What lies on one shelf."""
+
+    num_chunks: int = 0
+    num_embedded: int = 0
+    """Chunks with at least one vector."""
+    by_agent: Mapping[str, int] = field(default_factory=dict)
+    by_project: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Untidy:
+    """What was written since the last upkeep."""
+
+    num_rows: int = 0
+    """Not in the text index."""
+    num_commits: int = 0
+    """To the table of chunks; each leaves a small file."""
+    num_vector_commits: int = 0
+    littered_s: float = 0.0
+    """When old versions were left behind (monotonic clock); 0 = none."""
+
+
+class Shelf:
+    """See the module."""
+
+    def __init__(self, database: Any, number: int) -> None:
+        self.number = number
+        self.chunks: Any = database.open_table(tables.chunks_name(number))
+        self.vectors: Any = None
+        """None where nothing was embedded yet."""
+        self.untidy = Untidy()
+        self._tally: tuple[tuple[int, int], Tally] = (-1, -1), Tally()
+        self._by_project: tuple[int, Mapping[str, int]] = -1, {}
+        self._index: tuple[int, bool] = -1, False
+
+    @property
+    def tables(self) -> list[Any]:
+        """Those that there are."""
+        return [self.chunks] if self.vectors is None else [self.chunks, self.vectors]
+
+    # What is written
+
+    def places(self, threads: Collection[tuple[str, str]], ids: Collection[str]) -> dict[str, tuple[Any, ...]]:
+        """What lies here under `ids` or in `threads`: id to the values of PLACE_COLUMNS."""
+        if not self.chunks.count_rows():
+            return {}
+        thread_ids = [thread_id for _, thread_id in threads]
+        if len(ids) + len(threads) <= _FEW_ids:
+            where = any_id("thread_id", thread_ids)
+            return tables.columns_by_id(self.chunks, schema.PLACE_COLUMNS, where | any_id("id", ids) if ids else where)
+        found = self.chunks.search().select(["id", "thread_id"]).limit(ALL_ROWS).to_arrow()
+        mine = pc.or_(
+            pc.is_in(found["id"], pa.array(ids, pa.string())), pc.is_in(found["thread_id"], pa.array(thread_ids))
+        )
+        places: dict[str, tuple[Any, ...]] = {}
+        for part in parts(found["id"].filter(mine).to_pylist()):
+            places |= tables.columns_by_id(self.chunks, schema.PLACE_COLUMNS, any_id("id", part))
+        return places
+
+    def write(self, new: Sequence[Chunk], changed: Sequence[Chunk], gone: Collection[str]) -> None:
+        """Add, rewrite and delete rows of `chunks`. `new` and `changed` in one commit."""
+        if new or changed:
+            data = schema.table_of([*new, *changed])
+            if changed:
+                upsert(self.chunks, ["id"], data)
+            else:
+                self.chunks.add(data)
+            self.untidy.num_commits += 1
+            self.untidy.num_rows += data.num_rows
+        for part in parts(gone):
+            self.chunks.delete(any_id("id", part))
+            self.untidy.num_commits += 1
+
+    def delete_vectors(self, ids: Collection[str]) -> None:
+        """Delete the vectors of these chunks."""
+        for part in parts(ids) if self.vectors is not None else ():
+            self.vectors.delete(any_id("chunk_id", part))
+            self.untidy.num_vector_commits += 1
+
+    def move_vectors(self, scopes: Mapping[str, tuple[Any, ...]]) -> None:
+        """Bring the scope columns of vectors in line with chunks that moved to another project or time."""
+        if self.vectors is not None and scopes:
+            tables.move_vectors(self.vectors, scopes)
+            self.untidy.num_vector_commits += 1
+
+    def add_vectors(self, rows: Mapping[tuple[ChunkId, int], np.ndarray], embedder: EmbedderRecord) -> set[ChunkId]:
+        """Add those vectors whose chunks lie here, and name these chunks. Repeated pieces are replaced."""
+        ids = {chunk_id for chunk_id, _ in rows}
+        scopes = tables.scopes_of(self.chunks, ids)
+        mine = [(chunk_id, piece, vector) for (chunk_id, piece), vector in rows.items() if chunk_id in scopes]
+        if not mine:
+            return set()
+        data = tables.vector_rows(mine, scopes, embedder)
+        if any(tables.count(self.vectors, any_id("chunk_id", part)) for part in parts(scopes)):
+            upsert(self.vectors, ["chunk_id", "piece"], data)
+        else:
+            self.vectors.add(data)
+        self.untidy.num_vector_commits += 1
+        return set(scopes)
+
+    # What is read
+
+    def nearest(self, vector: np.ndarray, scope: Scope, limit: int) -> list[Hit]:
+        """The chunks with the pieces most similar to `vector`, best first; exact but where the vector index answers."""
+        if self.vectors is None:
+            return []
+        by_index = self._has_index() and not self._is_small(scope)
+        return nearest_in(self.vectors, vector, scope, limit, by_index=by_index)
+
+    def load(self, where: Any) -> list[Chunk]:
+        """The chunks of a filter."""
+        request = self.chunks.search().where(where).select(schema.CHUNK_COLUMNS).limit(ALL_ROWS)
+        return schema.chunks_of(request.to_arrow())
+
+    def count(self, scope: Scope) -> int:
+        """Chunks within scope."""
+        return tables.count(self.chunks, filter_of(scope))
+
+    def by_project(self) -> Mapping[str, int]:
+        """Project keys with their number of chunks. Reads one column whole, once for each commit."""
+        version = self.chunks.version
+        if version != self._by_project[0]:
+            self._by_project = version, tables.counts(self.chunks, "project")
+        return self._by_project[1]
+
+    def tally(self) -> Tally:
+        """Count what lies here. Reads three columns whole, once for each commit."""
+        versions = self.chunks.version, -1 if self.vectors is None else self.vectors.version
+        if versions != self._tally[0]:
+            num_embedded = 0 if self.vectors is None else tables.count_distinct(self.vectors, "chunk_id")
+            counts = tables.counts(self.chunks, "agent")
+            self._tally = versions, Tally(self.chunks.count_rows(), num_embedded, counts, self.by_project())
+        return self._tally[1]
+
+    def without_vectors(self) -> pa.Table:
+        """`id` and `last_ms` of the chunks that have no vector."""
+        found = self.chunks.search().select(["id", "last_ms"]).limit(ALL_ROWS).to_arrow()
+        if self.vectors is None:
+            return found
+        done = self.vectors.search().select(["chunk_id"]).limit(ALL_ROWS).to_arrow()["chunk_id"]
+        return found.filter(pc.invert(pc.is_in(found["id"], done)))
+
+    def forget_counts(self) -> None:
+        """Count anew at the next question: the tables were made anew, and versions with them."""
+        self._tally = (-1, -1), Tally()
+        self._by_project = -1, {}
+        self._index = -1, False
+
+    def _has_index(self) -> bool:
+        version = self.vectors.version
+        if version != self._index[0]:
+            self._index = version, vector_index.exists(self.vectors)
+        return self._index[1]
+
+    def _is_small(self, scope: Scope) -> bool:
+        """Whether so few rows are in scope that looking at each is quicker than the index, and exact."""
+        if scope.project is None:
+            return False
+        return self.by_project().get(scope.project, 0) <= vector_index.FEW_rows
+
+
+def reopened(shelf: Shelf, database: Any, folder: Path, *, has_vectors: bool) -> None:
+    """Open the table of vectors where another process made it, and let go of one that was dropped."""
+    name = tables.vectors_name(shelf.number)
+    shelf.vectors = database.open_table(name) if has_vectors and (folder / f"{name}.lance").exists() else None

@@ -1,0 +1,141 @@
+"""When a shelf is due for upkeep, what is done then, and what is remembered of upkeep that failed.
+
+Upkeep joins small files, brings new rows into the indexes and drops old versions. It costs by the size of the shelf, so it
+is due when a share of the shelf is new, and never for each message of a session that grows.
+
+Failures are kept in `upkeep.json` beside the tables, where every process sees them: a store whose upkeep fails grows
+without a bound (others found 300 GB for a few MB that way), so `lmm status` and `lmm doctor` say so. Each further attempt
+waits twice as long, up to a day.
+"""
+
+import json
+import time
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from datetime import timedelta
+from pathlib import Path
+
+from lmm_mcp.store import tables, vector_index
+from lmm_mcp.store.shelf import Shelf, Untidy
+
+RECORD_FILE = "upkeep.json"
+NEW_rows = 1_000
+"""Rows that are not in the text index cost a search 15 ms for each thousand."""
+NEW_SHARE = 50
+"""A large shelf bears one in so many rows."""
+NUM_COMMITS = 64
+ROWS_A_COMMIT = 500
+"""Each commit leaves a small file. A large shelf bears one more for each so many rows."""
+NUM_VECTOR_COMMITS = 100
+LEAVING_SHARE = 200
+"""Who leaves, or has read all there was, tidies up what is more than one in so many rows."""
+RETAIN_s = 60.0
+"""How long old versions stay for those who are still reading them."""
+MANY_FRAGMENTS = 2_000
+MANY_VERSIONS = 4_000
+"""A shelf that is kept up never has so many: an alarm."""
+_FIRST_RETRY_s = 60.0
+_LAST_RETRY_s = 86_400.0
+_REBUILD_AFTER = 2
+"""Failures after which the text index is made anew, since it may be what is broken."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """Upkeep that failed, and has not succeeded since."""
+
+    num_failures: int = 0
+    since_ms: int = 0
+    retry_ms: int = 0
+    """Not to be tried again before (UTC milliseconds since 1970)."""
+    problem: str = ""
+    """What was said, with the next step."""
+
+
+def take_stock(shelf: Shelf) -> None:
+    """Find out what an earlier process left untidy."""
+    shelf.untidy = Untidy(
+        num_rows=tables.num_unindexed(shelf.chunks),
+        num_commits=max(0, tables.num_fragments(shelf.chunks) - 1),
+        num_vector_commits=0 if shelf.vectors is None else max(0, tables.num_fragments(shelf.vectors) - 1),
+        littered_s=time.monotonic() if any(len(each.list_versions()) > 1 for each in shelf.tables) else 0.0,
+    )
+
+
+def is_due(shelf: Shelf, *, leaving: bool = False, retain_s: float = RETAIN_s) -> bool:
+    """Whether enough was written for upkeep to pay off. `leaving`: nothing more is coming for a while."""
+    left, num_rows = shelf.untidy, shelf.chunks.count_rows()
+    if leaving and left.num_rows > num_rows // LEAVING_SHARE:
+        return True
+    if left.num_rows >= max(NEW_rows, num_rows // NEW_SHARE):
+        return True
+    num_commits = NUM_COMMITS + num_rows // ROWS_A_COMMIT
+    if left.num_commits >= num_commits or left.num_vector_commits >= NUM_VECTOR_COMMITS + num_commits:
+        return True
+    return left.littered_s > 0 and time.monotonic() - left.littered_s > retain_s
+
+
+def tidy(
+    shelf: Shelf,
+    *,
+    num_vectors: int,
+    retain_s: float = RETAIN_s,
+    exact_rows: int = vector_index.EXACT_rows,
+    index_anew: bool = False,
+) -> None:
+    """Join small files, bring new rows into the indexes, make indexes that a larger shelf needs, drop old versions.
+
+    `num_vectors`: in the whole store. What dies in between leaves the rows as they were; files that no version names are
+    deleted next time. Raises what LanceDB raises.
+    """
+    if index_anew:
+        tables.index_terms(shelf.chunks, anew=True)
+    retained = timedelta(seconds=max(retain_s, 0.001))  # LanceDB warns of zero
+    for table in shelf.tables:
+        # Unverified files are those of writers that died: we are the only one that writes.
+        table.optimize(cleanup_older_than=retained, delete_unverified=True)
+    vector_index.build_scalar(shelf.chunks, shelf.vectors)
+    if shelf.vectors is not None and vector_index.is_due(shelf.vectors, num_vectors, exact_rows=exact_rows):
+        vector_index.build(shelf.vectors)
+    is_littered = any(len(table.list_versions()) > 1 for table in shelf.tables)
+    shelf.untidy = Untidy(littered_s=time.monotonic() if is_littered else 0.0)
+
+
+def trouble(folder: Path) -> Trouble | None:
+    """What failed, as the last process that tried has left it; None where all is well."""
+    try:
+        return Trouble(**json.loads((folder / RECORD_FILE).read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+def note_failure(folder: Path, problem: str, before: Trouble | None) -> Trouble:
+    """Remember a failure, on a disk that is full only in what is returned."""
+    now_ms = time.time_ns() // 1_000_000
+    num_failures = 1 + (before.num_failures if before else 0)
+    wait_s = min(_LAST_RETRY_s, _FIRST_RETRY_s * 2 ** min(num_failures - 1, 20))
+    found = Trouble(num_failures, before.since_ms if before else now_ms, now_ms + int(wait_s * 1000), problem)
+    beside = folder / f"{RECORD_FILE}.new"
+    with suppress(OSError):
+        beside.write_text(json.dumps(asdict(found)), encoding="utf-8")
+        beside.replace(folder / RECORD_FILE)
+    return found
+
+
+def note_success(folder: Path) -> None:
+    """Nothing is wrong any more."""
+    with suppress(OSError):
+        (folder / RECORD_FILE).unlink(missing_ok=True)
+
+
+def may_try(found: Trouble | None) -> bool:
+    """Whether it is time to try; a clock that was set back does not put it off for ever."""
+    if found is None:
+        return True
+    left_ms = found.retry_ms - time.time_ns() // 1_000_000
+    return not 0 < left_ms <= _LAST_RETRY_s * 1000
+
+
+def wants_new_index(found: Trouble | None) -> bool:
+    """Whether failures go on, so that the text index is suspected."""
+    return found is not None and found.num_failures >= _REBUILD_AFTER
