@@ -21,6 +21,8 @@ from lmm_mcp import children, config
 from lmm_mcp.domain.wording import counted
 from lmm_mcp.embedding import NoEmbedder, load
 from lmm_mcp.errors import LmmError
+from lmm_mcp.integrations import program as programs
+from lmm_mcp.integrations import registry
 from lmm_mcp.paths import Home, home_of
 from lmm_mcp.store.archive import Archive
 from lmm_mcp.store.chunks import ChunkStore
@@ -314,6 +316,25 @@ def agents(patient: Patient) -> Iterator[Finding]:
             yield Finding("warn", what, "Give this user the right to read there.", each.problems)
 
 
+def connections(patient: Patient) -> Iterator[Finding]:
+    """Agents of this machine are connected, to this very program."""
+    program = programs.installed(patient.env)
+    for agent in registry.ALL:
+        if not agent.folder(patient.env).is_dir():
+            continue
+        look = agent.look(patient.env, program)
+        told = f"{agent.title}: {look.told}."
+        match look.state:
+            case "connected":
+                yield Finding("ok", f"{agent.title} is connected ({look.told})")
+            case "stale" | "partly":
+                yield Finding("bad", told, f"`lmm install {agent.name}`")
+            case "foreign":
+                yield Finding("warn", told, f"Rename that one, or replace it: `lmm install {agent.name} --force`.")
+            case "absent":
+                yield Finding("warn", f"{agent.title} is not connected.", f"`lmm install {agent.name}`")
+
+
 def neighbours(_: Patient) -> Iterator[Finding]:
     """No other distribution brings packages of the same names, which would be run in place of ours."""
     house = Path(__file__).resolve().parent.parent
@@ -354,6 +375,7 @@ CHECKS: tuple[Check, ...] = (
     unreadable,
     reading,
     agents,
+    connections,
     neighbours,
     lightness,
 )

@@ -6,6 +6,7 @@ import sys
 
 SERVE = "mcp"
 WITHOUT_INGEST = "--no-ingest"
+HOOK = "hook"
 _ALLOCATIONS_between_looks = 100_000
 
 
@@ -16,6 +17,10 @@ def main() -> int:
     by_name_alone = not arguments and sys.argv[0].endswith("lmm-mcp") and not sys.stdin.isatty()
     if by_name_alone or (arguments[:1] == [SERVE] and set(arguments[1:]) <= {WITHOUT_INGEST}):
         return _serve(reads=WITHOUT_INGEST not in arguments)
+    if arguments[:1] == [HOOK] and "--help" not in arguments and "-h" not in arguments:
+        from lmm_mcp.server.hook import main as answer_hook
+
+        answer_hook(os.environ, arguments[1:])
     # What a command imports it keeps, and most end within two seconds: looking for garbage is a tenth of that.
     gc.set_threshold(_ALLOCATIONS_between_looks)
     from lmm_mcp.cli.program import run  # typer and rich: a tenth of a second that no server should spend

@@ -28,6 +28,7 @@ def register(app: typer.Typer) -> None:
     """Add the commands of this file."""
     app.command("install", rich_help_panel=PANEL)(install)
     app.command("uninstall", rich_help_panel=PANEL)(uninstall)
+    app.command("hook", hidden=True)(hook)
 
 
 def install(
@@ -91,6 +92,19 @@ def uninstall(names: Names = None, yes: Yes = False, dry_run: DryRun = False) ->
         else:
             registry.disconnect(plan, where.root)
             terminal.say(f"{plan.agent.title} is disconnected: {_files(plan)}.")
+
+
+def hook(
+    event: Annotated[str, typer.Argument(help="session-start")],
+    home: Annotated[str, typer.Option("--home", help="The memory home. Default: LMM_HOME, else ~/.lmm.")] = "",
+) -> None:
+    """Answer a hook of an agent: its JSON on standard input, what is remembered of the project on standard output.
+
+    Agents start this; you never do. Whatever is wrong, it prints nothing and its exit code is 0.
+    """
+    from lmm_mcp.server.hook import main  # `lmm hook` itself goes past all commands
+
+    main(os.environ, [event, *(("--home", home) if home else ())])
 
 
 def _home(dry_run: bool) -> Home:

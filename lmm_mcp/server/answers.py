@@ -48,7 +48,15 @@ def stay(engine: "Engine", request: dict[str, Any]) -> dict[str, Any]:
     return status(engine, request)
 
 
-answers: dict[str, Answer] = {"status": status, "stop": stop, "retire": retire, "stay": stay}
+def brief(engine: "Engine", request: dict[str, Any]) -> dict[str, Any]:
+    """The brief that opens a session: `text`, '' for nothing. Of the request: `cwd`, `session_id`, `source`."""
+    from lmm_mcp.recall.opening import for_folder
+
+    given = {name: str(request.get(name) or "") for name in ("cwd", "session_id", "source")}
+    return {"text": for_folder(engine.shelves.ledger, engine.shelves.archive, **given)}
+
+
+answers: dict[str, Answer] = {"status": status, "stop": stop, "retire": retire, "stay": stay, "brief": brief}
 
 
 def resident_mb() -> float:

@@ -144,6 +144,27 @@ class Archive:
         with suppress(FileNotFoundError):
             yield from records_in(path.read_bytes(), path)
 
+    def latest(self, agent: str, thread_id: str, *, max_bytes: int) -> tuple[list[Event], bool]:
+        """The thread's last events in order, as far as `max_bytes` of their records reach, and whether that is all.
+
+        For who cannot wait until a long session is read. Raises ArchiveError on damage.
+        """
+        path = self.path(agent, thread_id)
+        try:
+            data = path.read_bytes()
+        except FileNotFoundError:
+            return [], True
+        events: dict[str, Event] = {}
+        left = max_bytes
+        for start, end in reversed(frames.walk(data, path)[0]):
+            if left <= 0:
+                return list(events.values()), False
+            records, num_bytes, is_all = _last_records_in(data[start:end], path, left)
+            # What is revised later stays where it came first.
+            events = {record.id: record for record in records if isinstance(record, Event)} | events
+            left = left - num_bytes if is_all else 0
+        return list(events.values()), left > 0
+
     def threads(self, *, damaged: list[ArchiveError] | None = None) -> Iterator[tuple[Path, Thread]]:
         """Every archived thread with its file. Reads only the heads of the frames.
 
@@ -298,6 +319,20 @@ def records_in(data: bytes, path: Path) -> Iterator[Thread | Event]:
             raise ArchiveError(f"{path} is damaged at byte {start}: {problem}. {_NEXT_STEP}") from problem
         except (orjson.JSONDecodeError, TypeError, KeyError) as problem:
             raise ArchiveError(f"{path} holds a record that cannot be read: {problem}. {_NEXT_STEP}") from problem
+
+
+def _last_records_in(frame: bytes, path: Path, max_bytes: int) -> tuple[list[Thread | Event], int, bool]:
+    """The records at the end of one frame that begin within its last `max_bytes`, their size, and whether those are all."""
+    try:
+        text = zstandard.ZstdDecompressor().decompress(frame)
+        cut = text.find(b"\n", len(text) - max_bytes) + 1 if len(text) > max_bytes else 0
+        if len(text) > max_bytes and not cut:  # one record alone is longer
+            return [], 0, False
+        return [_record(orjson.loads(line)) for line in text[cut:].splitlines()], len(text) - cut, not cut
+    except zstandard.ZstdError as problem:
+        raise ArchiveError(f"{path} is damaged: {problem}. {_NEXT_STEP}") from problem
+    except (orjson.JSONDecodeError, TypeError, KeyError) as problem:
+        raise ArchiveError(f"{path} holds a record that cannot be read: {problem}. {_NEXT_STEP}") from problem
 
 
 def _thread_in(path: Path) -> Thread | None:
