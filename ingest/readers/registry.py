@@ -4,6 +4,7 @@ import logging
 from importlib import metadata
 from pathlib import Path
 
+from ingest.readers.aider import Aider
 from ingest.readers.claude_code import ClaudeCode
 from ingest.readers.cline import Cline
 from ingest.readers.codex import Codex
@@ -18,6 +19,7 @@ from ingest.readers.kilo_legacy import KiloLegacy
 from ingest.readers.lmm_export import LmmExport
 from ingest.readers.notes import Notes
 from ingest.readers.opencode import Kilo, OpenCode
+from ingest.readers.pi import Pi
 from ingest.readers.qwen_code import QwenCode
 from ingest.readers.roo import Roo
 from ingest.session import Reader
@@ -32,10 +34,12 @@ BUILT_IN: tuple[Reader, ...] = (
     QwenCode(),
     CopilotCli(),
     FactoryDroid(),
+    Pi(),
     Roo(),
     KiloLegacy(),
     Cline(),
     Continue(),
+    Aider(),
     OpenCode(),
     Kilo(),
     Crush(),
