@@ -94,10 +94,12 @@ class Changes:
     def renew(self, found: Sequence[Session]) -> None:
         """Say which sessions there are, newest first, after a look through all folders."""
         self._known = {path: reader for reader, path in found}
-        unwatched = [root for root, place in self._places.items() if place.identity and not place.is_watched]
-        if self._partly:
-            unwatched = [root for root, place in self._places.items() if place.identity]
-        self._poll.renew([path for _, path in found], unwatched)
+        unwatched = [
+            root for root, place in self._places.items() if place.identity and (self._partly or not place.is_watched)
+        ]
+        named = [root for root in unwatched if root in self._known]  # a session file itself
+        folders = [root for root in unwatched if root not in self._known]
+        self._poll.renew([*dict.fromkeys((*named, *(path for _, path in found)))], folders)
 
     def take(self) -> list[Session]:
         """The sessions that changed and have come to rest, each once; they are yours to read now."""

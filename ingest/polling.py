@@ -11,14 +11,14 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from ingest.readers.opening import open_file
-from ingest.readers.sqlite import LOGS
+from ingest.readers.sqlite import ENDINGS, LOGS
 
+DATABASES = (*ENDINGS, ".vscdb")
 POLL_s = 1.0
 NUM_FILES = 100
 NUM_FOLDERS = 200
 SHARE = 0.02
 """Of the time at most goes into looking: on a slow disk it is done more rarely."""
-DATABASES = (".db", ".sqlite", ".sqlite3", ".vscdb")
 
 COARSE_ns = 3_000_000_000
 """Times of FAT drives count two seconds."""

@@ -15,6 +15,8 @@ from lmm_mcp.paths import Home
 
 EVERY_s = 0.2
 """Five times a second at most."""
+SIGN_OF_LIFE_s = 10.0
+"""Where there is no news, it is said again that we live."""
 _log = logging.getLogger("lmm.ingest")
 
 
@@ -24,7 +26,7 @@ class Report:
     def __init__(self, home: Home) -> None:
         self._home = home
         self._progress = Progress(pid=os.getpid(), started_ms=_now_ms())
-        self._written_at = 0.0
+        self._written, self._written_at = self._progress, 0.0
 
     def planned(self, files: Sequence[SourceFile]) -> None:
         """Count files that are to be read."""
@@ -50,8 +52,11 @@ class Report:
         old = self._progress
         about: dict[str, Any] = {"phase": phase, "current_agent": current_agent, "error": error, **counts}
         self._progress = replace(old, updated_ms=_now_ms(), **about)
-        if not now and phase == old.phase and time.monotonic() - self._written_at < EVERY_s:
+        is_news = replace(self._progress, updated_ms=0) != replace(self._written, updated_ms=0)
+        pause_s = EVERY_s if is_news else SIGN_OF_LIFE_s
+        if not now and phase == old.phase and time.monotonic() - self._written_at < pause_s:
             return
+        self._written = self._progress
         self._written_at = time.monotonic()
         beside = self._home.progress.with_suffix(".part")
         try:

@@ -67,7 +67,7 @@ class Service:
         self._stop, self._bell = threading.Event(), threading.Event()
         self._changes: Changes | None = None
         self._rescan_at = 0.0
-        self._upkeep_due = False
+        self._upkeep_due = self._has_written = False
         self._told: set[str] = set()
         """Paths of what could not be read, as far as it was said."""
         self._report = Report(home)
@@ -148,10 +148,13 @@ class Service:
             if not self._plan and not is_urgent:
                 self._resettle()
             return True
-        if self._upkeep_due or self._rooms.store.upkeep_due():
+        if self._has_written and not self._upkeep_due:
+            self._has_written, self._upkeep_due = False, self._rooms.store.upkeep_due()
+        if self._upkeep_due:
             self._upkeep()
             return True
         to_embed = self._vectors.add(self._rooms.store, self._settings.embedder)
+        self._has_written = self._has_written or to_embed is not None
         if to_embed == 0:
             self._upkeep_due = True
         return to_embed is not None
@@ -253,6 +256,7 @@ class Service:
         pipeline.keep(harvests, self._rooms)
         self._plan.put_back([found.source for found in harvests if found.has_more], urgent=urgent)
         self._vectors.expect()
+        self._has_written = True
         self._upkeep_due = self._upkeep_due or (len(batch) > 1 and not urgent)
         self._report.say("importing", chunks=self._rooms.store.count())
 
