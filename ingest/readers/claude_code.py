@@ -58,7 +58,7 @@ class ClaudeCode(FileReader):
     """The reader of Claude Code's sessions. See `ingest.session.Reader`."""
 
     agent = "claude-code"
-    version = 1
+    version = 2
 
     def roots(self, env: Mapping[str, str], extra: Sequence[Path]) -> tuple[Path, ...]:
         """`projects` under each folder of CLAUDE_CONFIG_DIR (several may be named), else under `~/.claude`; then `extra`."""
@@ -187,7 +187,9 @@ class _Reading:
             self._session = session_id
         thread = self._threads.get(thread_id)
         if thread is None:
-            thread = Thread("claude-code", session_id, thread_id, title=self._description(thread_id))
+            # Who started a sub-agent of a sub-agent is not said: the whole tree hangs on the main line.
+            parent = session_id if thread_id != session_id else ""
+            thread = Thread("claude-code", session_id, thread_id, title=self._description(thread_id), parent=parent)
             self._threads[thread_id] = thread
         if not (thread.cwd and thread.branch and thread.forked_from):
             source = record.get("forkedFrom")

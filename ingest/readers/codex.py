@@ -31,7 +31,7 @@ class Codex(FileReader):
     """Reader of OpenAI Codex sessions (CLI, desktop, editor extension: one format)."""
 
     agent = AGENT
-    version = 1
+    version = 2
 
     def roots(self, env: Mapping[str, str], extra: Sequence[Path]) -> tuple[Path, ...]:
         """Codex homes: `CODEX_HOME`, else `~/.codex`, then `extra`."""

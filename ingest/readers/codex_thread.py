@@ -133,6 +133,7 @@ class Transcript:
         self.thread = replace(
             before,
             session_id=_session_id(meta, own),
+            parent=_parent(meta),
             thread_id=own,
             cwd=before.cwd or cwd,
             branch=text_of(git.get("branch")) or before.branch,
@@ -260,15 +261,20 @@ class Transcript:
 
 def _session_id(meta: Mapping[str, Any], own: str) -> str:
     """Find the session of a thread: itself, or for a sub-agent the one at the root of its tree, else its parent."""
-    source = meta.get("source")
-    spawned = source.get("subagent") if isinstance(source, dict) else None
-    spawn = spawned.get("thread_spawn") if isinstance(spawned, dict) else None
-    parent = spawn.get("parent_thread_id") if isinstance(spawn, dict) else None
-    parent = id_in(parent) or (id_in(meta.get("parent_thread_id")) if spawned else "")
+    parent = _parent(meta)
     if not parent:
         return own
     root = id_in(meta.get("session_id"))
     return root if root and root != own else parent
+
+
+def _parent(meta: Mapping[str, Any]) -> str:
+    """Find the thread that started this one; '' for a main line."""
+    source = meta.get("source")
+    spawned = source.get("subagent") if isinstance(source, dict) else None
+    spawn = spawned.get("thread_spawn") if isinstance(spawned, dict) else None
+    parent = spawn.get("parent_thread_id") if isinstance(spawn, dict) else None
+    return id_in(parent) or (id_in(meta.get("parent_thread_id")) if spawned else "")
 
 
 def _item_of(record: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -148,6 +148,11 @@ def _rendered(passage: Passage, whole: bool) -> str:
         f"session {plain_name(thread.session_id)}",
         plain_name(thread.agent),
         *([f"sub-agent {plain_name(thread.thread_id)}"] if thread.is_subagent else []),
+        *(
+            [f"started by sub-agent {plain_name(thread.parent)}"]
+            if thread.parent not in ("", thread.session_id)
+            else []
+        ),
     ]
     about += [plain_name(part) for part in (thread.cwd, thread.branch, thread.title) if part]
     lines = ["# " + " · ".join(about), f"# {_range(passage)}"]

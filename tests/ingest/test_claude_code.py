@@ -206,6 +206,7 @@ def test_a_sub_agent_is_a_thread_of_its_own_in_its_parents_session() -> None:
     (agent,) = threads("parent/subagents/agent-a77c0de1.jsonl")
     assert agent.session_id == parent.session_id == parent.thread_id
     assert (agent.thread_id, agent.title, agent.is_subagent) == ("a77c0de1", "Find rounding", True)
+    assert agent.parent == agent.session_id
     assert texts("parent/subagents/agent-a77c0de1.jsonl", "prompt") == ["List every place that rounds prices."]
     (old,) = threads("agent-12ab34cd.jsonl")
     assert (old.session_id, old.thread_id) == (parent.session_id, "12ab34cd")

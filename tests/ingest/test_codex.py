@@ -279,7 +279,7 @@ def test_a_subagent_is_a_thread_of_its_parents_session(tmp_path):
         ("reply", "Two callers: pay.ts and refund.ts."),
     ]
     thread = thread_of(sub)
-    assert (thread.session_id, thread.is_subagent) == (PARENT, True)
+    assert (thread.session_id, thread.parent, thread.is_subagent) == (PARENT, PARENT, True)
 
 
 def test_a_fork_whose_parent_is_gone_keeps_the_copies_under_the_originals_ids(tmp_path):
