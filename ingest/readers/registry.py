@@ -22,6 +22,7 @@ from ingest.readers.opencode import Kilo, OpenCode
 from ingest.readers.pi import Pi
 from ingest.readers.qwen_code import QwenCode
 from ingest.readers.roo import Roo
+from ingest.readers.vscode_copilot import VsCodeCopilot
 from ingest.session import Reader
 from lmm_mcp.errors import BadInput
 
@@ -45,6 +46,7 @@ BUILT_IN: tuple[Reader, ...] = (
     Crush(),
     CursorEditor(),
     CursorAgent(),
+    VsCodeCopilot(),
     Notes(),
     LmmExport(),
 )
