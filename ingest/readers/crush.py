@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from ingest.readers.base import parse_time_ms
-from ingest.readers.call_ids import CallIds
-from ingest.readers.crush_parts import Moment, events_of
+from ingest.readers.crush_parts import events_of
 from ingest.readers.documents import json_document, json_value
 from ingest.readers.family import root_of
+from ingest.readers.message_events import Calls, Spoken
 from ingest.readers.places import data_folders, named_folder
 from ingest.readers.sqlite import database_of, holds, opened, tables
 from ingest.readers.unknown import Unknown
@@ -111,7 +111,7 @@ def _items(connection: sqlite3.Connection, session_id: str, path: Path) -> Itera
     row = _row(connection, columns["sessions"], session_id)
     if row is None:  # deleted meanwhile: what was read of it is kept
         return
-    unknown, calls, ours = Unknown(), CallIds(id_in(session_id)), set[str]()
+    unknown, calls = Unknown(), Calls(id_in(session_id))
     thread = _thread(connection, columns["sessions"], session_id, row, path)
     is_announced = False
     summary = "is_summary_message" if "is_summary_message" in columns["messages"] else "0"
@@ -122,10 +122,10 @@ def _items(connection: sqlite3.Connection, session_id: str, path: Path) -> Itera
         if not isinstance(parts, list):
             unknown.odd("message", TypeError())
             continue
-        is_digest = is_summary == 1 or message_id == row["summary_message_id"]
-        moment = Moment(id_in(message_id), parse_time_ms(at), thread.cwd, is_digest)
+        is_summary = is_summary == 1 or message_id == row["summary_message_id"]
+        message = Spoken(id_in(message_id), parse_time_ms(at), thread.cwd)
         try:
-            events = list(events_of(role, parts, moment, calls, ours, unknown))
+            events = list(events_of(role, parts, message, calls, unknown, is_summary=is_summary))
         except ODDITIES as problem:
             unknown.odd("message", problem)
             continue

@@ -2,163 +2,80 @@
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
-from ingest.readers.base import without_base64
-from ingest.readers.call_ids import CallIds
-from ingest.readers.calls import describe, is_shell
-from ingest.readers.ours import begins_with_brief, is_only_a_brief, is_our_command, is_our_tool
+from ingest.readers.calls import is_shell
+from ingest.readers.message_events import Calls, Spoken
 from ingest.readers.outputs import nested_json
 from ingest.readers.unknown import Unknown
 from ingest.readers.values import ODDITIES, exit_code_in, is_failure
-from ingest.readers.workdirs import workdir_of
-from lmm_mcp.domain.event import Event, EventKind
+from lmm_mcp.domain.event import Event
 
 _SILENT = frozenset({"finish", "binary", "image_url"})
+_ROLES = frozenset({"user", "assistant", "tool"})
 _CWD = re.compile(r"\n*<cwd>[^<]*</cwd>\s*\Z")
 _EXIT_CODE = re.compile(r"^Exit code (-?\d{1,10})\s*\Z", re.MULTILINE)
-_ROLES = frozenset({"user", "assistant", "tool"})
-
-
-@dataclass(frozen=True, slots=True)
-class Moment:
-    """The message that is read."""
-
-    message_id: str
-    at_ms: int
-    cwd: str
-    is_summary: bool
 
 
 def events_of(
-    role: object, parts: Sequence[object], moment: Moment, calls: CallIds, ours: set[str], unknown: Unknown
+    role: object, parts: Sequence[object], message: Spoken, calls: Calls, unknown: Unknown, *, is_summary: bool
 ) -> Iterator[Event]:
-    """Events of one message. `ours`: ids of calls of this memory, so far; what cannot be understood goes to `unknown`."""
+    """Events of one message; what cannot be understood goes to `unknown`."""
     if role not in _ROLES:
         unknown.kind("role", role)
         return
-    said: list[str] = []
-    num_texts = num_thoughts = num_commands = 0
+    typed: list[str] = []
     for part in parts:
         try:
-            assert isinstance(part, Mapping)
-            kind, data = part.get("type"), part.get("data")
-            if kind in _SILENT:
-                continue
-            if not isinstance(data, Mapping):
-                raise TypeError("a part without data")
+            kind, data = _opened(part)
             if kind == "text" and role == "user":
-                said += [_text(data, "text")] if data.get("hidden") is not True else []
+                typed += [_text(data, "text")] if data.get("hidden") is not True else []
             elif kind == "text":
-                num_texts += 1
-                yield from _prose("summary" if moment.is_summary else "reply", _text(data, "text"), num_texts, moment)
+                yield from message.prose("summary" if is_summary else "reply", _text(data, "text"))
             elif kind == "reasoning":
-                num_thoughts += 1
-                yield from _thought(_text(data, "thinking"), num_thoughts, moment)
+                yield from message.prose("thought", _text(data, "thinking"))
             elif kind == "tool_call":
-                call = _call(data, moment, calls)
-                if call.ours:
-                    ours.add(call.id)
-                yield call
+                yield calls.call(message, data.get("id"), _name(data), nested_json(data.get("input")))
             elif kind == "tool_result":
-                yield _result(data, moment, calls, ours)
+                yield _result(data, message, calls)
             elif kind == "shell_command":
-                num_commands += 1
-                yield from _typed_command(data, num_commands, moment)
-            else:
+                yield from _typed_command(data, message, calls)
+            elif kind not in _SILENT:
                 unknown.kind("part type", kind)
-        except (AssertionError, *ODDITIES) as problem:
+        except ODDITIES as problem:
             unknown.odd("part", problem)
-    text = without_base64("\n".join(filter(str.strip, said)))
-    if text:
-        yield Event(moment.message_id, "prompt", text, moment.at_ms, cwd=moment.cwd, ours=is_only_a_brief(text))
+    yield from message.prompt(typed)
 
 
-def _prose(kind: EventKind, text: str, number: int, moment: Moment) -> Iterator[Event]:
-    if text.strip():
-        name = moment.message_id if number == 1 else f"{moment.message_id}#{number}"
-        yield Event(name, kind, without_base64(text), moment.at_ms, group=moment.message_id, cwd=moment.cwd)
+def _opened(part: object) -> tuple[object, Mapping[str, Any]]:
+    if not isinstance(part, Mapping) or not isinstance(part.get("data"), Mapping):
+        raise TypeError("a part without data")
+    return part.get("type"), part["data"]
 
 
-def _thought(text: str, number: int, moment: Moment) -> Iterator[Event]:
-    if text.strip():
-        name = f"{moment.message_id}#thought{number if number > 1 else ''}"
-        yield Event(name, "thought", without_base64(text), moment.at_ms, group=moment.message_id, cwd=moment.cwd)
-
-
-def _call(data: Mapping[str, Any], moment: Moment, calls: CallIds) -> Event:
-    tool = data["name"]
-    if not isinstance(tool, str):
-        raise TypeError("a call of no tool")
-    arguments = nested_json(data.get("input"))
-    call = describe(tool, arguments)
-    call_id = calls.opened(data.get("id")) or f"{moment.message_id}#call"
-    return Event(
-        call_id,
-        "call",
-        call.text,
-        moment.at_ms,
-        call_id=call_id,
-        tool=tool,
-        command=call.command,
-        paths=call.paths,
-        group=moment.message_id,
-        cwd=workdir_of(arguments, moment.cwd) if call.command else moment.cwd,
-        ours=is_our_tool(tool) or is_our_command(call.command),
-    )
-
-
-def _result(data: Mapping[str, Any], moment: Moment, calls: CallIds, ours: set[str]) -> Event:
-    call_id = calls.answered(data.get("tool_call_id"))
-    text, tool = _text(data, "content"), _text(data, "name")
-    code = None
-    if is_shell(tool) or _CWD.search(text):
+def _result(data: Mapping[str, Any], message: Spoken, calls: Calls) -> Event:
+    text, code = _text(data, "content"), None
+    if is_shell(_text(data, "name")):
         text = _CWD.sub("", text)
         found = _EXIT_CODE.search(text)
         code = found[1] if found else None
     failed = data.get("is_error") is True or is_failure(code) is True
-    return Event(
-        f"{call_id}#result" if call_id else f"{moment.message_id}#result",
-        "result",
-        without_base64(text),
-        moment.at_ms,
-        call_id=call_id,
-        exit_code=exit_code_in(code),
-        failed=failed,
-        cwd=moment.cwd,
-        ours=call_id in ours or begins_with_brief(text),
-    )
+    return calls.result(message, data.get("tool_call_id"), text, exit_code=exit_code_in(code), failed=failed)
 
 
-def _typed_command(data: Mapping[str, Any], number: int, moment: Moment) -> Iterator[Event]:
+def _typed_command(data: Mapping[str, Any], message: Spoken, calls: Calls) -> Iterator[Event]:
     """A command that the user ran from the prompt (`!ls`): a call without a model."""
-    command, code = _text(data, "command"), data.get("exit_code")
-    call_id = f"{moment.message_id}#{number}"
-    ours = is_our_command(command)
-    yield Event(
-        call_id,
-        "call",
-        command,
-        moment.at_ms,
-        call_id=call_id,
-        tool="shell_command",
-        command=command,
-        cwd=moment.cwd,
-        ours=ours,
-    )
-    output = without_base64(_text(data, "output"))
-    yield Event(
-        f"{call_id}#result",
-        "result",
-        output,
-        moment.at_ms,
-        call_id=call_id,
-        exit_code=exit_code_in(code),
-        failed=is_failure(code),
-        cwd=moment.cwd,
-        ours=ours or begins_with_brief(output),
-    )
+    code, name = data.get("exit_code"), f"{message.message_id}#{message.next('command')}"
+    arguments = {"command": _text(data, "command")}
+    yield calls.call(message, name, "shell_command", arguments, described_as="shell")
+    output = _text(data, "output")
+    yield calls.result(message, name, output, exit_code=exit_code_in(code), failed=is_failure(code))
+
+
+def _name(data: Mapping[str, Any]) -> str:
+    if not isinstance(data.get("name"), str):
+        raise TypeError("a call of no tool")
+    return str(data["name"])
 
 
 def _text(data: Mapping[str, Any], name: str) -> str:

@@ -144,8 +144,10 @@ def test_prompts_thoughts_replies_and_summaries_are_told_apart(database: Path) -
 
 def test_what_a_person_ran_themselves_is_a_call(database: Path) -> None:
     told = events(read(database))
-    assert told[f"{message(7)}#1"].command == "git status"
-    assert told[f"{message(7)}#1#result"].exit_code == 0
+    (typed,) = (event for event in told.values() if event.tool == "shell_command")
+    assert typed.command == "git status"
+    assert told[f"{typed.id}#result"].exit_code == 0
+    assert told[f"{typed.id}#result"].failed is False
 
 
 def test_our_own_traffic_is_marked_and_unknown_parts_are_said(database: Path) -> None:
