@@ -65,7 +65,11 @@ def remember(home: Home, text: str, *, project: str, cwd: str, now_ms: int, once
 
 def _is_kept(home: Home, note_id: str) -> bool:
     mark = f'{{"id": "{note_id}", '.encode()
-    return any(line.startswith(mark) and line.endswith(b"\n") for path in _newest(home) for line in path.open("rb"))
+    for path in _newest(home):
+        with path.open("rb") as lines:
+            if any(line.startswith(mark) and line.endswith(b"\n") for line in lines):
+                return True
+    return False
 
 
 def _newest(home: Home) -> list[Path]:

@@ -101,18 +101,19 @@ class Pipe:
     def _take(self, line: bytes) -> None:
         message = _parsed(line)
         with self._state:
+            engine = self._engine
             if "method" in message and message.get("id") is not None:
                 if len(self._open) >= MAX_KEPT:
                     self._say(
                         _error(message["id"], f"{MAX_KEPT} requests wait already. Ask again when some are answered.")
                     )
                     return
-                self._open[repr(message["id"])] = _Request(message, line)
+                request = self._open[repr(message["id"])] = _Request(message, line)
+                request.tries = int(engine is not None)
             elif message.get("method") == "notifications/initialized":
                 self._initialized = line
             elif message.get("method") == "notifications/cancelled" and isinstance(message.get("params"), dict):
                 self._open.pop(repr(message["params"].get("requestId")), None)
-            engine = self._engine
             self._state.notify_all()
         if engine is not None:
             self._send(engine, line)

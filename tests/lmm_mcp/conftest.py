@@ -1,14 +1,24 @@
 """A memory of the bundled sessions and of one more project, read once by the real ingest process."""
 
+import contextlib
 import json
 import os
+import queue
 import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from lmm_mcp import children, samples
 from lmm_mcp.paths import Home
+from lmm_mcp.server import endpoint
 
 ROOT = Path(__file__).resolve().parents[2]
 LIGHTHOUSE = "/home/mira/lighthouse"
@@ -92,3 +102,174 @@ def own_env(harbour_env, tmp_path) -> dict[str, str]:
         "CLAUDE_CONFIG_DIR": str(user / ".claude"),
         "CODEX_HOME": str(user / ".codex"),
     }
+
+
+PATIENCE_s = 60
+CLIENT = {"name": "agent", "version": "0"}
+ENVELOPE = {
+    "io.modelcontextprotocol/protocolVersion": "2026-07-28",
+    "io.modelcontextprotocol/clientInfo": CLIENT,
+    "io.modelcontextprotocol/clientCapabilities": {},
+}
+
+
+class Agent:
+    """An agent that speaks the protocol by hand over a real `lmm mcp`, so that every line of it can be looked at."""
+
+    def __init__(self, env: dict[str, str], cwd: Path, era: str, program: list[str]) -> None:
+        self.is_modern = era != "legacy"
+        self.heard: list[dict[str, Any]] = []
+        self._lines: queue.Queue[bytes] = queue.Queue()
+        self._num_asked = 0
+        self.process = subprocess.Popen(
+            program, env=env, cwd=cwd, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+        )
+        self._reader = threading.Thread(target=self._listen, daemon=True)
+        self._reader.start()
+
+    def _listen(self) -> None:
+        for line in self.process.stdout:
+            self._lines.put(line)
+        self._lines.put(b"")
+
+    def say(self, line: bytes) -> None:
+        self.process.stdin.write(line + b"\n")
+        self.process.stdin.flush()
+
+    def send(self, method: str, params: dict[str, Any] | None = None) -> int:
+        """Ask, without waiting; the id."""
+        self._num_asked += 1
+        params = {**(params or {}), **({"_meta": ENVELOPE} if self.is_modern else {})}
+        message = {"jsonrpc": "2.0", "id": self._num_asked, "method": method, "params": params}
+        self.say(json.dumps(message).encode())
+        return self._num_asked
+
+    def send_call(self, tool: str, **arguments: Any) -> int:
+        return self.send("tools/call", {"name": tool, "arguments": arguments})
+
+    def answer(self, number: int | None) -> dict[str, Any]:
+        """The answer to what was sent under this id; fails where none comes."""
+        ends_s = time.monotonic() + PATIENCE_s
+        while True:
+            for message in self.heard:
+                if "method" not in message and message.get("id") == number:
+                    return message
+            line = self._lines.get(timeout=max(0.01, ends_s - time.monotonic()))
+            assert line, "the pipe has ended"
+            self.heard.append(json.loads(line))
+
+    def greet(self) -> dict[str, Any]:
+        """Do what a client of this era does first."""
+        if self.is_modern:
+            return self.answer(self.send("server/discover"))
+        hello = {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": CLIENT}
+        said = self.answer(self.send("initialize", hello))
+        self.say(b'{"jsonrpc":"2.0","method":"notifications/initialized"}')
+        return said
+
+    def list_tools(self) -> list[str]:
+        """The names of the tools; what costs the engine least."""
+        return [tool["name"] for tool in self.answer(self.send("tools/list"))["result"]["tools"]]
+
+    def call(self, tool: str, **arguments: Any) -> dict[str, Any]:
+        """Call a tool and return its structured answer."""
+        said = self.answer(self.send_call(tool, **arguments))
+        assert not said["result"].get("isError"), said
+        return said["result"]["structuredContent"]
+
+    def end(self) -> int:
+        """Close its input and wait for its end; the exit code."""
+        if not self.process.stdin.closed:
+            self.process.stdin.close()
+        code = self.process.wait(PATIENCE_s)
+        self._reader.join(PATIENCE_s)
+        self.process.stdout.close()
+        return code
+
+
+@pytest.fixture
+def plain_env(tmp_path, monkeypatch) -> dict[str, str]:
+    """A user with an empty memory and no sessions, whose engine leaves at once when its last agent has gone."""
+    user = tmp_path / "user"
+    user.mkdir()
+    for name in ("HOME", "USERPROFILE"):
+        monkeypatch.setenv(name, str(user))
+    monkeypatch.setenv("LMM_HOME", str(user / "lmm"))
+    monkeypatch.setenv("LMM_EMBEDDER_NAME", "none")
+    monkeypatch.setenv("LMM_ENGINE_LINGER_S", "1")
+    return dict(os.environ)
+
+
+@pytest.fixture
+def agent_of(tmp_path) -> Iterator[Callable[..., Agent]]:
+    """Starts agents, `agent_of(env)`; whatever of them and their engines is left after the test is ended."""
+    started: list[Agent] = []
+    homes: set[Home] = set()
+
+    def start(env, era: str = "legacy", *options: str, cwd: Path = tmp_path, program: list[str] | None = None) -> Agent:
+        command = program or [sys.executable, "-m", "lmm_mcp", "mcp", *options]
+        started.append(Agent(env, cwd, era, command))
+        homes.add(Home(Path(env["LMM_HOME"])))
+        return started[-1]
+
+    yield start
+    for agent in started:
+        agent.process.kill()
+        agent.end()
+    for home in homes:
+        for pid in processes_of(home):
+            kill(pid)
+
+
+def processes_of(home: Home) -> dict[int, str]:
+    """Engines and ingest processes of a memory home that run now: process id to `engine` or `ingest`. Linux only."""
+    found = {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            told = (folder / "cmdline").read_bytes().decode("utf-8", "replace").split("\0")
+            is_zombie = (folder / "stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0] == "Z"
+        except OSError:  # it has just ended
+            continue
+        if not is_zombie and any(part.removeprefix("lmm_home=") == str(home.root) for part in told):
+            found[int(folder.name)] = "ingest" if "ingest" in told else "engine"
+    return found
+
+
+def kill(pid: int, how: int = signal.SIGKILL) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, how)
+
+
+def until(look: Callable[[], Any], at_most_s: float = PATIENCE_s) -> Any:
+    """What `look` finds as soon as it finds something: other processes are at work meanwhile."""
+    ends_s = time.monotonic() + at_most_s
+    while not (found := look()):
+        assert time.monotonic() < ends_s, "it did not come about in time"
+        time.sleep(0.02)
+    return found
+
+
+class Processes:
+    """What tests ask of processes that are not theirs."""
+
+    def __init__(self, home: Home) -> None:
+        self.home = home
+        self.until = until
+        self.kill = kill
+
+    def running(self) -> dict[int, str]:
+        return processes_of(self.home)
+
+    def engine(self) -> int:
+        """Process id of the engine whose door is open."""
+        pid = endpoint.about(self.home)["pid"]
+        assert isinstance(pid, int)
+        return pid
+
+
+@pytest.fixture
+def processes(plain_env) -> Processes:
+    """The processes of the memory home of `plain_env`."""
+    if not Path("/proc/self/cmdline").exists():
+        pytest.skip("needs a list of processes in /proc")
+    return Processes(Home(Path(plain_env["LMM_HOME"])))
