@@ -29,13 +29,15 @@ class CallIds:
     ('s1:call_0', 's1:call_0', 's1:call_0.2', 's1:call_0.2')
     """
 
-    def __init__(self, session_id: str) -> None:
+    def __init__(self, session_id: str, *, are_copied: bool = False) -> None:
+        """`are_copied`: runs repeat the ids of others, so that even the most unique may come again."""
         self._session_id = session_id
+        self._are_copied = are_copied
         self._num_opened: dict[str, int] = {}
 
     def opened(self, value: object) -> str:
         """Name the next call with the agent's id `value`; '' where it has none."""
-        name = scoped(self._session_id, value)
+        name = self._name(value)
         if not name:
             return ""
         self._num_opened[name] = self._num_opened.get(name, 0) + 1
@@ -43,7 +45,11 @@ class CallIds:
 
     def answered(self, value: object) -> str:
         """Name of the last call with the agent's id `value`, or what it would be called."""
-        return self._numbered(scoped(self._session_id, value))
+        return self._numbered(self._name(value))
+
+    def _name(self, value: object) -> str:
+        name = id_in(value)
+        return f"{self._session_id}:{name}" if name and self._are_copied else scoped(self._session_id, value)
 
     def _numbered(self, name: str) -> str:
         number = self._num_opened.get(name, 0)

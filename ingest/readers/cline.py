@@ -133,7 +133,7 @@ def _timed(messages: Sequence[Any], talk: Talk) -> Iterator[Mapping[str, Any]]:
         if not isinstance(message, Mapping):
             talk.count_unknown("message", type(message).__name__)
             continue
-        talk.at_ms = parse_time_ms(message.get("ts")) or talk.at_ms
+        talk.moment_ms = parse_time_ms(message.get("ts")) or talk.moment_ms
         yield message
 
 

@@ -53,6 +53,8 @@ class Talk(Transcript):
         super().__init__(thread.thread_id, {})
         self.thread = thread
         self.cwd, self.branch = thread.cwd, thread.branch
+        self.moment_ms = 0
+        """When the next message was written."""
         self.has_failed = False
         """Whether the screen says that the only result of the next message is a failure."""
         self._naming = Naming(thread.thread_id)
@@ -62,7 +64,8 @@ class Talk(Transcript):
         self._asked: dict[str, str] = {}  # tools by which the agent only spoke, by their id
 
     def take(self, record: Mapping[str, Any]) -> Iterator[Event]:
-        """Events of one message; at `at_ms`."""
+        """Events of one message."""
+        self.at_ms = self.moment_ms
         role, name = record.get("role"), scoped(self.thread.thread_id, record.get("id"))
         content = record.get("content")
         if record.get("type") == "reasoning" and role is None:

@@ -204,7 +204,7 @@ def _timed(records: Sequence[Any], screen: _Screen, talk: Talk) -> Iterator[Mapp
     The time is its own, else the screen's, else that of the one before; a task's id says when it began.
     """
     task_id = talk.thread.thread_id
-    talk.at_ms = parse_time_ms(int(task_id)) if task_id.isdecimal() and len(task_id) == 13 else 0
+    talk.moment_ms = parse_time_ms(int(task_id)) if task_id.isdecimal() and len(task_id) == 13 else 0
     num_asked = 0
     for number, record in enumerate(records):
         if not isinstance(record, Mapping):
@@ -215,7 +215,7 @@ def _timed(records: Sequence[Any], screen: _Screen, talk: Talk) -> Iterator[Mapp
             if not at_ms and not screen.times and num_asked < len(screen.requests):
                 at_ms = screen.requests[num_asked]
             num_asked += 1
-        talk.at_ms = max(at_ms, talk.at_ms)
+        talk.moment_ms = max(at_ms, talk.moment_ms)
         talk.has_failed = number in screen.failed
         yield record
 

@@ -105,7 +105,7 @@ class _Conversation(Transcript):
         super().__init__(session_id, {})
         self.know(title=_text(document.get("title")) or _text(listed.get("title")))
         self.stand_at(path_of(document.get("workspaceDirectory")) or path_of(listed.get("workspaceDirectory")))
-        self.at_ms = max(map(_time_ms, (document.get("dateCreated"), listed.get("dateCreated"))))
+        self._now_ms = max(map(_time_ms, (document.get("dateCreated"), listed.get("dateCreated"))))
         self._naming, self._ids = Naming(session_id), CallIds(session_id)
         self._told_alone: Counter[str] = Counter()  # results that have a message of their own
 
@@ -124,6 +124,7 @@ class _Conversation(Transcript):
 
     def take(self, record: Mapping[str, Any]) -> Iterator[Event]:
         """Events of one item of the history."""
+        self.at_ms = self._now_ms
         if _text(record.get("conversationSummary")):
             yield from self._said("summary", _text(record["conversationSummary"]))
         message = record["message"]
@@ -155,7 +156,7 @@ class _Conversation(Transcript):
         reasoning = record.get("reasoning")
         if isinstance(reasoning, Mapping):
             # The only time there is.
-            self.at_ms = parse_time_ms(reasoning.get("startAt")) or self.at_ms
+            self.at_ms = self._now_ms = parse_time_ms(reasoning.get("startAt")) or self._now_ms
             yield from self._said("thought", _text(reasoning.get("text")))
         yield from self._said("reply", text)
         names: list[tuple[object, str]] = []

@@ -15,6 +15,7 @@ from ingest.readers.cursor import CursorEditor
 from ingest.readers.cursor_agent import CursorAgent
 from ingest.readers.factory_droid import FactoryDroid
 from ingest.readers.gemini_cli import GeminiCli
+from ingest.readers.goose import Goose
 from ingest.readers.kilo_legacy import KiloLegacy
 from ingest.readers.lmm_export import LmmExport
 from ingest.readers.notes import Notes
@@ -22,6 +23,7 @@ from ingest.readers.opencode import Kilo, OpenCode
 from ingest.readers.pi import Pi
 from ingest.readers.qwen_code import QwenCode
 from ingest.readers.roo import Roo
+from ingest.readers.swe_agent import SweAgent
 from ingest.readers.vscode_copilot import VsCodeCopilot
 from ingest.session import Reader
 from lmm_mcp.errors import BadInput
@@ -41,9 +43,11 @@ BUILT_IN: tuple[Reader, ...] = (
     Cline(),
     Continue(),
     Aider(),
+    SweAgent(),
     OpenCode(),
     Kilo(),
     Crush(),
+    Goose(),
     CursorEditor(),
     CursorAgent(),
     VsCodeCopilot(),
