@@ -15,6 +15,7 @@ from typing import Any
 from ingest.readers.base import parse_time_ms
 from ingest.readers.documents import json_document, json_value
 from ingest.readers.family import root_of
+from ingest.readers.opencode_forks import Originals
 from ingest.readers.opencode_records import Message, Session, own_id
 from ingest.readers.sqlite import tables
 from ingest.readers.unknown import Unknown
@@ -103,21 +104,34 @@ def told_by_rows(connection: sqlite3.Connection, session_id: str) -> Told | None
     def parent_of(above: str) -> str:
         return own_id((_row(connection, known, above) or {}).get("parent_id"))
 
+    can_tell = "time_created" in known["message"]
+    originals = Originals(connection, session_id, row.get("time_created") if can_tell and not parent else None)
     session = Session(
-        own_id(session_id), root_of(own_id(session_id), parent, parent_of), parent, _text(row.get("title")), directory
+        own_id(session_id),
+        root_of(own_id(session_id), parent, parent_of),
+        parent,
+        _text(row.get("title")),
+        directory,
+        originals.forked_from if can_tell else "",
     )
-    return Told(session, lambda unknown: _rows(connection, known, session_id, unknown))
+    return Told(session, lambda unknown: _rows(connection, known, session_id, originals, unknown))
 
 
 def _row(connection: sqlite3.Connection, known: Mapping[str, frozenset[str]], session_id: str) -> dict[str, Any] | None:
-    wanted = [name for name in ("parent_id", "title", "directory", "project_id") if name in known["session"]]
+    wanted = [
+        name for name in ("parent_id", "title", "directory", "project_id", "time_created") if name in known["session"]
+    ]
     query = f"SELECT {', '.join(wanted)} FROM session WHERE id = ?"  # noqa: S608 - names of ours
     found = connection.execute(query, (session_id,)).fetchone()
     return None if found is None else dict(zip(wanted, found, strict=True))
 
 
 def _rows(
-    connection: sqlite3.Connection, known: Mapping[str, frozenset[str]], session_id: str, unknown: Unknown
+    connection: sqlite3.Connection,
+    known: Mapping[str, frozenset[str]],
+    session_id: str,
+    originals: Originals,
+    unknown: Unknown,
 ) -> Iterator[Message]:
     time = "time_created" if "time_created" in known["message"] else "NULL"
     query = f"SELECT id, data, {time} AS at FROM message WHERE session_id = ? ORDER BY at, id"  # noqa: S608 - as above
@@ -134,7 +148,8 @@ def _rows(
             part = _record(content, "part", unknown)
             if part is not None:
                 parts.append({**part, "id": part_id})
-        yield Message(own_id(message_id), info, parts, parse_time_ms(at))
+        name, named_parts = originals.named(message_id, at, parts)
+        yield Message(own_id(name), info, named_parts, parse_time_ms(at))
 
 
 def _record(content: object, what: str, unknown: Unknown) -> Mapping[str, Any] | None:

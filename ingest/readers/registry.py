@@ -20,11 +20,13 @@ from ingest.readers.kilo_legacy import KiloLegacy
 from ingest.readers.lmm_export import LmmExport
 from ingest.readers.notes import Notes
 from ingest.readers.opencode import Kilo, OpenCode
+from ingest.readers.openhands import OpenHands
 from ingest.readers.pi import Pi
 from ingest.readers.qwen_code import QwenCode
 from ingest.readers.roo import Roo
 from ingest.readers.swe_agent import SweAgent
 from ingest.readers.vscode_copilot import VsCodeCopilot
+from ingest.readers.zed import Zed
 from ingest.session import Reader
 from lmm_mcp.errors import BadInput
 
@@ -38,6 +40,7 @@ BUILT_IN: tuple[Reader, ...] = (
     CopilotCli(),
     FactoryDroid(),
     Pi(),
+    OpenHands(),
     Roo(),
     KiloLegacy(),
     Cline(),
@@ -51,6 +54,7 @@ BUILT_IN: tuple[Reader, ...] = (
     CursorEditor(),
     CursorAgent(),
     VsCodeCopilot(),
+    Zed(),
     Notes(),
     LmmExport(),
 )

@@ -350,3 +350,69 @@ def test_a_store_of_before_there_were_times_and_sessions_of_parts_is_read(tmp_pa
     assert listed(database)["s"].mtime_ns // 1_000_000 == 1772366409000
     (event,) = events(read(database, "s")).values()
     assert (event.at_ms, event.cwd) == (1772366401000, "/home/mira/quay")
+
+
+def fork(path: Path, session: str, new: str, before: str, at: int) -> None:
+    """As OpenCode does it: messages before one are copied under new ids, with their times, and nothing says where from."""
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute(
+            "INSERT INTO session SELECT ?, project_id, NULL, 'forked', directory, title || ' (fork #1)', version, NULL,"
+            " ?, ?, NULL, NULL FROM session WHERE id = ?",
+            (new, at, at, session),
+        )
+        messages = connection.execute(
+            "SELECT id, time_created, data FROM message WHERE session_id = ? AND id < ? ORDER BY id", (session, before)
+        ).fetchall()
+        for number, (old, made, data) in enumerate(messages):
+            name = f"msg_{new[-6:]}{number:06}"
+            connection.execute("INSERT INTO message VALUES (?, ?, ?, ?, ?)", (name, new, made, at, data))
+            parts = connection.execute("SELECT data FROM part WHERE message_id = ? ORDER BY id", (old,)).fetchall()
+            connection.executemany(
+                "INSERT INTO part VALUES (?, ?, ?, ?, ?, ?)",
+                [(f"prt_{name[4:]}{n:02}", name, new, at, at, part) for n, (part,) in enumerate(parts)],
+            )
+
+
+def test_a_fork_tells_its_copies_under_the_ids_of_the_originals(home: Path) -> None:
+    database = home / "opencode.db"
+    original = events(read(database, MAIN))
+    fork(database, MAIN, "ses_4d00000000ffeForked000001", "msg_b500000000004", 1772366500000)
+    change(
+        database,
+        "INSERT INTO message VALUES ('msg_d1', 'ses_4d00000000ffeForked000001', 1772366501000, 1772366501000,"
+        ' \'{"role": "user"}\')',
+        "INSERT INTO part VALUES ('prt_d1', 'msg_d1', 'ses_4d00000000ffeForked000001', 1772366501000, 1772366501000,"
+        ' \'{"type": "text", "text": "Or into a text file?"}\')',
+    )
+    items = read(database, "ses_4d00000000ffeForked000001")
+    (thread,) = (item for item in items if isinstance(item, Thread))
+    assert thread.forked_from == MAIN
+    assert set(events(items)) - {"msg_d1"} == {name for name in original if name[4:] < "b500000000004"}
+    assert events(items)["prt_b50000000000204#result"] == original["prt_b50000000000204#result"]
+    assert events(read(database, MAIN)) == original
+
+
+def test_a_fork_of_a_fork_finds_each_message_where_it_was_first_said(home: Path) -> None:
+    database = home / "opencode.db"
+    first, second = "ses_4d00000000ffeForked000001", "ses_4d00000000ffeForked000002"
+    fork(database, MAIN, first, "msg_b500000000003", 1772366500000)
+    change(
+        database,
+        f"INSERT INTO message VALUES ('msg_d1', '{first}', 1772366501000, 1772366501000, '{{\"role\": \"user\"}}')",
+        f"INSERT INTO part VALUES ('prt_d1', 'msg_d1', '{first}', 1772366501000, 1772366501000,"
+        ' \'{"type": "text", "text": "Or into a text file?"}\')',
+    )
+    fork(database, first, second, "msg_z", 1772366600000)
+    items = read(database, second)
+    (thread,) = (item for item in items if isinstance(item, Thread))
+    assert thread.forked_from == first
+    assert {"msg_b500000000001", "msg_d1"} <= set(events(items))
+
+
+def test_a_fork_whose_original_is_gone_is_told_under_its_own_ids(home: Path) -> None:
+    database = home / "opencode.db"
+    fork(database, MAIN, "ses_4d00000000ffeForked000001", "msg_b500000000004", 1772366500000)
+    change(database, f"DELETE FROM message WHERE session_id = '{MAIN}'")
+    items = read(database, "ses_4d00000000ffeForked000001")
+    assert [item.forked_from for item in items if isinstance(item, Thread)] == [""]
+    assert "msg_000001000000" in events(items)
