@@ -91,6 +91,7 @@ def harvest(source: SourceFile, rooms: Rooms) -> Harvest:
     """
     stamp = stamp_of(source, rooms.exclusion)
     cursor = reading.where_to_start(source, rooms.ledger, stamp)
+    beginning = b"" if source.part else reading.beginning_of(source.path)
     try:
         found = reading.read(source, cursor)
         while found.has_more and _must_be_seen_whole(found, rooms):
@@ -98,7 +99,7 @@ def harvest(source: SourceFile, rooms: Rooms) -> Harvest:
     except OSError as problem:
         # The stamp is left empty: the file is tried again every time, until it can be read.
         return _failed(source, cursor, "", (f"cannot be read: {problem.strerror or problem}",), (), rooms)
-    return _taken_in(source, cursor, found, stamp, rooms)
+    return _taken_in(source, cursor, found, stamp, beginning, rooms)
 
 
 def _failed(
@@ -108,12 +109,14 @@ def _failed(
     thread_ids = before.thread_ids if before else ()  # still its own: else forgetting them would not find the file
     thread_ids = tuple(dict.fromkeys((*thread_ids, *(cut.thread.thread_id for cut in cuts))))
     context = reading.clean(cursor.context, rooms.ledger)
-    state = reading.state_of(source, source.size, cursor, "", stamp, thread_ids, context)
+    state = reading.state_of(source, source.size, cursor, None, stamp, thread_ids, context)
     unreadable = tuple(Unreadable(source.name, 0, complaint) for complaint in complaints)
     return Harvest(source, state, tuple(cuts), unreadable, from_start=False)
 
 
-def _taken_in(source: SourceFile, cursor: Cursor, slice_: Reading, stamp: str, rooms: Rooms) -> Harvest:
+def _taken_in(
+    source: SourceFile, cursor: Cursor, slice_: Reading, stamp: str, beginning: bytes, rooms: Rooms
+) -> Harvest:
     cuts: dict[str, Cut] = {}
     before = rooms.ledger.source(source.name) if cursor.offset else None
     kept = dict.fromkeys(before.thread_ids if before else ())
@@ -153,8 +156,10 @@ def _taken_in(source: SourceFile, cursor: Cursor, slice_: Reading, stamp: str, r
     unreadable = () if slice_.threads and not kept else tuple(slice_.unreadable)
     size = reached.offset if has_more else source.size
     context = reading.clean(reached.context, rooms.ledger)
-    prefix = "" if source.part else reading.prefix_of(source.path)
-    state = reading.state_of(source, size, reached, prefix, stamp, tuple(kept), context)
+    edges = None if source.part else reading.edges_of(source.path, reached.offset or source.size, beginning)
+    if edges is None and not source.part and source.path.is_file():
+        stamp = ""  # it was replaced while we read: whatever its size and time say, it is read again, from its start
+    state = reading.state_of(source, size, reached, edges, stamp, tuple(kept), context)
     return Harvest(source, state, tuple(cuts.values()), unreadable, from_start=not cursor.offset, has_more=has_more)
 
 

@@ -16,7 +16,8 @@ BATCH_bytes = 4_000_000
 """Session bytes that go into one commit: small enough to be searchable soon, large enough not to litter the store."""
 BATCH_files = 40
 
-IsDone = Callable[[SourceFile], bool]
+IsDone = Callable[[SourceFile, bool], bool]
+"""Whether all of it was read; the second says that it was written since, whatever its size and time say."""
 
 
 @dataclass(slots=True)
@@ -97,7 +98,8 @@ class Rescan:
                 if stamp is not None and self._seen.get(path) == stamp and _is_told_by_stamp(reader, path):
                     continue
                 found = sources.listed(reader, path)
-                left = [item for item in found if isinstance(item, Unreadable) or not is_done(item)]
+                doubt = path in self._seen
+                left = [item for item in found if isinstance(item, Unreadable) or not is_done(item, doubt)]
                 todo += left
                 if stamp is not None and not left and is_settled(stamp, now_ns):
                     self._seen[path] = stamp

@@ -1,5 +1,6 @@
 """One reading of a session file: a slice of what is new in it, and what is to be remembered so that the next goes on from there."""
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 import orjson
 
 from ingest.readers.base import prefix_hash
+from ingest.readers.opening import open_file
 from ingest.readers.registry import by_agent
 from ingest.session import Cursor, ReadTo, SourceFile, Unreadable
 from lmm_mcp.domain.event import Event, Thread
@@ -15,7 +17,9 @@ from lmm_mcp.redaction import redact
 from lmm_mcp.store.ledger import Ledger, SourceState
 
 PREFIX_bytes = 4096
-"""Hashed to tell whether a file that grew is still the same file."""
+"""Hashed to tell whether a file that grew is still the same file,"""
+TAIL_bytes = 1024
+"""and so are the last bytes that were read: whatever was put in or taken out before them moves them."""
 
 
 @dataclass(slots=True)
@@ -30,20 +34,83 @@ class Reading:
     """It is a slice, and there is more behind it."""
 
 
+@dataclass(frozen=True, slots=True)
+class Edges:
+    """Both ends of what was read of a file, by which it is known again when it has grown."""
+
+    prefix: str
+    prefix_bytes: int
+    tail: str
+    end: int
+    """Where the tail ends: bytes from the beginning of the file."""
+
+
 def where_to_start(source: SourceFile, ledger: Ledger, stamp: str) -> Cursor:
-    """Behind what was read before by the same rules; at the start of a file that is new, was rewritten or is read by others."""
+    """Behind what was read before by the same rules; at the start of a file that is new, was rewritten or is read by others.
+
+    A change in the middle that leaves the length as it was is noticed only where the file has not grown meanwhile.
+    """
     if source.part:
         return source.start
     state = ledger.source(source.name)
     if state is None or state.reader_version != stamp or source.size < state.cursor_offset or not state.prefix_bytes:
         return Cursor()
-    try:
-        if prefix_hash(source.path, state.prefix_bytes) != state.prefix_hash:
-            return Cursor()
-    except OSError:
+    was_edited = source.size == state.size and source.mtime_ns != state.mtime_ns
+    if was_edited or not _holds(source.path, state):
         return Cursor()
     found = orjson.loads(state.cursor_json)
     return Cursor(found["offset"], found["line"], found["context"])
+
+
+def was_rewritten(source: SourceFile, ledger: Ledger) -> bool:
+    """Whether the file holds something else where it was read, though it may have the size and time that it had then."""
+    state = None if source.part else ledger.source(source.name)
+    return state is not None and state.prefix_bytes > 0 and not _holds(source.path, state)
+
+
+def beginning_of(path: Path) -> bytes:
+    """The first bytes of a file, as they are before it is read; nothing where it is no file."""
+    try:
+        return _bytes_of(path, 0, PREFIX_bytes)
+    except OSError:
+        return b""
+
+
+def edges_of(path: Path, end: int, beginning: bytes) -> Edges | None:
+    """The edges of what was read up to `end`; None where it began otherwise before it was read, or is no file."""
+    try:
+        prefix = _bytes_of(path, 0, PREFIX_bytes)
+        if not prefix.startswith(beginning):  # replaced while it was read: what was read may be half of each
+            return None
+        end = min(end, path.stat().st_size)
+        return Edges(_hash(prefix[:end]), min(len(prefix), end), _hash(_tail(path, end)), end)
+    except OSError:
+        return None
+
+
+def _holds(path: Path, state: SourceState) -> bool:
+    """Whether the file still holds what it held where it was read."""
+    tail = orjson.loads(state.cursor_json).get("tail")
+    try:
+        if prefix_hash(path, state.prefix_bytes) != state.prefix_hash:
+            return False
+        return tail is None or _hash(_tail(path, tail["end"])) == tail["hash"]
+    except OSError:
+        return False
+
+
+def _tail(path: Path, end: int) -> bytes:
+    return _bytes_of(path, max(0, end - TAIL_bytes), min(TAIL_bytes, end))
+
+
+def _bytes_of(path: Path, start: int, num_bytes: int) -> bytes:
+    with open_file(path) as stream:
+        stream.seek(start)
+        return stream.read(num_bytes)
+
+
+def _hash(content: bytes) -> str:
+    return hashlib.blake2b(content, digest_size=16).hexdigest()
 
 
 def read(source: SourceFile, cursor: Cursor) -> Reading:
@@ -72,18 +139,27 @@ def joined(one: Reading, other: Reading) -> Reading:
 
 
 def state_of(
-    source: SourceFile, size: int, cursor: Cursor, prefix: str, stamp: str, thread_ids: tuple[str, ...], context: Any
+    source: SourceFile,
+    size: int,
+    cursor: Cursor,
+    edges: Edges | None,
+    stamp: str,
+    thread_ids: tuple[str, ...],
+    context: Any,
 ) -> SourceState:
     """What the ledger is to know: how far the file was read, by which rules, and what was found in it."""
+    told: dict[str, Any] = {"offset": cursor.offset, "line": cursor.line, "context": context}
+    if edges is not None:
+        told["tail"] = {"hash": edges.tail, "end": edges.end}
     return SourceState(
         path=source.name,
         agent=source.agent,
         size=size,
         mtime_ns=source.mtime_ns,
-        prefix_hash=prefix,
-        prefix_bytes=min(PREFIX_bytes, source.size) if prefix else 0,
+        prefix_hash="" if edges is None else edges.prefix,
+        prefix_bytes=0 if edges is None else edges.prefix_bytes,
         cursor_offset=cursor.offset,
-        cursor_json=orjson.dumps({"offset": cursor.offset, "line": cursor.line, "context": context}).decode(),
+        cursor_json=orjson.dumps(told).decode(),
         reader_version=stamp,
         thread_ids=thread_ids,
     )
@@ -100,11 +176,3 @@ def clean(value: Any, ledger: Ledger) -> Any:
             return [clean(item, ledger) for item in value]
         case _:
             return value
-
-
-def prefix_of(path: Path) -> str:
-    """Hash of the beginning of a file; '' where it cannot be read."""
-    try:
-        return prefix_hash(path, min(PREFIX_bytes, path.stat().st_size))
-    except OSError:
-        return ""

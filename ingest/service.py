@@ -15,7 +15,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from ingest import pipeline, sources, surroundings
+from ingest import pipeline, reading, sources, surroundings
 from ingest.changes import Changes
 from ingest.chunking import CHUNKER_VERSION
 from ingest.pipeline import Rooms
@@ -224,7 +224,7 @@ class Service:
 
     def _queue(self, found: Sequence[SourceFile | Unreadable], *, first: bool = False, urgent: bool = False) -> None:
         unreadable = [item for item in found if isinstance(item, Unreadable)]
-        todo = [item for item in found if isinstance(item, SourceFile) and not self._is_done(item)]
+        todo = [item for item in found if isinstance(item, SourceFile) and not self._is_done(item, doubt=urgent)]
         fresh = self._plan.add_urgent(todo) if urgent else self._plan.add(todo, first=first)
         if unreadable:
             with self._rooms.ledger.transaction():
@@ -236,8 +236,11 @@ class Service:
         self._report.planned(fresh)
         self._report.unreadable(len(news))
 
-    def _is_done(self, source: SourceFile) -> bool:
-        return pipeline.is_unchanged(source, self._rooms.ledger, pipeline.stamp_of(source, self._rooms.exclusion))
+    def _is_done(self, source: SourceFile, doubt: bool = False) -> bool:
+        """Whether all of it was read. `doubt`: it was written since, whatever its size and time say."""
+        ledger = self._rooms.ledger
+        stamp = pipeline.stamp_of(source, self._rooms.exclusion)
+        return pipeline.is_unchanged(source, ledger, stamp) and not (doubt and reading.was_rewritten(source, ledger))
 
     def _import(self, batch: Sequence[SourceFile], *, urgent: bool = False) -> None:
         harvests = []
