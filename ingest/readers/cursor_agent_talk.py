@@ -80,15 +80,14 @@ class Talk(Transcript):
     def __init__(self, thread: Thread, started_ms: int, results: Results) -> None:
         super().__init__(thread.thread_id, {})
         self.thread = thread
-        self.cwd, self.at_ms = thread.cwd, started_ms
+        self.cwd, self._last_ms = thread.cwd, started_ms
         self._naming = Naming(thread.thread_id)
         self._results = results
 
     def take(self, record: Mapping[str, Any]) -> Iterator[Event]:
         """Yield the events of a message."""
         role = record.get("role")
-        self.at_ms = parse_time_ms(record.get("createdAt")) or self.at_ms
-        self.group = ""
+        self.at_ms = self._last_ms = parse_time_ms(record.get("createdAt")) or self._last_ms
         if role == "user":
             yield from self._prompt(record)
         elif role == "assistant":
@@ -103,7 +102,7 @@ class Talk(Transcript):
     def _prompt(self, record: Mapping[str, Any]) -> Iterator[Event]:
         written = "\n".join(text for block in _blocks(record) if isinstance(text := block.get("text"), str))
         if stamp := _STAMP.search(written):
-            self.at_ms = moment_ms(stamp[1]) or self.at_ms
+            self.at_ms = self._last_ms = moment_ms(stamp[1]) or self._last_ms
         queries = _QUERY.findall(written)
         said = "\n".join(queries) if queries else _INJECTED.sub("", written)
         if said.strip():

@@ -35,13 +35,13 @@ class Conversation(Transcript):
     def __init__(self, thread: Thread, started_ms: int) -> None:
         super().__init__(thread.thread_id, {})
         self.thread = thread
-        self.cwd, self.branch, self.at_ms = thread.cwd, thread.branch, started_ms
+        self.cwd, self.branch, self._last_ms = thread.cwd, thread.branch, started_ms
         self._naming = Naming(thread.thread_id)
 
     def take(self, record: Mapping[str, Any]) -> Iterator[Event]:
         """Yield the events of a bubble."""
         kind, capability = record.get("type"), record.get("capabilityType")
-        self.at_ms = _time_ms(record) or self.at_ms
+        self.at_ms = self._last_ms = _time_ms(record) or self._last_ms
         self.stand_at(_folder(record))
         said, thought, tool = text_of(record), _thought(record.get("thinking")), record.get("toolFormerData")
         name = id_in(record.get("bubbleId")) or self._naming.name(str(kind), said, thought, str(tool))

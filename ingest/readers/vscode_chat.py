@@ -39,13 +39,13 @@ class Chat(Transcript):
     def __init__(self, thread: Thread, started_ms: int) -> None:
         super().__init__(thread.thread_id, {})
         self.thread = self._main = thread
-        self.cwd, self.branch, self.at_ms = thread.cwd, thread.branch, started_ms
+        self.cwd, self.branch, self._last_ms = thread.cwd, thread.branch, started_ms
         self._naming = Naming(thread.thread_id)
 
     def take(self, record: Mapping[str, Any]) -> Iterator[Event]:
         """Yield the events of a request and its answer."""
         self.thread = self._main
-        self.at_ms = parse_time_ms(record.get("timestamp")) or self.at_ms
+        self.at_ms = self._last_ms = parse_time_ms(record.get("timestamp")) or self._last_ms
         message = record.get("message")
         said = message.get("text") if isinstance(message, Mapping) else message
         said = said if isinstance(said, str) else ""
