@@ -126,8 +126,7 @@ def _prose(
     if not isinstance(text, str):
         raise TypeError("text is no text")
     if text.strip():
-        time = part.get("time")
-        start = parse_time_ms(time.get("start")) if isinstance(time, Mapping) else 0
+        start = parse_time_ms(_mapping(part.get("time")).get("start"))
         yield Event(
             _part_id(part, message, naming, text),
             kind,
@@ -147,7 +146,7 @@ def _tool(
     status = state.get("status")
     call = describe(tool, state.get("input"))
     part_id = _part_id(part, message, naming, f"{tool}\n{call.text}")
-    time = state.get("time") if isinstance(state.get("time"), Mapping) else {}
+    time = _mapping(state.get("time"))
     start = parse_time_ms(time.get("start")) or _created_ms(message)
     cwd = _cwd(message, session)
     ours = is_our_tool(tool) or is_our_command(call.command)
@@ -168,7 +167,7 @@ def _tool(
         if status not in ("pending", "running"):
             unknown.kind("tool status", status)
         return
-    metadata = state.get("metadata") if isinstance(state.get("metadata"), Mapping) else {}
+    metadata = _mapping(state.get("metadata"))
     output = without_base64(_text(state.get("output" if status == "completed" else "error")))
     yield Event(
         f"{part_id}#result",
@@ -194,14 +193,16 @@ def _part_id(part: Mapping[str, Any], message: Message, naming: Naming, said: st
 
 
 def _created_ms(message: Message) -> int:
-    time = message.info.get("time")
-    return (parse_time_ms(time.get("created")) if isinstance(time, Mapping) else 0) or message.at_ms
+    return parse_time_ms(_mapping(message.info.get("time")).get("created")) or message.at_ms
 
 
 def _cwd(message: Message, session: Session) -> str:
-    path = message.info.get("path")
-    return (_text(path.get("cwd")) if isinstance(path, Mapping) else "") or session.directory
+    return _text(_mapping(message.info.get("path")).get("cwd")) or session.directory
 
 
 def _text(value: object) -> str:
     return value if isinstance(value, str) else ""
+
+
+def _mapping(value: object) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
