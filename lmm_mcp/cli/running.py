@@ -116,7 +116,7 @@ def stop(as_json: Annotated[bool, AS_JSON] = False) -> None:
     Nothing is lost. An agent that asks something afterwards starts them again; `lmm pause` keeps sessions from being read.
     """
     home = terminal.home()
-    done = [told for told in (stopping.stop_engine(home), stopping.stop_ingest(home)) if told]
+    done = stopping.stop(home)
     if as_json:
         terminal.say_json({"done": done})
         return

@@ -17,9 +17,10 @@ Answer = Callable[["Engine", dict[str, Any]], dict[str, Any]]
 
 
 def status(engine: "Engine", _: dict[str, Any]) -> dict[str, Any]:
-    """How the engine is: `clients`, `stays`, `up_s`, `resident_mb`, `has_model`, `ingest_pid` (0: not its child)."""
+    """How the engine is: `clients`, `open` (requests not answered yet), `stays`, `up_s`, `resident_mb`, `has_model`, `ingest_pid` (0: not its child)."""
     return {
         "clients": len(engine.sessions),
+        "open": sum(session.num_open for session in list(engine.sessions)),
         "stays": engine.stays,
         "up_s": round(time.time() - engine.started_s),
         "resident_mb": round(resident_mb()),

@@ -322,7 +322,10 @@ class Engine:
         from lmm_mcp.server.desk import Desk
 
         theirs = request.get("env")
-        env = {**self.env, **{str(k): str(v) for k, v in theirs.items()}} if isinstance(theirs, dict) else self.env
+        env = self.env
+        if isinstance(theirs, dict):  # ours are those of whichever agent was the first
+            ours = {name: value for name, value in env.items() if not name.startswith("LMM_")}
+            env = {**ours, **{str(name): str(value) for name, value in theirs.items()}}
         return Desk(
             self.home,
             env,

@@ -48,6 +48,11 @@ class Session:
         async with stdio_server(cast(Any, self._lines()), cast(Any, self)) as (incoming, outgoing):
             await core.run(incoming, outgoing, core.create_initialization_options())
 
+    @property
+    def num_open(self) -> int:
+        """Requests that are not answered yet."""
+        return len(self._open)
+
     def end(self) -> None:
         """Take no further line; `serve` returns when what was asked is answered."""
         self._is_ending.set()

@@ -10,6 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from lmm_mcp import children
+from lmm_mcp.children import Progress
 from lmm_mcp.domain.wording import counted
 from lmm_mcp.errors import EngineError
 from lmm_mcp.paths import Home
@@ -18,14 +19,23 @@ from lmm_mcp.server import endpoint, reach
 ASK_s = 5.0
 LEAVE_s = 12.0
 """How long one that said yes may take: an engine finishes its answers, an ingest process its file."""
+_FOLLOWS_s = 1.0
 _TERMINATE_s = 3.0
 _LOOK_EVERY_s = 0.05
 
 
-def stop_engine(home: Home) -> str:
-    """End the engine; what was done, '' where none ran. Raises EngineError where one cannot be ended."""
+def stop(home: Home) -> list[str]:
+    """End the engine and the ingest process, whoever started it; what was done. Raises EngineError where that cannot be."""
+    told, child_pid = _stop_engine(home)
+    said = children.progress(home)
+    pid = said.pid if said is not None and said.is_running else child_pid
+    return [*told, *([_stop_ingest(home, pid)] if pid else [])]
+
+
+def _stop_engine(home: Home) -> tuple[list[str], int]:
+    """What was done, and the process id of the ingest process that was its child, 0 for none."""
     if _is_free(home):
-        return ""
+        return [], 0
     pid = endpoint.about(home).get("pid", 0)
     try:
         said = reach.ask(home, {"want": "stop"}, ASK_s)
@@ -33,7 +43,7 @@ def stop_engine(home: Home) -> str:
         said = {}
     if _until(lambda: _is_free(home), LEAVE_s if said else 0.5):
         agents = counted(int(said.get("clients", 0)), "agent")
-        return f"the engine has ended (process {pid}, {agents} connected)"
+        return [f"the engine has ended (process {pid}, {agents} connected)"], int(said.get("ingest_pid", 0))
     if not isinstance(pid, int) or not _is_ours(pid, "lmm_mcp.server.engine", home):
         raise EngineError(
             f"an engine holds {home.engine_lock} and does not answer, and process {pid} is not provably it. "
@@ -41,30 +51,24 @@ def stop_engine(home: Home) -> str:
         )
     if not _ended_by_force(pid, lambda: _is_free(home)):
         raise EngineError(f"the engine (process {pid}) cannot be ended. End it in the list of processes.")
-    return f"the engine did not answer and was ended (process {pid})"
+    return [f"the engine did not answer and was ended (process {pid})"], 0
 
 
-def stop_ingest(home: Home) -> str:
-    """End the ingest process, whoever started it; what was done, '' where none ran. Raises EngineError where it cannot be."""
-    said = children.progress(home)
-    if said is None or not said.is_running:
-        return ""
-
+def _stop_ingest(home: Home, pid: int) -> str:
     def is_gone() -> bool:
-        return not said.is_running
+        return not Progress(pid=pid).is_running
 
-    if _until(is_gone, 0.5):  # the engine's own child leaves with it
-        return f"the ingest process has ended (process {said.pid})"
-    children.ask_to_stop(home)
+    if not _until(is_gone, _FOLLOWS_s):  # the engine's own child leaves with it
+        children.ask_to_stop(home)
     if _until(is_gone, LEAVE_s):
-        return f"the ingest process has ended (process {said.pid})"
-    if not _is_ours(said.pid, "ingest", home):
+        return f"the ingest process has ended (process {pid})"
+    if not _is_ours(pid, "ingest", home):
         raise EngineError(
-            f"process {said.pid} reads sessions into {home.root} and does not end, and is not provably ours. End it in the list of processes."
+            f"process {pid} reads sessions into {home.root} and does not end, and is not provably ours. End it in the list of processes."
         )
-    if not _ended_by_force(said.pid, is_gone):
-        raise EngineError(f"the ingest process {said.pid} cannot be ended. End it in the list of processes.")
-    return f"the ingest process did not answer and was ended (process {said.pid}); nothing is lost, reading goes on where it was"
+    if not _ended_by_force(pid, is_gone):
+        raise EngineError(f"the ingest process {pid} cannot be ended. End it in the list of processes.")
+    return f"the ingest process did not answer and was ended (process {pid}); reading goes on where it was"
 
 
 def _is_free(home: Home) -> bool:
