@@ -5,6 +5,8 @@ from importlib import metadata
 from pathlib import Path
 
 from ingest.readers.aider import Aider
+from ingest.readers.chatgpt import ChatGpt
+from ingest.readers.claude_ai import ClaudeAi
 from ingest.readers.claude_code import ClaudeCode
 from ingest.readers.cline import Cline
 from ingest.readers.codex import Codex
@@ -47,6 +49,8 @@ BUILT_IN: tuple[Reader, ...] = (
     Continue(),
     Aider(),
     SweAgent(),
+    ChatGpt(),
+    ClaudeAi(),
     OpenCode(),
     Kilo(),
     Crush(),
