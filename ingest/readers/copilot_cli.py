@@ -18,7 +18,7 @@ from ingest.readers.opening import open_file
 from ingest.readers.places import named_folder
 from ingest.readers.transcript import Transcript, read_lines
 from ingest.readers.values import exit_code_in, id_in
-from ingest.readers.walking import Inside, files_below, inside_of
+from ingest.readers.walking import Inside, files_below, inside_of, is_like_an_id
 from ingest.session import Cursor, Item
 from lmm_mcp.domain.event import Event, Thread
 from lmm_mcp.paths import user_home
@@ -239,7 +239,9 @@ def _current(path: Path) -> Path:
 
 
 def _is_session(inside: Inside) -> bool:
-    return (len(inside) == 1 and inside[0].endswith(".jsonl")) or (len(inside) == 2 and inside[1] == _EVENTS)
+    if len(inside) == 1:
+        return inside[0].endswith(".jsonl") and is_like_an_id(inside[0].removesuffix(".jsonl"))
+    return len(inside) == 2 and inside[1] == _EVENTS
 
 
 def _is_entered(inside: Inside) -> bool:

@@ -11,7 +11,7 @@ from ingest.readers.calls import first_text, is_shell
 from ingest.readers.places import named_folder
 from ingest.readers.transcript import Transcript, read_lines
 from ingest.readers.values import exit_code_in, id_in
-from ingest.readers.walking import Inside, files_below, inside_of
+from ingest.readers.walking import Inside, files_below, inside_of, is_like_an_id
 from ingest.session import Cursor, Item
 from lmm_mcp.domain.event import Event
 from lmm_mcp.paths import user_home
@@ -162,7 +162,9 @@ def _root_of(folder: Path, session: str) -> str:
 
 
 def _is_session(inside: Inside) -> bool:
-    return len(inside) in (1, 2) and inside[-1].endswith(".jsonl")
+    if not inside or not inside[-1].endswith(".jsonl"):
+        return False
+    return len(inside) == 2 or (len(inside) == 1 and is_like_an_id(inside[0].removesuffix(".jsonl")))
 
 
 def _is_entered(inside: Inside) -> bool:

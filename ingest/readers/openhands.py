@@ -19,7 +19,7 @@ from ingest.readers.opening import open_file
 from ingest.readers.places import named_folder
 from ingest.readers.transcript import read_document
 from ingest.readers.values import Naming, id_in
-from ingest.readers.walking import inside_of
+from ingest.readers.walking import inside_of, is_like_an_id
 from ingest.session import Cursor, Item, ReadTo, SourceFile, Unreadable
 from lmm_mcp.paths import user_home
 
@@ -27,8 +27,6 @@ _STATE, _METADATA = "base_state.json", "metadata.json"
 _EVENTS, _CHILDREN = "events", "subagents"
 _EVENT = re.compile(r"(?:event-)?(?P<number>\d+)(?:-[0-9a-fA-F-]+)?\.json")
 _EXPORTED = re.compile(r"(?:.*[-_.])?trajectory(?:[-_.].*)?\.json")
-_NAME = re.compile(r"(?=.*\d)[A-Za-z0-9_-]{8,64}")
-"""What a conversation's folder is called: ids, hardly ever a word."""
 _HEX = re.compile(r"([0-9a-f]{8})([0-9a-f]{4})([0-9a-f]{4})([0-9a-f]{4})([0-9a-f]{12})")
 _FIRST_bytes = 4096
 _TRAJECTORY = re.compile(
@@ -70,7 +68,7 @@ class OpenHands(FileReader):
             for found in sorted(root.iterdir()):
                 if _EXPORTED.fullmatch(found.name) and found.is_file():
                     yield found
-                elif _NAME.fullmatch(found.name) and _is_conversation(found):
+                elif is_like_an_id(found.name) and _is_conversation(found):
                     yield found
                     yield from _started_by(found)
 
@@ -86,7 +84,7 @@ class OpenHands(FileReader):
         elif len(names) > 1 and names[-2] == _EVENTS and _EVENT.fullmatch(names[-1]):
             del names[-2:]
         conversations, between = names[::2], names[1::2]
-        if not all(map(_NAME.fullmatch, conversations)) or set(between) - {_CHILDREN} or len(names) % 2 == 0:
+        if not all(map(is_like_an_id, conversations)) or set(between) - {_CHILDREN} or len(names) % 2 == 0:
             return root if names == [] and path != root and _is_conversation(root) else None
         return root.joinpath(*names)
 
@@ -177,12 +175,14 @@ def _learn_state(transcript: OpenHandsTranscript, folder: Path) -> None:
     state, metadata = _json(folder / _STATE), _json(folder / _METADATA)
     own = _own_id(folder, state)
     transcript.know(session_id=own, thread_id=own)
-    above = [_own_id(parent, _json(parent / _STATE)) for parent in islice(_parents(folder), _MAX_DEPTH)]
+    above = [(parent, _json(parent / _STATE)) for parent in islice(_parents(folder), _MAX_DEPTH)]
     if above:
-        transcript.know(session_id=above[-1], parent=above[0])
-    workspace, tags = state.get("workspace"), state.get("tags")
-    if isinstance(workspace, dict):
-        transcript.stand_at(first_text(workspace, ("working_dir", "cwd", "path")))
+        transcript.know(session_id=_own_id(*above[-1]), parent=_own_id(*above[0]))
+    for found in (state, *(known for _, known in above)):
+        workspace = found.get("workspace")
+        if not transcript.cwd and isinstance(workspace, dict):
+            transcript.stand_at(first_text(workspace, ("working_dir", "cwd", "path")))
+    tags = state.get("tags")
     title = first_text(metadata, ("title",)) or (first_text(tags, ("title",)) if isinstance(tags, dict) else "")
     repository = first_text(metadata, ("selected_repository",))
     is_plain = re.fullmatch(r"[\w.-]+/[\w.-]+", repository)
@@ -216,7 +216,7 @@ def _started_by(folder: Path, depth: int = 0) -> Iterator[Path]:
     if depth >= _MAX_DEPTH or not children.is_dir():
         return
     for child in sorted(children.iterdir()):
-        if _NAME.fullmatch(child.name) and _is_conversation(child):
+        if is_like_an_id(child.name) and _is_conversation(child):
             yield child
             yield from _started_by(child, depth + 1)
 

@@ -17,7 +17,7 @@ from ingest.readers.factory_droid import first_record, text_of
 from ingest.readers.places import named_folder
 from ingest.readers.transcript import Transcript, read_lines
 from ingest.readers.values import exit_code_in, id_in
-from ingest.readers.walking import Inside, files_below, inside_of
+from ingest.readers.walking import Inside, files_below, inside_of, is_like_an_id
 from ingest.session import Cursor, Item
 from lmm_mcp.domain.event import Event
 from lmm_mcp.paths import user_home
@@ -194,7 +194,9 @@ def _sessions_above(path: Path) -> Iterator[str]:
 
 def _is_session(inside: Inside) -> bool:
     # Flat, in the folder of its project, or a sub-agent's in the folder of the session that started it.
-    return 1 <= len(inside) <= 2 + _MAX_DEPTH and inside[-1].endswith(".jsonl") and not _NO_SESSION.search(inside[-1])
+    if not 1 <= len(inside) <= 2 + _MAX_DEPTH or not inside[-1].endswith(".jsonl") or _NO_SESSION.search(inside[-1]):
+        return False
+    return len(inside) > 1 or is_like_an_id(inside[0].removesuffix(".jsonl"))
 
 
 def _is_claws_session(inside: Inside) -> bool:

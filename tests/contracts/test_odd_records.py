@@ -93,7 +93,7 @@ def records_of(agent: str) -> dict[str, dict[str, Any]]:
 
 RECORDS = [
     pytest.param(agent, record, id=f"{agent}-{name}")
-    for agent in ("claude-code", "codex")
+    for agent in ("claude-code", "codex", "gemini-cli", "qwen-code", "copilot-cli", "factory-droid", "pi")
     for name, record in records_of(agent).items()
 ]
 
