@@ -282,7 +282,7 @@ def run_tests(arguments):
         environment = {
             **kept,
             **{name: str(Path(folder, name.lower())) for name in homes},
-            **{name: os.environ[name] for name in ("LMM_CORPUS",) if name in os.environ},
+            **{name: os.environ[name] for name in ("LMM_CORPUS", "LMM_CLAUDE", "LMM_CODEX") if name in os.environ},
             "HOME": folder,
             "USERPROFILE": folder,
             "HF_HUB_OFFLINE": "1",
