@@ -7,6 +7,7 @@ Where nobody has it open, SQLite leaves an empty log and its index beside a data
 over and removes them. Where we may not write, or what we write would be a stranger's in somebody's folder, nothing is left.
 """
 
+import errno
 import os
 import shutil
 import sqlite3
@@ -16,7 +17,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from urllib.parse import quote
 
-from ingest.readers.opening import open_file
+from ingest.readers.opening import oddity, open_file
 
 BUSY_ms = 2_000
 """How long a writer is waited for. One that takes longer is met again at the next look."""
@@ -25,7 +26,7 @@ LOGS = ("-wal", "-journal")
 ENDINGS = (".db", ".sqlite", ".sqlite3")
 """How agents' databases end."""
 MAX_COPIED_bytes = 1024 * 1024 * 1024
-"""A database with a log, where nothing may be written beside it, is read from a copy; a larger one is said."""
+"""A database beside which nothing may be written is read from a copy; a larger one is said."""
 
 _MAGIC = b"SQLite format 3\0"
 _INDEX = "-shm"
@@ -38,7 +39,9 @@ class CannotRead(OSError):
 @contextmanager
 def opened(path: Path) -> Iterator[sqlite3.Connection]:
     """A read-only connection. Raises OSError (CannotRead where SQLite complains, also within the block)."""
-    open_file(path).close()  # refuses pipes and folders, and says what is missing in the system's own words
+    # Looked at and not opened: closing a file takes away the locks that this process has on it, SQLite's among them.
+    if odd := oddity(path.stat().st_mode):
+        raise CannotRead(errno.EINVAL, f"it is {odd} and no database", str(path))
     try:
         if _may_leave_files(path):
             with closing(_connected(path, "mode=ro")) as connection:
@@ -107,14 +110,7 @@ def _untouched(path: Path) -> Iterator[sqlite3.Connection]:
     """A connection to a database beside which nothing may be written."""
     path = path.resolve()
     log, index = (path.with_name(path.name + ending) for ending in (LOGS[0], _INDEX))
-    if not _size(log):
-        # The file alone is all there is. SQLite cannot lock it here, so it is seen to that nobody wrote meanwhile.
-        before = _marks(path, log)
-        with closing(_connected(path, "mode=ro&immutable=1")) as connection:
-            yield connection
-            if _marks(path, log) != before:
-                raise CannotRead(0, "the database was written to while it was read", str(path))
-    elif _size(index):
+    if _size(index):  # its owner has it open, or left it so
         with closing(_connected(path, "mode=ro")) as connection:
             yield connection
     else:
@@ -130,13 +126,14 @@ def _copied(path: Path, log: Path, folder: Path) -> Path:
     if num_bytes > MAX_COPIED_bytes:
         raise CannotRead(
             0,
-            f"the database has a log of its own and {num_bytes:,} bytes in a folder that may not be written",
+            f"the database of {num_bytes:,} bytes lies in a folder that may not be written",
             str(path),
         )
     before = _marks(path, log)
     copy = folder / path.name
     shutil.copyfile(path, copy)
-    shutil.copyfile(log, folder / log.name)
+    if log.exists():
+        shutil.copyfile(log, folder / log.name)
     if _marks(path, log) != before:
         raise CannotRead(0, "the database was written to while it was read", str(path))
     return copy
