@@ -70,6 +70,7 @@ class Transcript:
                 thread.branch,
                 thread.remote,
                 thread.forked_from,
+                thread.parent,
             ],
             "flags": [self._has_meta, self._has_items],
             "replay": [self._in_replay, self._by_words, self._is_copy, self._has_original],
