@@ -5,6 +5,7 @@ the events are, which calls are ours, what was not understood, and all of that c
 """
 
 from collections.abc import Iterable, Iterator, Mapping
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -16,9 +17,9 @@ from ingest.readers.values import ODDITIES, Naming, id_in, type_name
 from ingest.session import Cursor, Item, ReadTo, Unreadable
 from lmm_mcp.domain.event import Event, EventKind, Thread
 
-_NUM_CALLS_KEPT = 256
+_NUM_CALLS_KEPT = 128
 _NUM_UNKNOWN_KEPT = 32
-_NUM_NAMES_KEPT = 256
+_NUM_NAMES_KEPT = 128
 _UNIQUE_chars = 16
 """Shorter call ids (`call_1`) count within a request and come again in every other: they cannot join call and result."""
 
@@ -36,9 +37,10 @@ class Transcript:
         self.cwd: str = context.get("cwd", "")
         self.branch: str = context.get("branch", "")
         self.has_spoken: bool = context.get("has_spoken", False)
-        self.notes: dict[str, Any] = dict(context.get("notes", {}))
+        self.notes: dict[str, Any] = deepcopy(dict(context.get("notes", {})))  # the caller may use its cursor again
         """Whatever else an agent's reader must remember; JSON types only."""
         self.unknown: dict[str, int] = dict(context.get("unknown", {}))
+        self._naming = Naming("", context.get("named"))
         self._calls: dict[str, list[Any]] = {name: list(call) for name, call in context.get("calls", {}).items()}
         """Agent's call id -> [the id that joins it with its result, whether it was ours] of the last calls, oldest first."""
         if context:
@@ -54,6 +56,7 @@ class Transcript:
             "notes": self.notes,
             "unknown": self.unknown,
             "calls": self._calls,
+            "named": self._naming.seen,
         }
 
     def take(self, record: Mapping[str, Any]) -> Iterator[Event]:
@@ -91,10 +94,10 @@ class Transcript:
 
     def named(self, *said: str) -> str:
         """An id for a message without one, made of its time (or, without one, its session) and what is said."""
-        naming = Naming("" if self.at_ms else self.thread.thread_id, self.notes.get("named"))
-        name = naming.name(str(self.at_ms), *said)
+        name = self._naming.name("" if self.at_ms else self.thread.thread_id, str(self.at_ms), *said)
         # The same words at the same time stand close together; without times, far enough back.
-        self.notes["named"] = dict(list(naming.seen.items())[-_NUM_NAMES_KEPT:])
+        while len(self._naming.seen) > _NUM_NAMES_KEPT:
+            del self._naming.seen[next(iter(self._naming.seen))]
         return name
 
     # What is said ------------------------------------------------------------------------------------------------------
