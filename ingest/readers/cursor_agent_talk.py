@@ -81,7 +81,7 @@ class Talk(Transcript):
         super().__init__(thread.thread_id, {})
         self.thread = thread
         self.cwd, self._last_ms = thread.cwd, started_ms
-        self._naming = Naming(thread.thread_id)
+        self._names = Naming(thread.thread_id)
         self._results = results
 
     def take(self, record: Mapping[str, Any]) -> Iterator[Event]:
@@ -148,7 +148,7 @@ class Talk(Transcript):
             yield self.result(f"{name}#result", call_id, text, failed=failed, exit_code=code)
 
     def _name(self, *said: str) -> str:
-        return self._naming.name(*(part.strip() for part in said))
+        return self._names.name(*(part.strip() for part in said))
 
 
 def tool_of_server(arguments: object) -> str:

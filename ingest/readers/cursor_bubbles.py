@@ -36,7 +36,7 @@ class Conversation(Transcript):
         super().__init__(thread.thread_id, {})
         self.thread = thread
         self.cwd, self.branch, self._last_ms = thread.cwd, thread.branch, started_ms
-        self._naming = Naming(thread.thread_id)
+        self._names = Naming(thread.thread_id)
 
     def take(self, record: Mapping[str, Any]) -> Iterator[Event]:
         """Yield the events of a bubble."""
@@ -44,7 +44,7 @@ class Conversation(Transcript):
         self.at_ms = self._last_ms = _time_ms(record) or self._last_ms
         self.stand_at(_folder(record))
         said, thought, tool = text_of(record), _thought(record.get("thinking")), record.get("toolFormerData")
-        name = id_in(record.get("bubbleId")) or self._naming.name(str(kind), said, thought, str(tool))
+        name = id_in(record.get("bubbleId")) or self._names.name(str(kind), said, thought, str(tool))
         self.group = name
         if kind == _PERSON:
             yield from self.prose("prompt", name, said)

@@ -19,6 +19,7 @@ from ingest.readers.factory_droid import FactoryDroid
 from ingest.readers.gemini_cli import GeminiCli
 from ingest.readers.goose import Goose
 from ingest.readers.kilo_legacy import KiloLegacy
+from ingest.readers.kiro import Kiro
 from ingest.readers.lmm_export import LmmExport
 from ingest.readers.notes import Notes
 from ingest.readers.opencode import Kilo, OpenCode
@@ -46,6 +47,7 @@ BUILT_IN: tuple[Reader, ...] = (
     Roo(),
     KiloLegacy(),
     Cline(),
+    Kiro(),  # before others whose documents look alike: it goes by the place as well
     Continue(),
     Aider(),
     SweAgent(),

@@ -40,7 +40,7 @@ class Chat(Transcript):
         super().__init__(thread.thread_id, {})
         self.thread = self._main = thread
         self.cwd, self.branch, self._last_ms = thread.cwd, thread.branch, started_ms
-        self._naming = Naming(thread.thread_id)
+        self._names = Naming(thread.thread_id)
 
     def take(self, record: Mapping[str, Any]) -> Iterator[Event]:
         """Yield the events of a request and its answer."""
@@ -49,7 +49,7 @@ class Chat(Transcript):
         message = record.get("message")
         said = message.get("text") if isinstance(message, Mapping) else message
         said = said if isinstance(said, str) else ""
-        name = id_in(record.get("requestId")) or self._naming.name("prompt", said)
+        name = id_in(record.get("requestId")) or self._names.name("prompt", said)
         yield from self.prose("prompt", name, said)
         self.group = id_in(record.get("responseId")) or f"{name}#answer"
         yield from self._summaries(record)
@@ -111,7 +111,7 @@ class Chat(Transcript):
         tool = part.get("toolId") if isinstance(part.get("toolId"), str) else ""
         label = tool or "tool"
         given = id_in(part.get("toolCallId"))
-        name = f"{self.group}:{given or self._naming.name('call', self.group, label, str(found.arguments))}"
+        name = f"{self.group}:{given or self._names.name('call', self.group, label, str(found.arguments))}"
         inside = self._subagent(part)
         self.thread = inside or self._main
         more: dict[str, Any] = {"command": found.command} if found.command else {}

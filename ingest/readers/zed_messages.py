@@ -31,7 +31,7 @@ class ZedThread(Transcript):
         super().__init__(thread.thread_id, {})
         self.thread = thread
         self.cwd, self.branch, self._started_ms = thread.cwd, thread.branch, started_ms
-        self._naming = Naming(thread.thread_id)
+        self._names = Naming(thread.thread_id)
 
     def take(self, record: Mapping[str, Any]) -> Iterator[Event]:
         """Yield the events of `{"message": a message}`, or of `{"summary": a text}`."""
@@ -122,11 +122,11 @@ class ZedThread(Transcript):
         return self.result(f"{call_id}#result", call_id, text, failed=failed, exit_code=code)
 
     def _call_id(self, given: object) -> str:
-        return scoped(self.thread.thread_id, given) or self._naming.name("call")
+        return scoped(self.thread.thread_id, given) or self._names.name("call")
 
     def _said(self, kind: EventKind, text: str) -> Iterator[Event]:
         if text.strip():
-            name = self._naming.name(kind, text.strip())
+            name = self._names.name(kind, text.strip())
             if kind in ("reply", "thought"):
                 self.group = self.group or name
             yield from self.prose(kind, name, text)
