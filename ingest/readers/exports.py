@@ -30,7 +30,7 @@ _FIRST_bytes = 64 * 1024
 _DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError, OverflowError)
 """What a zip raises that is damaged, encrypted or packed in a way that is not known."""
 _TOKEN = re.compile(rb'["{}\[\]]')
-_STRING_TOKEN = re.compile(rb'["\\]')
+_WITHIN_STRING = re.compile(rb'(?:[^"\\]++|\\.)*+', re.DOTALL)
 
 
 class Bytes(Protocol):
@@ -218,14 +218,20 @@ def _elements(stream: Bytes, at: int) -> Iterator[_Element]:
             if is_escaped:
                 is_escaped, position = False, position + 1
                 continue
-            token = (_STRING_TOKEN if in_string else _TOKEN).search(block, position)
+            if in_string:
+                within = _WITHIN_STRING.match(block, position)
+                position = len(block) if within is None else within.end()
+                # Here is the quote that ends it, a backslash that the next block goes on with, or the end of the block.
+                in_string = block[position : position + 1] != b'"'
+                is_escaped = in_string and position < len(block)
+                position += 1
+                continue
+            token = _TOKEN.search(block, position)
             if token is None:
                 break
             position = token.end()
             sign = token[0]
-            if in_string:
-                is_escaped, in_string = sign == b"\\", sign != b'"'
-            elif sign == b'"':
+            if sign == b'"':
                 in_string = True
             elif sign in b"{[":
                 if depth == 0 and sign == b"[" and start is None:

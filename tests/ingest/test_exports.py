@@ -193,9 +193,13 @@ def test_a_damaged_or_locked_zip_is_said(tmp_path: Path) -> None:
         assert any("cannot be unpacked" in problem for problem in problems(path))
 
 
-def test_brackets_and_quotes_in_texts_do_not_end_a_conversation(tmp_path: Path) -> None:
+@pytest.mark.parametrize("block_bytes", [1, 2, 3, 5, 1024])
+def test_brackets_and_quotes_in_texts_do_not_end_a_conversation(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, block_bytes: int
+) -> None:
+    monkeypatch.setattr(exports, "_BLOCK_bytes", block_bytes)
     path = tmp_path / "conversations.json"
-    text = 'a "quoted" \\ }] {[ ö \\"'
+    text = 'a "quoted" \\ }] {[ ö \\\\"\\\\\\'
     node = {"id": "a", "message": {"id": "a", "author": {"role": "user"}, "content": {"parts": [text]}}}
     path.write_text(json.dumps([{"id": "c", "mapping": {"a": node}}] * 2, ensure_ascii=True), encoding="utf-8")
     assert [event.text for event in by_thread(items(path))["c"]] == [text, text]
