@@ -156,11 +156,11 @@ def _added(text: str, start: int, found: list[Member], key: str | int, value: An
         glue = text[start + 1 : found[0].start]
         is_flat = "\n" not in glue
         prefix = glue.rpartition("\n")[2]
-        # On one line members follow each other as the first two do.
-        between = text[found[0].end + 1 : found[1].start] if is_flat and len(found) > 1 else glue
+        if is_flat:  # members follow each other as the first two do
+            glue = text[_skip(text, found[0].end) + 1 : found[1].start] if len(found) > 1 else " "
         member = name + _dumped(value, unit, prefix, line_end, is_flat=is_flat)
         at = found[-1].end
-        return f"{text[:at]},{between or (' ' if is_flat else '')}{member}{text[at:]}"
+        return f"{text[:at]},{glue}{member}{text[at:]}"
     outer = _line_prefix(text, start)
     prefix = outer + unit
     member = name + _dumped(value, unit, prefix, line_end, is_flat=False)
