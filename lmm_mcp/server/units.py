@@ -6,7 +6,7 @@ from pathlib import Path
 
 from lmm_mcp.paths import user_home
 
-MARK = "written by `lmm serve --write-unit`"
+MARK = "written by lmm serve, which may write it anew"
 KINDS = ("systemd", "launchd")
 _LABEL = "lmm.engine"
 _PASSED_ON = ("LMM_HOME", "CLAUDE_CONFIG_DIR", "CODEX_HOME")
