@@ -21,6 +21,7 @@ import numpy as np
 import pyarrow as pa
 from lancedb.expr import col, lit
 
+from lmm_mcp import memory
 from lmm_mcp.domain.chunk import Chunk, ChunkId
 from lmm_mcp.errors import MixedEmbeddings, StoreError
 from lmm_mcp.store import frequencies, renewal, schema, scoring, shelf, tables, upkeep, vector_index
@@ -82,8 +83,7 @@ class ChunkStore:
             found = cls(folder, record, tables.connect(folder), shelf_rows=shelf_rows, exact_rows=exact_rows)
             if create:
                 tables.sweep(found._database, folder, record)
-                for each in found._shelves():
-                    upkeep.take_stock(each)
+                found._take_stock()
             return found
 
     @staticmethod
@@ -153,8 +153,7 @@ class ChunkStore:
                     renewal.carry_vectors(self._database, each, old, record.embedder)
             schema.write_record(self._folder, replace(record, shelves=tuple(each.number for each in made)))
             self._record_stamp = -1
-            for each in self._shelves():
-                upkeep.take_stock(each)
+            self._take_stock()
             tables.sweep(self._database, self._folder, self._record)
             self._count_terms(always=True)
             self._pending = None
@@ -334,16 +333,18 @@ class ChunkStore:
         self._shelves()
         self._pending = None
 
-    def upkeep_due(self, *, leaving: bool = False) -> bool:
-        """Whether enough was written for `keep_up` to pay off. `leaving`: nothing more is coming for a while."""
-        return upkeep.may_try(self._trouble) and any(upkeep.is_due(each, leaving=leaving) for each in self._shelves())
+    def upkeep_due(self, *, leaving: bool = False, busy: bool = False) -> bool:
+        """Whether enough was written for `keep_up` to pay off.
 
-    def keep_up(self, *, leaving: bool = False) -> None:
+        `leaving`: nothing more is coming for a while. `busy`: much more is coming at once.
+        """
+        return upkeep.may_try(self._trouble) and bool(self._due(leaving=leaving, busy=busy))
+
+    def keep_up(self, *, leaving: bool = False, busy: bool = False) -> None:
         """Do the upkeep that is due. A failure is remembered where all processes see it, and tried again later."""
-        if not self.upkeep_due(leaving=leaving):
-            return
         try:
-            self._tidy([each for each in self._shelves() if upkeep.is_due(each, leaving=leaving)])
+            if upkeep.may_try(self._trouble) and (due := self._due(leaving=leaving, busy=busy)):
+                self._tidy(due)
         except StoreError as problem:
             self._trouble = upkeep.note_failure(self._folder, str(problem), self._trouble)
 
@@ -374,21 +375,61 @@ class ChunkStore:
 
     # --- within ----------------------------------------------------------------------------------------------------
 
+    def _due(self, *, leaving: bool, busy: bool) -> list[Shelf]:
+        with named_errors(self._folder, "optimize"):
+            *closed, last = self._shelves()
+            num_vectors = self._num_vectors() if closed else 0
+            return [
+                *(each for each in closed if upkeep.may_want_index(each, num_vectors, exact_rows=self._exact_rows)),
+                *(each for each in (*closed, last) if upkeep.is_due(each, leaving=leaving, busy=busy)),
+            ]
+
     def _tidy(self, shelves: Sequence[Shelf], *, retain_s: float = upkeep.RETAIN_s, recount: bool = False) -> None:
         with self._writing, named_errors(self._folder, "optimize"):
-            num_vectors = sum(each.vectors.count_rows() for each in self._shelves() if each.vectors is not None)
             index_anew = upkeep.wants_new_index(self._trouble)
-            for each in shelves:
+            for each in dict.fromkeys(shelves):
                 upkeep.tidy(
                     each,
-                    num_vectors=num_vectors,
+                    is_open=each is self._shelves()[-1],
+                    num_vectors=self._num_vectors(),
                     retain_s=retain_s,
                     exact_rows=self._exact_rows,
                     index_anew=index_anew,
                 )
+                memory.give_back()
+            while self._join_some():
+                memory.give_back()
             self._count_terms(always=recount)
             self._trouble = None
             upkeep.note_success(self._folder)
+
+    def _join_some(self) -> bool:
+        """Join shelves where several of a size stand side by side; False where none do."""
+        shelves = self._shelves()
+        sizes = [each.chunks.count_rows() for each in shelves[:-1]]
+        if (found := upkeep.to_join(sizes, shelf_rows=self._shelf_rows)) is None:
+            return False
+        start, stop = found
+        record = self._record
+        number = max(record.shelves) + 1
+        made = renewal.join(self._database, number, shelves[start:stop], record.embedder)
+        upkeep.finish(made, num_vectors=self._num_vectors(), exact_rows=self._exact_rows)
+        parts_of = [frequencies.load(self._folder, frequencies.file_of(each.number)) for each in shelves[start:stop]]
+        frequencies.save(frequencies.merged(parts_of), self._folder, frequencies.file_of(number))
+        numbers = (*record.shelves[:start], number, *record.shelves[stop:])
+        schema.write_record(self._folder, replace(record, shelves=numbers))
+        self._record_stamp = -1
+        self._shelves()
+        tables.sweep(self._database, self._folder, self._record)
+        return True
+
+    def _num_vectors(self) -> int:
+        return sum(each.vectors.count_rows() for each in self._shelves() if each.vectors is not None)
+
+    def _take_stock(self) -> None:
+        shelves = self._shelves()
+        for each in shelves:
+            upkeep.take_stock(each, is_open=each is shelves[-1])
 
     def _count_terms(self, *, always: bool) -> None:
         """Count terms anew on shelves that have changed much. Several shelves have a file each beside that of all."""
@@ -453,7 +494,7 @@ class ChunkStore:
             tables.make_vectors(self._database, number, self._record.embedder.dim)
         schema.write_record(self._folder, replace(self._record, shelves=(*self._record.shelves, number)))
         self._record_stamp = -1
-        self._shelves()
+        self._shelves()[-2].untidy.is_unfinished = True
 
     def _drop_vectors(self) -> None:
         for each in self._shelves():

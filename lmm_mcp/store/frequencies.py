@@ -5,7 +5,7 @@ beside the store; readers map it. Counts may lag behind the newest chunks: they 
 """
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -131,6 +131,14 @@ def save(found: Frequencies, folder: Path, name: str = FILE) -> None:
             np.vstack([np.append(found.hashes, np.uint64(0)), np.append(found.counts, np.uint64(found.num_chunks))]),
         )
     beside.replace(folder / name)
+
+
+def sweep(folder: Path, shelves: Collection[int]) -> None:
+    """Delete the counts of shelves that are no more."""
+    kept = {FILE, *map(file_of, shelves)} if len(shelves) > 1 else {FILE}
+    for path in folder.glob("frequencies*.npy"):
+        if path.name not in kept:
+            path.unlink(missing_ok=True)
 
 
 def load(folder: Path, name: str = FILE) -> Frequencies:

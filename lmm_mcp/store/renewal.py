@@ -1,4 +1,7 @@
-"""Making all shelves anew beside the old ones: what `lmm rebuild` does. The record that names them makes the change at once."""
+"""Making shelves anew beside the old ones: all of them (`lmm rebuild`), or one out of several small ones.
+
+The record that names the shelves makes the change at once; whoever dies before leaves tables that nobody counts.
+"""
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
@@ -11,9 +14,10 @@ from lmm_mcp.store import schema, tables
 from lmm_mcp.store.schema import EmbedderRecord
 from lmm_mcp.store.search import any_id
 from lmm_mcp.store.shelf import Shelf
-from lmm_mcp.store.tables import parts
+from lmm_mcp.store.tables import ALL_ROWS, parts
 
 _ROWS_A_COMMIT = 20_000
+_BATCH_rows = 4_096
 
 
 def write(database: Any, first: int, batches: Iterable[Sequence[Chunk]], shelf_rows: int) -> list[Shelf]:
@@ -22,7 +26,7 @@ def write(database: Any, first: int, batches: Iterable[Sequence[Chunk]], shelf_r
     made: list[Shelf] = []
     while (head := next(left, None)) is not None or not made:
         number = first + len(made)
-        tables.make_chunks(database, number, iter(()) if head is None else _up_to(shelf_rows, chain([head], left)))
+        tables.make_chunks(database, number, _up_to(shelf_rows, left if head is None else chain([head], left)))
         made.append(Shelf(database, number))
     return made
 
@@ -45,6 +49,21 @@ def carry_vectors(database: Any, new: Shelf, old: Sequence[Shelf], embedder: Emb
             waiting.clear()
     if any(each.num_rows for each in waiting):
         new.vectors.add(pa.concat_tables(waiting))
+
+
+def join(database: Any, number: int, old: Sequence[Shelf], embedder: EmbedderRecord | None) -> Shelf:
+    """Write the rows and vectors of several shelves to a new one."""
+    tables.make_chunks(database, number, _stream([each.chunks for each in old]))
+    made = Shelf(database, number)
+    held = [each.vectors for each in old if each.vectors is not None]
+    if embedder is not None:
+        made.vectors = tables.make_vectors(database, number, embedder.dim, _stream(held))
+    return made
+
+
+def _stream(held: Sequence[Any]) -> Iterator[pa.RecordBatch]:
+    for table in held:
+        yield from table.search().limit(ALL_ROWS).to_batches(_BATCH_rows)
 
 
 def _rows(batches: Iterable[Sequence[Chunk]]) -> Iterator[pa.RecordBatch]:

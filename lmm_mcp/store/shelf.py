@@ -1,11 +1,12 @@
 """A shelf: one pair of tables, `chunks` and `vectors`, of a bounded number of rows. A store is a row of shelves.
 
-Bringing rows into a text index costs time and memory by all that the index holds already (0.2 ms and some kilobytes a
-row), and LanceDB joins files without a bound. So a table does not grow for ever: when a shelf is full the next one is
-opened, and what upkeep takes is bounded by one shelf, however much is remembered.
+Bringing rows into a text index costs time and memory by all that the index holds already (0.2 ms a row), and LanceDB joins
+files without a bound. So new rows go to the last shelf, which is kept small; a full one is closed and the next opened.
+When several closed ones of a size stand side by side they are joined into a larger one (`renewal.py`), so that a search
+asks few of them: a log-structured merge tree (O'Neil et al. 1996) of tables.
 
-New rows go to the last shelf. A row that changes is rewritten where it lies, so that an id lies on one shelf only and no
-two tables must agree. Nothing here is locked and errors are LanceDB's own: `chunks.py` sees to both.
+A row that changes is rewritten where it lies, so that an id lies on one shelf only and no two tables must agree. Nothing
+here is locked and errors are LanceDB's own: `chunks.py` sees to both.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -23,8 +24,8 @@ from lmm_mcp.store.schema import EmbedderRecord
 from lmm_mcp.store.search import Hit, Scope, any_id, filter_of, nearest_in
 from lmm_mcp.store.tables import ALL_ROWS, parts, upsert
 
-SHELF_rows = 200_000
-"""From here on new rows go to a new shelf. The upkeep of a full one takes half a minute and some 1.5 GB."""
+SHELF_rows = 30_000
+"""From here on new rows go to a new shelf. Upkeep of the last one takes six seconds at most."""
 _FEW_ids = 500
 """Up to here a filter by id is quicker than reading the whole id column."""
 
@@ -51,6 +52,8 @@ class Untidy:
     num_vector_commits: int = 0
     littered_s: float = 0.0
     """When old versions were left behind (monotonic clock); 0 = none."""
+    is_unfinished: bool = False
+    """It was closed, and lacks what a closed one has."""
 
 
 class Shelf:

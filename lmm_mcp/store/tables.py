@@ -18,7 +18,7 @@ from lancedb.index import FTS
 
 from lmm_mcp.errors import HomeError, MixedEmbeddings, StoreError
 from lmm_mcp.refusal import refusal_behind
-from lmm_mcp.store import schema
+from lmm_mcp.store import frequencies, schema
 from lmm_mcp.store.schema import EmbedderRecord, StoreRecord
 from lmm_mcp.store.search import any_id
 from lmm_mcp.store.terms import TERMS_VERSION, terms
@@ -157,17 +157,18 @@ def prepare(folder: Path, record: StoreRecord | None) -> StoreRecord:
     return record
 
 
-def make_chunks(database: Any, number: int, batches: Iterator[pa.RecordBatch] | None = None) -> Any:
+def make_chunks(database: Any, number: int, batches: Iterable[pa.RecordBatch] = ()) -> Any:
     """Make the table of chunks of a new shelf, with its text index; what an interrupted attempt left there goes."""
-    rows = None if batches is None else pa.RecordBatchReader.from_batches(schema.CHUNKS, batches)
-    table = database.create_table(chunks_name(number), rows, schema=schema.CHUNKS, mode="overwrite")
+    rows = pa.RecordBatchReader.from_batches(schema.CHUNKS, batches)
+    table = database.create_table(chunks_name(number), rows, mode="overwrite")
     index_terms(table)
     return table
 
 
-def make_vectors(database: Any, number: int, dim: int) -> Any:
+def make_vectors(database: Any, number: int, dim: int, batches: Iterable[pa.RecordBatch] = ()) -> Any:
     """Make the table of vectors of a shelf; what an interrupted attempt left there goes."""
-    return database.create_table(vectors_name(number), schema=schema.vectors_schema(dim), mode="overwrite")
+    rows = pa.RecordBatchReader.from_batches(schema.vectors_schema(dim), batches)
+    return database.create_table(vectors_name(number), rows, mode="overwrite")
 
 
 def sweep(database: Any, folder: Path, record: StoreRecord) -> None:
@@ -177,6 +178,7 @@ def sweep(database: Any, folder: Path, record: StoreRecord) -> None:
         name = path.stem
         if name not in named and re.fullmatch(rf"({CHUNKS}|{VECTORS})(_\d+)?", name):
             database.drop_table(name)
+    frequencies.sweep(folder, record.shelves)
 
 
 def rewrite_chunks(database: Any, table: Any, change: Callable[[pa.RecordBatch], pa.RecordBatch] | None = None) -> Any:

@@ -10,6 +10,7 @@ waits twice as long, up to a day.
 
 import json
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import timedelta
@@ -21,19 +22,26 @@ from lmm_mcp.store.shelf import Shelf, Untidy
 RECORD_FILE = "upkeep.json"
 NEW_rows = 1_000
 """Rows that are not in the text index cost a search 15 ms for each thousand."""
+BUSY_rows = 8_000
+"""While much is being read: fewer pauses against slower searches."""
 NEW_SHARE = 50
 """A large shelf bears one in so many rows."""
 NUM_COMMITS = 64
 ROWS_A_COMMIT = 500
 """Each commit leaves a small file. A large shelf bears one more for each so many rows."""
-NUM_VECTOR_COMMITS = 100
+NUM_VECTOR_COMMITS = 50
+LEAVING_COMMITS = 8
 LEAVING_SHARE = 200
 """Who leaves, or has read all there was, tidies up what is more than one in so many rows."""
 RETAIN_s = 60.0
 """How long old versions stay for those who are still reading them."""
 MANY_FRAGMENTS = 2_000
 MANY_VERSIONS = 4_000
-"""A shelf that is kept up never has so many: an alarm."""
+"""A store that is kept up never has so many: an alarm."""
+FAN = 4
+"""So many closed shelves of a size, side by side, are joined into one."""
+NUM_SIZES = 3
+"""30,000, 120,000 and 480,000 rows: the largest are never joined, which bounds what joining takes."""
 _FIRST_RETRY_s = 60.0
 _LAST_RETRY_s = 86_400.0
 _REBUILD_AFTER = 2
@@ -52,38 +60,54 @@ class Trouble:
     """What was said, with the next step."""
 
 
-def take_stock(shelf: Shelf) -> None:
+def take_stock(shelf: Shelf, *, is_open: bool) -> None:
     """Find out what an earlier process left untidy."""
     shelf.untidy = Untidy(
         num_rows=tables.num_unindexed(shelf.chunks),
         num_commits=max(0, tables.num_fragments(shelf.chunks) - 1),
         num_vector_commits=0 if shelf.vectors is None else max(0, tables.num_fragments(shelf.vectors) - 1),
-        littered_s=time.monotonic() if any(len(each.list_versions()) > 1 for each in shelf.tables) else 0.0,
+        littered_s=time.monotonic() if _is_littered(shelf) else 0.0,
+        is_unfinished=not is_open and vector_index.lacks_scalar(shelf.chunks, shelf.vectors),
     )
 
 
-def is_due(shelf: Shelf, *, leaving: bool = False, retain_s: float = RETAIN_s) -> bool:
-    """Whether enough was written for upkeep to pay off. `leaving`: nothing more is coming for a while."""
+def is_due(shelf: Shelf, *, leaving: bool = False, busy: bool = False, retain_s: float = RETAIN_s) -> bool:
+    """Whether enough was written for upkeep to pay off.
+
+    `leaving`: nothing more is coming for a while. `busy`: much more is coming at once.
+    """
     left, num_rows = shelf.untidy, shelf.chunks.count_rows()
-    if leaving and left.num_rows > num_rows // LEAVING_SHARE:
+    num_commits = NUM_COMMITS + num_rows // ROWS_A_COMMIT
+    if left.is_unfinished or left.num_commits >= num_commits or left.num_vector_commits >= NUM_VECTOR_COMMITS:
+        return True
+    if busy:
+        return left.num_rows >= BUSY_rows
+    if leaving and (
+        left.num_rows > num_rows // LEAVING_SHARE or max(left.num_commits, left.num_vector_commits) > LEAVING_COMMITS
+    ):
         return True
     if left.num_rows >= max(NEW_rows, num_rows // NEW_SHARE):
         return True
-    num_commits = NUM_COMMITS + num_rows // ROWS_A_COMMIT
-    if left.num_commits >= num_commits or left.num_vector_commits >= NUM_VECTOR_COMMITS + num_commits:
-        return True
     return left.littered_s > 0 and time.monotonic() - left.littered_s > retain_s
+
+
+def may_want_index(shelf: Shelf, num_vectors: int, *, exact_rows: int) -> bool:
+    """Whether a closed shelf got vectors, and enough of them for an index of its own."""
+    return shelf.untidy.num_vector_commits > 0 and vector_index.is_due(
+        shelf.chunks, shelf.vectors, num_vectors, exact_rows=exact_rows
+    )
 
 
 def tidy(
     shelf: Shelf,
     *,
+    is_open: bool,
     num_vectors: int,
     retain_s: float = RETAIN_s,
     exact_rows: int = vector_index.EXACT_rows,
     index_anew: bool = False,
 ) -> None:
-    """Join small files, bring new rows into the indexes, make indexes that a larger shelf needs, drop old versions.
+    """Join small files, bring new rows into the indexes, make those that a closed shelf has, drop old versions.
 
     `num_vectors`: in the whole store. What dies in between leaves the rows as they were; files that no version names are
     deleted next time. Raises what LanceDB raises.
@@ -94,11 +118,34 @@ def tidy(
     for table in shelf.tables:
         # Unverified files are those of writers that died: we are the only one that writes.
         table.optimize(cleanup_older_than=retained, delete_unverified=True)
+    if not is_open:
+        finish(shelf, num_vectors=num_vectors, exact_rows=exact_rows)
+    shelf.untidy = Untidy(littered_s=time.monotonic() if _is_littered(shelf) else 0.0)
+
+
+def finish(shelf: Shelf, *, num_vectors: int, exact_rows: int = vector_index.EXACT_rows) -> None:
+    """Make the indexes that a closed shelf has."""
     vector_index.build_scalar(shelf.chunks, shelf.vectors)
-    if shelf.vectors is not None and vector_index.is_due(shelf.vectors, num_vectors, exact_rows=exact_rows):
+    if vector_index.is_due(shelf.chunks, shelf.vectors, num_vectors, exact_rows=exact_rows):
         vector_index.build(shelf.vectors)
-    is_littered = any(len(table.list_versions()) > 1 for table in shelf.tables)
-    shelf.untidy = Untidy(littered_s=time.monotonic() if is_littered else 0.0)
+
+
+def to_join(sizes: Sequence[int], *, shelf_rows: int) -> tuple[int, int] | None:
+    """From where to where closed shelves of these sizes should be joined; None where all is well.
+
+    >>> to_join([480, 130, 30, 31, 33, 35], shelf_rows=30), to_join([480, 130, 30], shelf_rows=30)
+    ((2, 6), None)
+    """
+    # What was deleted makes a shelf smaller: it counts as one of its size while half of it is left.
+    ranks = [sum(size >= shelf_rows * FAN**n // 2 for n in range(1, NUM_SIZES)) for size in sizes]
+    for start in range(len(ranks) - FAN + 1):
+        if len(set(ranks[start : start + FAN])) == 1 and ranks[start] < NUM_SIZES - 1:
+            return start, start + FAN
+    return None
+
+
+def _is_littered(shelf: Shelf) -> bool:
+    return any(len(table.list_versions()) > 1 for table in shelf.tables)
 
 
 def trouble(folder: Path) -> Trouble | None:
