@@ -209,7 +209,7 @@ def result_text(call: Mapping[str, Any]) -> str:
 def shell_code(output: str) -> int | None:
     r"""The exit code that the shell tool writes under a command's output.
 
-    >>> shell_code("Output: 3 failed\\nExit Code: 1"), shell_code("Exit Code: (none)")
+    >>> shell_code("Output: 3 failed\nExit Code: 1"), shell_code("Exit Code: (none)")
     (1, None)
     """
     found = _EXIT_CODE.search(output)
