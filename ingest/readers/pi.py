@@ -74,7 +74,10 @@ class Pi(FileReader):
         if path.suffix != ".jsonl" or _NO_SESSION.search(path.name) or not path.is_file():
             return False
         first = first_record(path)
-        return first.get("type") == "session" and isinstance(first.get("id"), str) and "cwd" in first
+        # Others begin with a `session` too, and write its time otherwise.
+        return (
+            first.get("type") == "session" and isinstance(first.get("id"), str) and {"cwd", "timestamp"} <= first.keys()
+        )
 
     def read(self, path: Path, cursor: Cursor) -> Iterator[Item]:
         """Yield what stands behind `cursor`. Raises OSError."""

@@ -52,6 +52,13 @@ def test_copies_and_indexes_of_openclaw_are_no_sessions() -> None:
         assert (Pi().session_of(CLAW, path) == path) is (path in set(Pi().discover(CLAW)))
 
 
+def test_sessions_of_others_that_begin_alike_are_not_claimed(tmp_path: Path) -> None:
+    for header in ({"type": "session", "id": "s", "cwd": "/", "createdAt": 1}, {"type": "session_start", "id": "s"}):
+        (tmp_path / "session.jsonl").write_text(json.dumps(header) + "\n", encoding="utf-8")
+        assert not Pi().claims(tmp_path / "session.jsonl")
+    assert Pi().claims(FIRST_VERSION)
+
+
 def test_every_branch_of_the_tree_was_said() -> None:
     assert [event.text for event in of_kind("prompt")] == [
         "Why does the spring tide come too early? Prüfe es.",
