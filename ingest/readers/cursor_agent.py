@@ -31,6 +31,8 @@ _ENDINGS = (".jsonl", ".txt")
 _FIRST_bytes = 4096
 _FIRST_LINE = re.compile(rb'\s*\{\s*"role"\s*:\s*"(?:user|assistant)"\s*,\s*"message"\s*:\s*\{\s*"content"\s*:')
 _FIRST_TEXT = re.compile(rb"\s*user:\s*\n")
+_PLAIN = re.compile(r"[\w.-]+")
+"""Ids that are no pattern for file names."""
 _STORE_FILES = frozenset({NAME, "meta.json"})
 _TRUSTED = ".workspace-trusted"
 
@@ -176,18 +178,13 @@ def _best(path: Path) -> Path:
 
 def _of_chat(root: Path, chat: str) -> Iterator[Path]:
     """Where the transcript of a chat may lie."""
-    for folder in sorted(root.glob(f"{_PROJECTS}/*/{_TRANSCRIPTS}")):
+    folders = sorted(root.glob(f"{_PROJECTS}/*/{_TRANSCRIPTS}"))
+    for folder in folders:
         for ending in _ENDINGS:
             yield folder / f"{chat}{ending}"
             yield folder / chat / f"{chat}{ending}"
-        yield from (above / _CHILDREN / f"{chat}{_ENDINGS[0]}" for above in _folders(folder))
-
-
-def _folders(folder: Path) -> list[Path]:
-    try:
-        return [path for path in sorted(folder.iterdir()) if (path / _CHILDREN).is_dir()]
-    except OSError:
-        return []
+    for folder in folders if _PLAIN.fullmatch(chat) else []:
+        yield from folder.glob(f"*/{_CHILDREN}/{chat}{_ENDINGS[0]}")
 
 
 def _project_of(transcript: Path) -> Path | None:
@@ -200,7 +197,7 @@ def _project_of(transcript: Path) -> Path | None:
 
 def _store_of(transcript: Path) -> Path | None:
     project = _project_of(transcript)
-    if project is None or "*" in transcript.stem:
+    if project is None or not _PLAIN.fullmatch(transcript.stem):
         return None
     chats = project.parent.parent / _CHATS
     return next((path for path in sorted(chats.glob(f"*/{transcript.stem}/{NAME}"))), None)
