@@ -8,6 +8,7 @@ from typing import Any
 
 from ingest.readers.base import FileReader, json_lines, parse_time_ms
 from ingest.readers.calls import first_text, is_shell
+from ingest.readers.claude_prompts import without_blocks
 from ingest.readers.places import named_folder
 from ingest.readers.transcript import Transcript, read_lines
 from ingest.readers.values import exit_code_in, id_in
@@ -21,7 +22,8 @@ _MAX_DEPTH = 8
 _NUM_SHELLS_KEPT = 64
 _SILENT = frozenset({"todo_state", "session_end", "session_settings", "agent_turn_outcome", "session_title_update"})
 _SILENT_BLOCKS = frozenset({"image", "document", "redacted_thinking"})
-_INJECTED = re.compile(r"\s*<(?:system-reminder|system-notification|hook_output|environment_context)\b")
+_INJECTED = ("system-reminder", "system-notification", "hook_output", "environment_context")
+"""Tags of what the harness says in the user's name, before the prompt or in its place."""
 _EXIT_CODE = re.compile(r"\[Process exited with code (-?\d+)\]\s*\Z")
 
 
@@ -103,7 +105,7 @@ class _Session(Transcript):
         # What is said to the model alone is the harness speaking.
         if not is_agent and record.get("visibility") != "llm_only":
             texts = (first_text(block, ("text",)) for block in blocks if block.get("type") == "text")
-            typed = "\n".join(text for text in texts if not _INJECTED.match(text))
+            typed = "\n".join(_typed(text) for text in texts)
             yield from self.prose("prompt", f"{own}#prompt" if len(blocks) > 1 else own, typed)
 
     def _block(self, own: str, block: Mapping[str, Any], *, is_agent: bool) -> Iterator[Event]:
@@ -140,6 +142,12 @@ def text_of(content: object) -> str:
     if not isinstance(content, list):
         return content if isinstance(content, str) else ""
     return "\n".join(text for block in content if isinstance(block, Mapping) and (text := first_text(block, ("text",))))
+
+
+def _typed(text: str) -> str:
+    for tag in _INJECTED:
+        text = without_blocks(text, tag)
+    return text
 
 
 def first_record(path: Path) -> Mapping[str, Any]:

@@ -12,6 +12,7 @@ from typing import Any
 
 from ingest.readers.base import parse_time_ms
 from ingest.readers.calls import first_text, is_shell
+from ingest.readers.claude_prompts import without_blocks
 from ingest.readers.transcript import Transcript
 from ingest.readers.values import exit_code_in, id_in
 from lmm_mcp.domain.event import Event
@@ -174,13 +175,11 @@ def text_of(content: object, *, thought: bool = False) -> str:
 
 
 def typed_of(content: object) -> str:
-    """What a person typed: without the files that were put behind it because they were named."""
-    if not isinstance(content, list):
-        return text_of(content).partition(_REFERENCED)[0]
+    """What a person typed: without reminders, and without the files that were put behind it because they were named."""
     typed = []
-    for text in _texts(content, thought=False):
+    for text in _texts(content, thought=False) if isinstance(content, list) else [text_of(content)]:
         kept, mark, _ = text.partition(_REFERENCED)
-        typed.append(kept)
+        typed.append(without_blocks(kept, "system-reminder"))
         if mark:
             break
     return "\n".join(typed)

@@ -71,9 +71,9 @@ class Transcript:
             self.thread = replace(self.thread, **learnt)
 
     def stand_at(self, cwd: str, branch: str = "") -> None:
-        """Learn where the agent stands now; the first place is also the thread's."""
+        """Learn where the agent stands now; the first folder and branch are also the thread's."""
         self.cwd, self.branch = cwd or self.cwd, branch or self.branch
-        self.know(cwd=self.thread.cwd or self.cwd, branch=self.branch)
+        self.know(cwd=self.thread.cwd or self.cwd, branch=self.thread.branch or self.branch)
 
     def count_unknown(self, what: str, name: object) -> None:
         """Remember a type that is not known, under at most 32 names however broken the file is."""
