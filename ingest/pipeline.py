@@ -11,7 +11,7 @@ import sqlite3
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from ingest import ownership, reading
+from ingest import observers, ownership, reading
 from ingest.chunking import CHUNKER_VERSION, LastCut, chunk_thread
 from ingest.readers.registry import by_agent
 from ingest.reading import Reading
@@ -66,6 +66,8 @@ class Harvest:
     """The file was read from its first byte, so earlier complaints about it no longer hold."""
     has_more: bool = False
     """Only a slice of the file was read: there is more behind it."""
+    num_observers: int = 0
+    """Sessions of tools that watch others, which were left out."""
 
 
 def is_unchanged(source: SourceFile, ledger: Ledger, stamp: str) -> bool:
@@ -122,9 +124,14 @@ def _taken_in(
     kept = dict.fromkeys(before.thread_ids if before else ())
     is_whole = True
     complaints: list[str] = []
+    num_observers = 0
     for thread_id, found in slice_.threads.items():
         try:
             thread = redact_thread(found)
+            if _is_observer(thread, slice_, rooms):
+                num_observers += 1
+                is_whole = False
+                continue
             if _is_excluded(thread, rooms):
                 is_whole = False
                 continue
@@ -160,7 +167,9 @@ def _taken_in(
     if edges is None and not source.part and source.path.is_file():
         stamp = ""  # it was replaced while we read: whatever its size and time say, it is read again, from its start
     state = reading.state_of(source, size, reached, edges, stamp, tuple(kept), context)
-    return Harvest(source, state, tuple(cuts.values()), unreadable, from_start=not cursor.offset, has_more=has_more)
+    return Harvest(
+        source, state, tuple(cuts.values()), unreadable, not cursor.offset, has_more, num_observers=num_observers
+    )
 
 
 def _must_be_seen_whole(slice_: Reading, rooms: Rooms) -> bool:
@@ -171,7 +180,7 @@ def _must_be_seen_whole(slice_: Reading, rooms: Rooms) -> bool:
     """
     for thread_id, events in slice_.events.items():
         thread = slice_.threads[thread_id]
-        if _is_excluded(thread, rooms):
+        if _is_excluded(thread, rooms) or _is_observer(thread, slice_, rooms):
             continue
         ids = [event.id for event in events]
         if len(_allowed(thread, events, rooms)) < len(dict.fromkeys(ids)):
@@ -339,3 +348,8 @@ def _is_excluded(thread: Thread, rooms: Rooms) -> bool:
     if rules.excludes_place(thread.agent, thread.cwd):
         return True
     return bool(rules.remotes) and rules.excludes_remote(thread.remote or project_of(thread, rooms))
+
+
+def _is_observer(thread: Thread, slice_: Reading, rooms: Rooms) -> bool:
+    """Whether it is a session of a tool that watches others, as its beginning tells: of one that is kept it is not asked."""
+    return observers.is_observer(thread, slice_.events.get(thread.thread_id, ())) and not rooms.archive.holds(thread)

@@ -38,6 +38,14 @@ class Report:
         """Count what could not be understood."""
         self._progress = replace(self._progress, unreadable=self._progress.unreadable + number)
 
+    def observers(self, number: int) -> None:
+        """Count sessions of other memory tools' observers, which are left out."""
+        self._progress = replace(self._progress, observers=self._progress.observers + number)
+
+    def unwatched(self, problem: str) -> None:
+        """Say why some folders are not watched; '' where all are."""
+        self._progress = replace(self._progress, unwatched=problem)
+
     def read(self, source: SourceFile, num_bytes: int, *, is_whole: bool) -> None:
         """Count a file, or a slice of it, that was read."""
         old = self._progress

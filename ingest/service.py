@@ -92,6 +92,8 @@ class Service:
                 if not self._step(scan=not paths or self._stay):
                     if not self._stay:
                         break
+                    if self._changes is not None:
+                        self._report.unwatched(self._changes.problem())
                     self._report.say("watching")
                     self._rest()
             if notes := self._new_notes():  # left in the very last moment, by an agent that is leaving
@@ -254,6 +256,9 @@ class Service:
             num_bytes = SLICE_bytes if found.has_more else source.size % SLICE_bytes or source.size
             self._report.read(source, num_bytes, is_whole=not found.has_more)
             self._report.unreadable(len(found.unreadable))
+            if found.num_observers:
+                self._report.observers(found.num_observers)
+                _log.info("left out, since another memory tool held it: a session in %s", source.path.name)
             if self._is_to_stop():
                 break
         pipeline.keep(harvests, self._rooms)

@@ -55,6 +55,10 @@ class Progress:
     current_agent: str = ""
     unreadable: int = 0
     """Records that could not be understood in this run."""
+    observers: int = 0
+    """Sessions that another memory tool held to watch or sum up others: left out in this run."""
+    unwatched: str = ""
+    """Why some folders are looked at every second or two instead of being watched, '' while all are watched."""
     error: str = ""
     """What stopped it, '' while all is well."""
 

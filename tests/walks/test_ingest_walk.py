@@ -299,6 +299,18 @@ def test_what_is_excluded_is_never_archived(machine):
     assert machine.store.count() == 2
 
 
+def test_a_session_of_another_memory_tools_observer_is_left_out_and_counted(machine):
+    opening = "You are a Claude-Mem, a specialized observer tool for creating searchable memory FOR FUTURE SESSIONS."
+    machine.write("s1", said("s1", 1, "user", opening), said("s1", 2, "assistant", "They moored a zanzibar barge."))
+    machine.write("s2", said("s2", 1, "user", "Who moored the barge?"), said("s2", 2, "user", opening))
+    machine.read()
+    assert children.progress(machine.home).observers == 1
+    machine.write("s1", said("s1", 3, "assistant", "And a second zanzibar barge."))
+    machine.read()
+    assert [thread.thread_id for _, thread in Archive(machine.home.archive).threads()] == ["s2"]
+    assert not machine.ledger.unreadable()
+
+
 def test_an_excluded_session_leaves_not_even_its_name(machine):
     title = {"type": "ai-title", "sessionId": "s2", "aiTitle": "The Smugglers Plan"}
     machine.write("s2", title, said("s2", 1, "user", "A hidden matter.", cwd="/work/secret/cove"), title)
