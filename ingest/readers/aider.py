@@ -125,9 +125,19 @@ def _slice(path: Path, cursor: Cursor, is_strict: bool | None) -> tuple[list[Blo
                 content += more
                 wanted -= len(more)
             is_end = wanted > 0
-            blocks = list(blocks_in(content, is_strict=is_strict))
-            if is_end or len(blocks) > 1 or len(content) >= _MAX_BLOCK_bytes:
-                return blocks, len(content), is_end
+            whole = content[: content.rfind(b"\n") + 1]
+            blocks = list(blocks_in(whole, is_strict=is_strict))
+            if is_end:
+                return _with_unfinished(blocks, content, is_strict), len(whole), True
+            if len(blocks) > 1 or len(content) >= _MAX_BLOCK_bytes:
+                return blocks, len(whole) or len(content), False
+
+
+def _with_unfinished(blocks: list[Block], content: bytes, is_strict: bool | None) -> list[Block]:
+    """The blocks with a last line that has no end yet, where that goes on with one. What it might become, nobody knows."""
+    found = list(blocks_in(content, is_strict=is_strict))
+    is_same = len(found) == len(blocks) and not content[content.rfind(b"\n") + 1 :].startswith((b"#", b">"))
+    return found if is_same else blocks
 
 
 _UNTOLD: Mapping[str, Any] = {"named": {}, "edits": [], "command": "", "has_begun": False}

@@ -114,14 +114,15 @@ def test_times_are_local_times_of_the_start(monkeypatch: pytest.MonkeyPatch) -> 
         time.tzset()
 
 
-def test_reading_on_after_every_line_tells_the_same_as_reading_at_once(tmp_path: Path) -> None:
+@pytest.mark.parametrize("step_bytes", [1, 7, 64])
+def test_reading_on_wherever_the_file_ends_tells_the_same_as_reading_at_once(tmp_path: Path, step_bytes: int) -> None:
     whole = HISTORY.read_bytes()
-    at_once = {event.id: event for event in events(items(history(tmp_path, whole.decode("utf-8"))))}
+    path = history(tmp_path, whole.decode("utf-8"))
+    at_once = {event.id: event for event in events(items(path))}
     told: dict[str, Event] = {}
     cursor = Cursor()
-    path = tmp_path / HISTORY.name
-    for line in range(1, whole.count(b"\n") + 1):
-        path.write_bytes(b"".join(whole.splitlines(keepends=True)[:line]))
+    for size in (*range(1, len(whole), step_bytes), len(whole)):
+        path.write_bytes(whole[:size])
         found = items(path, cursor)
         cursor = end(found).cursor
         told |= {event.id: event for event in events(found)}
@@ -129,7 +130,7 @@ def test_reading_on_after_every_line_tells_the_same_as_reading_at_once(tmp_path:
 
 
 def test_a_file_of_any_size_is_read_in_slices(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(aider, "SLICE_bytes", 300)
+    monkeypatch.setattr(aider, "SLICE_bytes", 50)
     path = history(tmp_path, HISTORY.read_text(encoding="utf-8"))
     told: list[Event] = []
     cursor, num_slices = Cursor(), 0
