@@ -154,7 +154,7 @@ class OpenHandsTranscript(Transcript):
             yield from self.prose("reply", f"{own}#reply", first_text(arguments, ("thought",)))
             tool, asked = _OLD_TOOLS.get(str(action), str(action)), _without(arguments, _OLD_NOISE)
             if action == "call_tool_mcp":
-                tool, asked = first_text(arguments, ("name",)), _mapping(arguments.get("arguments"))
+                tool, asked = first_text(arguments, ("name",)), dict(_mapping(arguments.get("arguments")))
             yield self.call(own, own, tool, asked)
 
     def _old_observation(self, event: Mapping[str, Any]) -> Iterator[Event]:
