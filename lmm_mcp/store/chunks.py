@@ -10,7 +10,7 @@ vectors of a text that is gone. The tables come in shelves of a bounded size (`s
 
 import threading
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import chain
@@ -350,7 +350,7 @@ class ChunkStore:
 
     def optimize(self, *, retain_s: float = upkeep.RETAIN_s) -> None:
         """Bring new rows into the indexes, join small files, drop versions older than `retain_s`. Raises StoreError."""
-        self._tidy(self._shelves(), retain_s=retain_s)
+        self._tidy({each: each.tables for each in self._shelves()}, retain_s=retain_s)
 
     def trouble(self) -> Trouble | None:
         """Upkeep that failed, and has not succeeded since, in whatever process; None where all is well."""
@@ -367,7 +367,7 @@ class ChunkStore:
                 if each.vectors is not None:
                     each.vectors = tables.rewrite(self._database, each.vectors)
                 each.forget_counts()
-            self._tidy(self._shelves(), recount=True)
+            self._tidy({each: each.tables for each in self._shelves()}, recount=True)
             for table in chain.from_iterable(each.tables for each in self._shelves()):
                 tables.drop_old_versions(table)
             for each in self._shelves():
@@ -375,21 +375,26 @@ class ChunkStore:
 
     # --- within ----------------------------------------------------------------------------------------------------
 
-    def _due(self, *, leaving: bool, busy: bool) -> list[Shelf]:
+    def _due(self, *, leaving: bool, busy: bool) -> dict[Shelf, list[Any]]:
+        """Shelves with those tables that are due."""
         with named_errors(self._folder, "optimize"):
-            *closed, last = self._shelves()
-            num_vectors = self._num_vectors() if closed else 0
-            return [
-                *(each for each in closed if upkeep.may_want_index(each, num_vectors, exact_rows=self._exact_rows)),
-                *(each for each in (*closed, last) if upkeep.is_due(each, leaving=leaving, busy=busy)),
-            ]
+            shelves = self._shelves()
+            num_vectors = self._num_vectors() if len(shelves) > 1 else 0
+            found = {each: upkeep.due(each, leaving=leaving, busy=busy) for each in shelves}
+            for each in shelves[:-1]:
+                if upkeep.may_want_index(each, num_vectors, exact_rows=self._exact_rows):
+                    found[each] = each.tables
+            return {each: held for each, held in found.items() if held}
 
-    def _tidy(self, shelves: Sequence[Shelf], *, retain_s: float = upkeep.RETAIN_s, recount: bool = False) -> None:
+    def _tidy(
+        self, due: Mapping[Shelf, Sequence[Any]], *, retain_s: float = upkeep.RETAIN_s, recount: bool = False
+    ) -> None:
         with self._writing, named_errors(self._folder, "optimize"):
             index_anew = upkeep.wants_new_index(self._trouble)
-            for each in dict.fromkeys(shelves):
+            for each, held in due.items():
                 upkeep.tidy(
                     each,
+                    held,
                     is_open=each is self._shelves()[-1],
                     num_vectors=self._num_vectors(),
                     retain_s=retain_s,

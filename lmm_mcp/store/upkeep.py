@@ -15,6 +15,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 from lmm_mcp.store import tables, vector_index
 from lmm_mcp.store.shelf import Shelf, Untidy
@@ -28,10 +29,9 @@ NEW_SHARE = 50
 """A large shelf bears one in so many rows."""
 NUM_COMMITS = 64
 ROWS_A_COMMIT = 500
-"""Each commit leaves a small file. A large shelf bears one more for each so many rows."""
-NUM_VECTOR_COMMITS = 50
+"""Each commit leaves a small file. A large shelf bears one more for each so many rows; its vectors, quick to join, do not."""
 LEAVING_COMMITS = 8
-LEAVING_SHARE = 200
+LEAVING_SHARE = 100
 """Who leaves, or has read all there was, tidies up what is more than one in so many rows."""
 RETAIN_s = 60.0
 """How long old versions stay for those who are still reading them."""
@@ -71,24 +71,24 @@ def take_stock(shelf: Shelf, *, is_open: bool) -> None:
     )
 
 
-def is_due(shelf: Shelf, *, leaving: bool = False, busy: bool = False, retain_s: float = RETAIN_s) -> bool:
-    """Whether enough was written for upkeep to pay off.
+def due(shelf: Shelf, *, leaving: bool = False, busy: bool = False, retain_s: float = RETAIN_s) -> list[Any]:
+    """The tables of which so much is new that upkeep pays off.
 
     `leaving`: nothing more is coming for a while. `busy`: much more is coming at once.
     """
     left, num_rows = shelf.untidy, shelf.chunks.count_rows()
-    num_commits = NUM_COMMITS + num_rows // ROWS_A_COMMIT
-    if left.is_unfinished or left.num_commits >= num_commits or left.num_vector_commits >= NUM_VECTOR_COMMITS:
-        return True
-    if busy:
-        return left.num_rows >= BUSY_rows
-    if leaving and (
-        left.num_rows > num_rows // LEAVING_SHARE or max(left.num_commits, left.num_vector_commits) > LEAVING_COMMITS
-    ):
-        return True
-    if left.num_rows >= max(NEW_rows, num_rows // NEW_SHARE):
-        return True
-    return left.littered_s > 0 and time.monotonic() - left.littered_s > retain_s
+    if left.is_unfinished or (not busy and 0 < left.littered_s < time.monotonic() - retain_s):
+        return shelf.tables
+    found = []
+    most_rows = (
+        BUSY_rows if busy else max(1, num_rows // LEAVING_SHARE) if leaving else max(NEW_rows, num_rows // NEW_SHARE)
+    )
+    most_commits = (LEAVING_COMMITS if leaving else NUM_COMMITS) + num_rows // ROWS_A_COMMIT
+    if left.num_rows >= most_rows or left.num_commits >= most_commits:
+        found.append(shelf.chunks)
+    if shelf.vectors is not None and left.num_vector_commits >= (LEAVING_COMMITS if leaving else NUM_COMMITS):
+        found.append(shelf.vectors)
+    return found
 
 
 def may_want_index(shelf: Shelf, num_vectors: int, *, exact_rows: int) -> bool:
@@ -100,6 +100,7 @@ def may_want_index(shelf: Shelf, num_vectors: int, *, exact_rows: int) -> bool:
 
 def tidy(
     shelf: Shelf,
+    held: Sequence[Any],
     *,
     is_open: bool,
     num_vectors: int,
@@ -109,18 +110,24 @@ def tidy(
 ) -> None:
     """Join small files, bring new rows into the indexes, make those that a closed shelf has, drop old versions.
 
-    `num_vectors`: in the whole store. What dies in between leaves the rows as they were; files that no version names are
-    deleted next time. Raises what LanceDB raises.
+    `held`: the tables of the shelf that are due; `num_vectors`: in the whole store. What dies in between leaves the rows as
+    they were; files that no version names are deleted next time. Raises what LanceDB raises.
     """
     if index_anew:
         tables.index_terms(shelf.chunks, anew=True)
     retained = timedelta(seconds=max(retain_s, 0.001))  # LanceDB warns of zero
-    for table in shelf.tables:
+    left = shelf.untidy
+    for table in held:
         # Unverified files are those of writers that died: we are the only one that writes.
         table.optimize(cleanup_older_than=retained, delete_unverified=True)
+        if table is shelf.chunks:
+            left.num_rows = left.num_commits = 0
+        else:
+            left.num_vector_commits = 0
     if not is_open:
         finish(shelf, num_vectors=num_vectors, exact_rows=exact_rows)
-    shelf.untidy = Untidy(littered_s=time.monotonic() if _is_littered(shelf) else 0.0)
+        left.is_unfinished = False
+    left.littered_s = time.monotonic() if _is_littered(shelf) else 0.0
 
 
 def finish(shelf: Shelf, *, num_vectors: int, exact_rows: int = vector_index.EXACT_rows) -> None:
