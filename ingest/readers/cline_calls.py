@@ -101,22 +101,21 @@ def tagged(text: str) -> Iterator[str | TaggedCall]:
     >>> list(tagged("Look. <read_file><path>a.py</path></read_file>"))
     ['Look. ', TaggedCall(tool='read_file', arguments={'path': 'a.py'})]
     """
-    at = 0
+    told = at = 0
     unclosed: set[str] = set()
     while (opening := _OPENING.search(text, at)) is not None:
         tool, closing = opening[1], f"</{opening[1]}>"
         end = -1 if tool in unclosed else text.find(closing, opening.end())
         if end < 0:  # a tag that is only spoken of, or a call cut off: words
             unclosed.add(tool)
-            yield text[at : opening.end()]
             at = opening.end()
             continue
-        if opening.start() > at:
-            yield text[at : opening.start()]
+        if opening.start() > told:
+            yield text[told : opening.start()]
         yield TaggedCall(tool, _parameters(text[opening.end() : end]))
-        at = end + len(closing)
-    if at < len(text):
-        yield text[at:]
+        told = at = end + len(closing)
+    if told < len(text):
+        yield text[told:]
 
 
 def _parameters(body: str) -> dict[str, str]:

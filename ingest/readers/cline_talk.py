@@ -30,7 +30,8 @@ _CONTINUED = re.compile(
     r"\s*(?:This session is being continued from a previous conversation|## Conversation Summary\b)"
 )
 _RESULT = re.compile(r"\s*\[([A-Za-z_]+)\b[^\n]*?\] Result:[ \n]*")
-_THINKING = re.compile(r"<thinking>\n?(.*?)\n?</thinking>", re.S)
+_THINKING = ("<thinking>", "</thinking>")
+_SURROUNDINGS = ("<environment_details>", "</environment_details>")
 _RESULTS = frozenset({"tool_result", "tool-result"})
 _NOBODY = "-"
 """In place of the id of a call that is not there."""
@@ -126,9 +127,10 @@ class Talk(Transcript):
             if isinstance(piece, TaggedCall):
                 yield from self._call(piece.tool, piece.arguments, None, own)
                 continue
-            for thought in _THINKING.findall(piece):
+            prose, thoughts = _without_thoughts(piece)
+            for thought in thoughts:
                 yield from self._prose("thought", thought, "")
-            yield from self._prose("reply", _THINKING.sub("", piece).strip(), own)
+            yield from self._prose("reply", prose, own)
 
     def _call(self, tool: str, arguments: object, given: object, name: str) -> Iterator[Event]:
         if not tool:
@@ -186,6 +188,7 @@ class Talk(Transcript):
 
     def _answer(self, content: object, is_error: object, call_id: str) -> Iterator[Event]:
         outcome = outcome_of(content, is_error=is_error)
+        outcome = outcome._replace(text=_without_frame(outcome.text))
         # A person's words within a result: an answer, a correction while the tool was refused.
         text, said = _without_answer(outcome.text)
         failed = True if self.has_failed and outcome.failed is None else outcome.failed
@@ -252,6 +255,27 @@ def _typed(text: str) -> list[str]:
         at = end + len(closing)
         found.append(_without_noise(text[opening.end() : end]).strip())
     return [said for said in found if said]
+
+
+def _without_thoughts(text: str) -> tuple[str, list[str]]:
+    """Prose, and the thoughts in tags that stood among it."""
+    opening, closing = _THINKING
+    kept, thoughts, at = [], [], 0
+    while (start := text.find(opening, at)) >= 0 and (end := text.find(closing, start)) >= 0:
+        kept.append(text[at:start])
+        thoughts.append(text[start + len(opening) : end].strip())
+        at = end + len(closing)
+    return "".join([*kept, text[at:]]).strip(), thoughts
+
+
+def _without_frame(result: str) -> str:
+    """A result without the words before it that name its call, and without the state of the editor behind it."""
+    opening, closing = _SURROUNDINGS
+    head = _RESULT.match(result)
+    text = result[head.end() :] if head else result
+    if text.rstrip().endswith(closing) and (start := text.rfind(opening)) >= 0:
+        text = text[:start].rstrip()
+    return text
 
 
 def _without_answer(text: str) -> tuple[str, str]:

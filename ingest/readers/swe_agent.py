@@ -32,7 +32,7 @@ _FAILED = re.compile(
 )
 _ACTION = re.compile(r"```(?:bash|sh|mswea_bash_command)?\n(.*?)\n?```", re.DOTALL)
 _CODE = re.compile(r"<returncode>(-?\d+)</returncode>\s*")
-_OUTPUT = re.compile(r"<output>\n?(.*?)</output>", re.DOTALL)
+_OUTPUT = ("<output>", "</output>")
 _DEMO = "Here is a demonstration of how to correctly accomplish this task"
 
 
@@ -190,8 +190,7 @@ class _Run(Transcript):
         if stated := _CODE.search(text):
             code = exit_code_in(stated[1])
             failed = code != 0
-            output = _OUTPUT.search(text)
-            text = output[1] if output else text[: stated.start()] + text[stated.end() :]
+            text = _between(text, *_OUTPUT) or text[: stated.start()] + text[stated.end() :]
         if "exit_status" in record:
             failed = not _text(record["exit_status"]).lower().startswith("submitted")
         text = self._without_prompt(text)
@@ -224,6 +223,12 @@ def _first_words(messages: list[Any]) -> Iterator[str]:
             yield f"{message.get('role')}\0{_content(message.get('content'))}\0{message.get('action')}"
             if message.get("role") == "assistant":
                 return
+
+
+def _between(text: str, opening: str, closing: str) -> str:
+    """What stands between two marks, '' where they are not there."""
+    start, end = text.find(opening), text.rfind(closing)
+    return text[start + len(opening) : end].removeprefix("\n") if 0 <= start < end else ""
 
 
 def _remote(document: Mapping[str, Any]) -> str:

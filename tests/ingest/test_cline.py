@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import time
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -151,6 +152,28 @@ def test_what_stays_keeps_its_ids_when_the_beginning_of_a_conversation_goes(tmp_
     assert prose < before
 
 
+def test_a_task_that_moved_to_another_store_is_the_same_task(tmp_path: Path) -> None:
+    moved = shutil.copytree(STORAGE, tmp_path / ".cline" / "data")
+    (found,) = [path for path in Cline().discover(moved) if path.parent.name == TAGS.parent.name]
+    assert thread_of(found) == thread_of(TAGS)
+    assert [event.id for event in events(found)] == [event.id for event in events(TAGS)]
+
+
+def test_a_result_within_a_block_is_told_without_its_frame(tmp_path: Path) -> None:
+    path = tmp_path / "1767225600000" / TAGS.name
+    path.parent.mkdir()
+    output = "[read_file for 'a'] Result:\nmoored\n\n<environment_details>\n# Files\n</environment_details>"
+    messages = [
+        {
+            "role": "assistant",
+            "content": [{"type": "tool_use", "id": "x", "name": "read_file", "input": {"path": "a"}}],
+        },
+        {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "x", "content": output}]},
+    ]
+    path.write_text(json.dumps(messages), encoding="utf-8")
+    assert result_of(events(path), "read_file").text == "moored"
+
+
 def test_a_change_of_the_screen_alone_makes_a_task_be_read_again(tmp_path: Path) -> None:
     path = shutil.copytree(TAGS.parent, tmp_path / "1767225600000") / TAGS.name
     (before,) = Cline().sources(path)
@@ -268,7 +291,18 @@ def test_members_of_the_family_leave_each_other_their_tasks(tmp_path: Path) -> N
 
 def test_a_tag_that_is_never_closed_is_only_a_word() -> None:
     text = "Use <read_file> or <write_to_file> here. " * 5000
-    assert "".join(piece for piece in tagged(text) if isinstance(piece, str)) == text
+    assert list(tagged(text)) == [text]
+
+
+def test_thoughts_and_prompts_that_are_never_closed_are_read_in_reasonable_time(tmp_path: Path) -> None:
+    path = tmp_path / "1767225600000" / TAGS.name
+    path.parent.mkdir()
+    noise = "".join(f"<{tag}>" * 20_000 for tag in ("thinking", "task", "environment_details", "feedback", "read_file"))
+    messages = [{"role": role, "content": noise} for role in ("user", "assistant")]
+    path.write_text(json.dumps(messages), encoding="utf-8")
+    began = time.perf_counter()
+    assert [event.kind for event in events(path)] == ["prompt", "reply"]
+    assert time.perf_counter() - began < 5
 
 
 def test_content_may_hold_the_tag_that_would_end_it() -> None:
