@@ -8,7 +8,7 @@ The database may be many gigabytes. Cursor replaces rows and never changes one i
 tell that it changed, and those stand in the index: no message is read to find out which are new.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from sqlite3 import Connection
@@ -48,7 +48,7 @@ SELECT substr(key, 14), value FROM cursorDiskKV
 WHERE key > 'composerData:' AND key < 'composerData;' AND instr(value, ?) > 0
 """
 _VALUE = "SELECT value FROM cursorDiskKV WHERE key = ?"
-_BUBBLES = "SELECT key, value FROM cursorDiskKV WHERE key > ? AND key < ? ORDER BY rowid"
+_BUBBLES = "SELECT key FROM cursorDiskKV WHERE key > ? AND key < ? ORDER BY rowid"
 
 
 class CursorEditor(FileReader):
@@ -204,22 +204,17 @@ def _cwd(store: _Store, about: Mapping[str, Any]) -> str:
 
 def _bubbles(store: _Store, composer: str, about: Mapping[str, Any], missing: list[str]) -> Iterator[Decoded]:
     """The messages in their order. What is no longer in the list was taken back, and stays in the table as waste."""
-    inline = about.get("conversation")
-    if isinstance(inline, list):  # until 2025
-        yield from ((0, bubble) for bubble in inline if isinstance(bubble, dict))
-    headers = about.get("fullConversationHeadersOnly")
-    rows: Iterable[tuple[str, Any]]
+    # Until 2025 they stood in the conversation's own document.
+    inline = {str(bubble.get("bubbleId") or at): bubble for at, bubble in enumerate(_dicts(about.get("conversation")))}
+    listed = [header.get("bubbleId") for header in _dicts(about.get("fullConversationHeadersOnly"))]
+    names = dict.fromkeys(name for name in listed if isinstance(name, str) and name)
     prefix = f"bubbleId:{composer}:"
-    if isinstance(headers, list):
-        names = [header.get("bubbleId") for header in headers if isinstance(header, Mapping)]
-        listed = dict.fromkeys(name for name in names if isinstance(name, str) and name)
-        rows = ((name, store.value(prefix + name)) for name in listed)
-    elif not isinstance(inline, list):
-        found = store.connection.execute(_BUBBLES, (prefix, prefix[:-1] + ";")).fetchall()
-        rows = ((key.removeprefix(prefix), store.value(key)) for key, _ in found if isinstance(key, str))
-    else:
-        rows = ()
-    for name, bubble in rows:
+    if not inline and not names:
+        keys = store.connection.execute(_BUBBLES, (prefix, prefix[:-1] + ";")).fetchall()
+        names = dict.fromkeys(key.removeprefix(prefix) for (key,) in keys if isinstance(key, str))
+    yield from ((0, bubble) for name, bubble in inline.items() if name not in names)
+    for name in names:
+        bubble = inline.get(name) or store.value(prefix + name)
         if isinstance(bubble, dict):
             yield 0, {**bubble, "bubbleId": name}
         else:
@@ -249,6 +244,10 @@ def _unpacked(value: object) -> list[Any]:
 
 def _number(value: object) -> int:
     return value if isinstance(value, int) else 0
+
+
+def _dicts(value: object) -> list[dict[str, Any]]:
+    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
 
 
 def _text(value: object) -> str:

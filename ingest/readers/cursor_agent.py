@@ -21,6 +21,7 @@ from ingest.readers.places import named_folder
 from ingest.readers.sqlite import LOGS, database_of
 from ingest.readers.transcript import read_records
 from ingest.readers.values import id_in
+from ingest.readers.walking import Inside, files_below, inside_of
 from ingest.session import Cursor, Item, ReadTo, SourceFile, Unreadable
 from lmm_mcp.domain.event import Thread
 from lmm_mcp.paths import user_home
@@ -52,24 +53,18 @@ class CursorAgent(FileReader):
 
     def discover(self, root: Path) -> Iterator[Path]:
         """Every transcript, and the stores of chats that have none."""
-        if root.is_file():
-            yield root
-            return
-        names = set()
-        for folder in sorted(root.glob(f"{_PROJECTS}/*/{_TRANSCRIPTS}")):
-            for path in _transcripts(folder):
-                names.add(path.stem)
-                yield path
-        for path in sorted(root.glob(f"{_CHATS}/*/*/{NAME}")):
-            if path.parent.name not in names:
+        found = list(files_below(root, _is_session, _is_on_the_way))
+        told = {path.stem for path in found if path.name != NAME}
+        for path in found:
+            if path.parent.name not in told if path.name == NAME else _best(path) == path:
                 yield path
 
     def session_of(self, root: Path, path: Path) -> Path | None:
         """A transcript for itself; a store for the transcript of its chat, else for itself."""
-        inside = path.relative_to(root).parts
+        inside = inside_of(root, path)
         match inside:
-            case (project, _, transcripts, *rest) if (project, transcripts) == (_PROJECTS, _TRANSCRIPTS):
-                return _best(path) if _is_transcript(rest) else None
+            case (project, *_) if project == _PROJECTS:
+                return _best(path) if _is_session(inside) else None
             case (chats, _, chat, name) if chats == _CHATS and database_of(Path(name)).name in _STORE_FILES:
                 found = next((path for path in _of_chat(root, chat) if path.is_file()), None)
                 store = path.with_name(NAME)
@@ -156,19 +151,22 @@ def _thread(path: Path, chat: Chat) -> Thread:
 # Places --------------------------------------------------------------------------------------------------------------
 
 
-def _transcripts(folder: Path) -> Iterator[Path]:
-    for ending in _ENDINGS:
-        for pattern in (f"*{ending}", f"*/*{ending}", f"*/{_CHILDREN}/*{ending}"):
-            for path in sorted(folder.glob(pattern)):
-                if _is_transcript(path.relative_to(folder).parts) and _best(path) == path:
-                    yield path
+def _is_session(inside: Inside) -> bool:
+    """Whether a file is a transcript or a store, by the names that lead to it."""
+    match inside:
+        case (project, _, transcripts, *rest) if (project, transcripts) == (_PROJECTS, _TRANSCRIPTS):
+            name = rest[-1] if rest else ""
+            own = len(rest) == 1 or (len(rest) == 2 and rest[0] == Path(name).stem)
+            return name.endswith(_ENDINGS) and (own or (len(rest) == 3 and rest[1] == _CHILDREN))
+        case (chats, _, _, name):
+            return (chats, name) == (_CHATS, NAME)
+    return False
 
 
-def _is_transcript(inside: Sequence[str]) -> bool:
-    """Whether a file of a project's transcripts is one, by the names that lead to it."""
-    if not inside or not inside[-1].endswith(_ENDINGS):
-        return False
-    return len(inside) == 1 or inside[0] == Path(inside[1]).stem or (len(inside) == 3 and inside[1] == _CHILDREN)
+def _is_on_the_way(inside: Inside) -> bool:
+    if inside[0] == _CHATS:
+        return len(inside) <= 3
+    return inside[0] == _PROJECTS and inside[2:3] in ((), (_TRANSCRIPTS,)) and inside[4:] in ((), (_CHILDREN,))
 
 
 def _best(path: Path) -> Path:

@@ -30,6 +30,7 @@ from ingest.readers.places import data_folders, editor_folders
 from ingest.readers.sqlite import database_of, holds, opened, tables
 from ingest.readers.transcript import read_records
 from ingest.readers.values import id_in
+from ingest.readers.walking import Inside, files_below, inside_of
 from ingest.session import Cursor, Item, ReadTo, SourceFile, Unreadable
 from lmm_mcp.domain.event import Thread
 from lmm_mcp.paths import user_home
@@ -38,7 +39,6 @@ _DATABASE, _TABLE = "data.sqlite3", "conversations_v2"
 _NEEDED = frozenset({"key", "conversation_id", "value", "updated_at"})
 _LIST = "SELECT conversation_id, count(*), max(updated_at) FROM conversations_v2 GROUP BY conversation_id"
 _ROW = "SELECT key, value, created_at FROM conversations_v2 WHERE conversation_id = ? ORDER BY updated_at DESC LIMIT 1"
-_CLI = ("sessions", "cli")
 _LOG, _ABOUT = "messages.jsonl", "session.json"
 _FIRST_bytes = 4096
 _RECORD = re.compile(rb'"kind"\s*:\s*"(?:Prompt|AssistantMessage|ToolResults)"')
@@ -61,41 +61,23 @@ class Kiro(FileReader):
 
     def discover(self, root: Path) -> Iterator[Path]:
         """Every session file of any generation."""
-        if root.is_file():
-            yield root
-            return
-        for pattern in (
-            _DATABASE,
-            "sessions/cli/*.jsonl",
-            f"sessions/*/sess_*/{_LOG}",
-            f"{SESSIONS}/*/*.json",
-            "*/*.chat",
-        ):
-            for path in sorted(root.glob(pattern)):
-                if self.session_of(root, path) == path:
-                    yield path
+        yield from files_below(root, _is_session, _is_on_the_way)
 
     def session_of(self, root: Path, path: Path) -> Path | None:
         """A session file for itself, for its log and for what lies beside it; an execution for the session it belongs to."""
-        database = database_of(path)
-        match database.relative_to(root).parts:
-            case () | ("data.sqlite3",):
-                return database
-            case ("sessions", "cli", name) if name.endswith((".jsonl", ".json")):
-                return (
-                    path.with_suffix(".jsonl")
-                    if path.suffix == ".jsonl" or path.with_suffix(".jsonl").is_file()
-                    else None
-                )
-            case ("sessions", _, session, name) if session.startswith("sess_") and name in (_LOG, _ABOUT):
-                return path.with_name(_LOG) if name == _LOG or path.with_name(_LOG).is_file() else None
-            case (sessions, _, name) if sessions == SESSIONS and name.endswith(".json"):
-                return path if _is_name(path.stem) else None
-            case (workspace, name) if name.endswith(".chat") and HASH.fullmatch(workspace):
-                return path
+        inside = inside_of(root, database_of(path))
+        if _is_session(inside) or path == root:
+            return database_of(path)
+        match inside:
+            case ("sessions", "cli", name) if name.endswith(".json"):
+                session = path.with_suffix(".jsonl")
+            case ("sessions", _, session_name, name) if session_name.startswith("sess_") and name == _ABOUT:
+                session = path.with_name(_LOG)
             case (workspace, folder, name) if all(HASH.fullmatch(each) for each in (workspace, folder, name)):
                 return _newest(workspace_by_hash(root, workspace))
-        return None
+            case _:
+                return None
+        return session if session.is_file() else None
 
     def claims(self, path: Path) -> bool:
         """Whether it is a session of any generation, by its name, its place and its beginning."""
@@ -233,6 +215,33 @@ def _about(path: Path) -> Mapping[str, Any]:
         if isinstance(found, dict):
             return found
     return {}
+
+
+def _is_session(inside: Inside) -> bool:
+    """Whether a file is a session of any generation, by the names that lead to it."""
+    match inside:
+        case (name,):
+            return name == _DATABASE
+        case ("sessions", "cli", name):
+            return name.endswith(".jsonl")
+        case ("sessions", _, session, name):
+            return session.startswith("sess_") and name == _LOG
+        case (sessions, _, name) if sessions == SESSIONS:
+            return name.endswith(".json") and _is_name(name.removesuffix(".json"))
+        case (workspace, name):
+            return name.endswith(".chat") and HASH.fullmatch(workspace) is not None
+    return False
+
+
+def _is_on_the_way(inside: Inside) -> bool:
+    match inside:
+        case (name,):
+            return name in ("sessions", SESSIONS) or HASH.fullmatch(name) is not None
+        case (folder, _):
+            return folder in ("sessions", SESSIONS)
+        case ("sessions", _, name):
+            return name.startswith("sess_")
+    return False
 
 
 def _newest(folder: Path | None) -> Path | None:

@@ -18,6 +18,7 @@ from ingest.readers.transcript import read_records
 from ingest.readers.values import id_in
 from ingest.readers.vscode_chat import AGENT, Chat
 from ingest.readers.vscode_log import replayed
+from ingest.readers.walking import Inside, files_below, inside_of
 from ingest.readers.workspaces import folder_in, path_of
 from ingest.session import Cursor, Item, ReadTo, Unreadable
 from lmm_mcp.domain.event import Thread
@@ -43,27 +44,11 @@ class VsCodeCopilot(FileReader):
 
     def discover(self, root: Path) -> Iterator[Path]:
         """Every chat below a `User` folder, once."""
-        if root.is_file():
-            yield root
-            return
-        folders = [root / _GLOBAL / name for name in _WINDOWLESS]
-        folders += sorted(root.glob(f"{_STORAGE}/*/{_SESSIONS}"))
-        for folder in folders:
-            paths = sorted(path for path in folder.glob("*.json*") if _NAME.fullmatch(path.name))
-            yield from (path for path in paths if _newer(path) == path)
+        yield from (path for path in files_below(root, _is_chat, _is_on_the_way) if _newer(path) == path)
 
     def session_of(self, root: Path, path: Path) -> Path | None:
         """The chat itself, or the log that took its place."""
-        if path == root:
-            return path
-        if not _NAME.fullmatch(path.name):
-            return None
-        match path.relative_to(root).parts:
-            case (folder, name, _) if folder == _GLOBAL and name in _WINDOWLESS:
-                return _newer(path)
-            case (folder, _, name, _) if (folder, name) == (_STORAGE, _SESSIONS):
-                return _newer(path)
-        return None
+        return _newer(path) if path == root or _is_chat(inside_of(root, path)) else None
 
     def claims(self, path: Path) -> bool:
         """Whether it begins as such a document or log does."""
@@ -108,6 +93,27 @@ def _thread(path: Path, document: Mapping[str, Any]) -> Thread:
         cwd=path_of(document.get("workingDirectory")) or folder_in(path.parent.parent),
         branch=_text(repository.get("localBranch")),
         remote=_text(repository.get("remoteUrl")),
+    )
+
+
+def _is_chat(inside: Inside) -> bool:
+    return bool(inside) and _NAME.fullmatch(inside[-1]) is not None and _is_place_of_chats(inside[:-1])
+
+
+def _is_place_of_chats(inside: Inside) -> bool:
+    match inside:
+        case (folder, name):
+            return folder == _GLOBAL and name in _WINDOWLESS
+        case (folder, _, name):
+            return (folder, name) == (_STORAGE, _SESSIONS)
+    return False
+
+
+def _is_on_the_way(inside: Inside) -> bool:
+    return (
+        _is_place_of_chats(inside)
+        or inside in ((_GLOBAL,), (_STORAGE,))
+        or (len(inside) == 2 and inside[0] == _STORAGE)
     )
 
 

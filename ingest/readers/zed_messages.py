@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from ingest.readers.call_ids import scoped
+from ingest.readers.call_ids import CallIds
 from ingest.readers.ours import begins_with_brief
 from ingest.readers.outputs import nested_json, output_text
 from ingest.readers.transcript import Transcript
@@ -32,6 +32,7 @@ class ZedThread(Transcript):
         self.thread = thread
         self.cwd, self.branch, self._started_ms = thread.cwd, thread.branch, started_ms
         self._names = Naming(thread.thread_id)
+        self._call_ids = CallIds(thread.thread_id)
 
     def take(self, record: Mapping[str, Any]) -> Iterator[Event]:
         """Yield the events of `{"message": a message}`, or of `{"summary": a text}`."""
@@ -73,7 +74,7 @@ class ZedThread(Transcript):
         if role == "assistant":
             yield from self._answer(parts, results)
         elif results:  # the oldest documents keep results in the message that follows
-            yield from (self._result(self._call_id(name), result) for name, result in results.items())
+            yield from (self._result(self._call_ids.answered(name), result) for name, result in results.items())
 
     def _typed(self, content: object) -> Iterator[str]:
         """What a person typed. Of a file that is mentioned the name stands there; Zed put its text in for the model."""
@@ -101,7 +102,7 @@ class ZedThread(Transcript):
     def _use(self, use: Mapping[str, Any], results: Mapping[str, Any]) -> Iterator[Event]:
         tool = use.get("name") if isinstance(use.get("name"), str) else ""
         given = use.get("id")
-        call_id = self._call_id(given)
+        call_id = self._call_ids.opened(given) or self._names.name("call", tool)
         self.group = self.group or call_id
         arguments = use.get("input") or nested_json(use.get("raw_input"))
         place = arguments.get("cd") if isinstance(arguments, Mapping) else None
@@ -120,9 +121,6 @@ class ZedThread(Transcript):
         said = result.get("is_error")
         failed = True if code else said if isinstance(said, bool) else None
         return self.result(f"{call_id}#result", call_id, text, failed=failed, exit_code=code)
-
-    def _call_id(self, given: object) -> str:
-        return scoped(self.thread.thread_id, given) or self._names.name("call")
 
     def _said(self, kind: EventKind, text: str) -> Iterator[Event]:
         if text.strip():

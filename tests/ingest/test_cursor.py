@@ -175,6 +175,24 @@ def test_an_old_conversation_has_its_messages_inline_and_its_words_in_rich_text(
     assert (prompt.at_ms, reply.at_ms) == (1741000000000, 1741000030000)
 
 
+def test_a_conversation_that_keeps_its_messages_in_both_ways_tells_each_once(store):
+    before = [(event.id, event.text) for event in events(store, OLD)]
+    headers = (
+        '[{"bubbleId": "b0000000-0000-4000-8000-000000000031"}, {"bubbleId": "b0000000-0000-4000-8000-000000000032"}]'
+    )
+    run(
+        store,
+        f"UPDATE cursorDiskKV SET value = json_set(value, '$.fullConversationHeadersOnly', json('{headers}'))"
+        f" WHERE key = 'composerData:{OLD}'",
+    )
+    assert [(event.id, event.text) for event in events(store, OLD)] == before
+    run(
+        store,
+        f"UPDATE cursorDiskKV SET value = json_remove(value, '$.conversation[0].bubbleId') WHERE key = 'composerData:{OLD}'",
+    )
+    assert len(events(store, OLD)) == 2
+
+
 def test_empty_rows_and_unknown_bubbles_are_counted(store):
     assert {item.problem for item in items(store) if isinstance(item, Unreadable)} == {
         "messages without readable content (1 times)",

@@ -171,6 +171,16 @@ def test_the_same_words_said_twice_are_two_messages(store):
     assert len({event.id for event in events(store, TILL)}) == 2
 
 
+def test_an_id_that_a_model_gives_to_two_calls_of_a_thread_names_two_calls(store):
+    use = {"ToolUse": {"id": "now-0", "name": "now", "input": {}}}
+    answers = [{"now-0": {"tool_use_id": "now-0", "content": [{"Text": text}]}} for text in ("noon", "one")]
+    said = [{"Agent": {"content": [use], "tool_results": answer}} for answer in answers]
+    rewrite(store, TILL, {"version": "0.3.0", "messages": said})
+    found = events(store, TILL)
+    assert len({event.id for event in found}) == 4
+    assert [found[n].call_id == found[n + 1].call_id for n in range(3)] == [True, False, True]
+
+
 def test_messages_taken_back_are_gone_and_the_rest_keeps_its_ids(store):
     messages = [{"User": {"id": str(n), "content": [{"Text": f"say {n}"}]}} for n in range(3)]
     rewrite(store, TILL, {"version": "0.3.0", "messages": messages})
