@@ -55,6 +55,10 @@ class Report:
             bytes_done=min(old.bytes_done + num_bytes, max(old.bytes_total, source.size)),
         )
 
+    def blocked(self, why: str) -> None:
+        """Why no session is read, '' where nothing is in the way."""
+        self._progress = replace(self._progress, blocked=why)
+
     def say(self, phase: Phase, *, now: bool = False, current_agent: str = "", error: str = "", **counts: int) -> None:
         """Write down what is done at the moment. `counts`: `chunks`, `embedded`, `to_embed`, where they are known."""
         old = self._progress

@@ -18,6 +18,7 @@ from filelock import FileLock, Timeout
 from ingest import pipeline, reading, sources, surroundings
 from ingest.changes import Changes
 from ingest.chunking import CHUNKER_VERSION
+from ingest.limits import Watch
 from ingest.pipeline import Rooms
 from ingest.plan import BATCH_files, Plan, Rescan
 from ingest.readers.base import SLICE_bytes
@@ -28,6 +29,7 @@ from lmm_mcp import children, config
 from lmm_mcp.config import Settings
 from lmm_mcp.errors import ArchiveError, ConfigError, LmmError
 from lmm_mcp.exclusion import Exclusion
+from lmm_mcp.limits import TOO_MUCH_MEMORY_code
 from lmm_mcp.paths import Home
 from lmm_mcp.refusal import exit_code_of, explained, refusal_behind
 from lmm_mcp.store import forgetting
@@ -71,6 +73,7 @@ class Service:
         self._told: set[str] = set()
         """Paths of what could not be read, as far as it was said."""
         self._report = Report(home)
+        self._watch = Watch(home)
         self._vectors = Vectors(home, self._report)
         self._settings_stamp = _stamp(home.config)
         self._notes_seen: tuple[tuple[str, int, int], ...] = ()
@@ -89,7 +92,10 @@ class Service:
             while not self._is_to_stop():
                 if children.is_lock_wanted(self._home):
                     self._lend(lock)
-                if not self._step(scan=not paths or self._stay):
+                if self._step(scan=not paths or self._stay):
+                    if self._watch.is_memory_short(self._settings.limits, self._rooms):
+                        return self._leave_for_memory()
+                else:
                     if not self._stay:
                         break
                     if self._changes is not None:
@@ -98,7 +104,10 @@ class Service:
                     self._rest()
             if notes := self._new_notes():  # left in the very last moment, by an agent that is leaving
                 self._import(notes)
-            self._upkeep()
+            self._rooms.store.keep_up(leaving=True)
+            if why := self._watch.alarm(self._settings.limits) if not self._stay and self._plan else "":
+                self._report.say("done", now=True, error=why)
+                return 1
             # Who was told to stop in the middle must not seem to have done it all.
             self._report.say("importing" if self._plan else "done", now=True)
             return 0
@@ -133,7 +142,9 @@ class Service:
     def _step(self, *, scan: bool) -> bool:
         """Do the most urgent thing; False when there was none."""
         self._heed_settings()
-        if notes := self._new_notes():
+        full = self._watch.alarm(self._settings.limits)
+        self._report.blocked(full)
+        if self._watch.has_room_for_notes(self._settings.limits) and (notes := self._new_notes()):
             self._import(notes)
             return True
         self._take_requests(is_paused=self._home.paused.exists())
@@ -144,9 +155,10 @@ class Service:
         if scan and time.monotonic() >= self._rescan_at:
             self._rescan_at = time.monotonic() + (RESCAN_s if self._stay else float("inf"))
             self._look_through()
-        if self._plan:
+        if self._plan and not full:
             is_urgent = bool(self._plan.urgent)
             self._import(self._plan.next_batch(), urgent=is_urgent)
+            self._rooms.store.keep_up(busy=True)
             if not self._plan and not is_urgent:
                 self._resettle()
             return True
@@ -155,6 +167,8 @@ class Service:
         if self._upkeep_due:
             self._upkeep()
             return True
+        if full:
+            return False
         to_embed = self._vectors.add(self._rooms.store, self._settings.embedder)
         self._has_written = self._has_written or to_embed is not None
         if to_embed == 0:
@@ -174,6 +188,7 @@ class Service:
             return
         self._rooms = replace(self._rooms, exclusion=Exclusion.of(self._settings.sessions))
         self._vectors.forget_model()
+        self._watch.forget()
         self._rescan_at = 0.0
         self._rescan.forget()
 
@@ -215,6 +230,7 @@ class Service:
             changes.rest(path, time.monotonic() - started)
 
     def _look_through(self) -> None:
+        self._has_written = True  # old versions of the store become due with time
         projects = [Path(folder) for folder in self._rooms.ledger.known_roots()]
         roots = list(sources.roots(self._env, self._settings.sessions, self._home.notes, projects))
         if self._changes is not None:
@@ -333,7 +349,14 @@ class Service:
 
     def _upkeep(self) -> None:
         self._upkeep_due = False
-        self._rooms.store.optimize()
+        self._rooms.store.keep_up(leaving=True)
+
+    def _leave_for_memory(self) -> int:
+        """Leave, to be started anew by whoever started us, with what is left to read as a request to the next."""
+        if self._plan:
+            children.hand_over(self._home, [source.path for source in (*self._plan.urgent, *self._plan.files)])
+        self._report.say("importing", now=True)
+        return TOO_MUCH_MEMORY_code
 
     def _lend(self, lock: FileLock) -> None:
         """Let somebody else write for a while (forgetting does), then look at the store with fresh eyes."""
@@ -348,6 +371,7 @@ class Service:
         self._heed_settings()
         self._vectors.forget_model()
         self._notes_seen = ()
+        self._watch.forget()
         self._rescan.forget()
 
     def _open(self) -> Rooms:

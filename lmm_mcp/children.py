@@ -59,6 +59,8 @@ class Progress:
     """Sessions that another memory tool held to watch or sum up others: left out in this run."""
     unwatched: str = ""
     """Why some folders are looked at every second or two instead of being watched, '' while all are watched."""
+    blocked: str = ""
+    """Why no session is read although the process runs, '' while all is well."""
     error: str = ""
     """What stopped it, '' while all is well."""
 

@@ -12,6 +12,8 @@ from typing import Any, get_args, get_origin
 from lmm_mcp.domain.recall import DEFAULT_BUDGET_tokens, MAX_BUDGET_tokens, MIN_BUDGET_tokens
 from lmm_mcp.errors import ConfigError
 
+MIN_MEMORY_mb = 600
+"""An ingest process that has a model loaded and nothing else to do holds 400."""
 PROJECT_FILE = ".lmm.toml"
 ALLOWED_IN_PROJECT = frozenset({"recall.budget_tokens"})
 """A repository may set harmless things only: opening it must not redirect a model or a path."""
@@ -66,12 +68,23 @@ class RecallSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class Limits:
+    """How much of the machine may be taken."""
+
+    disk_mb: int = 20_000
+    """Disk that the whole memory home may take, in MB; 0 = no limit. When it is reached no more sessions are read."""
+    memory_mb: int = 3_000
+    """Memory that the ingest process may hold, in MB; 0 = no limit. Beyond it the process is started anew."""
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """The whole tree."""
 
     sessions: Sessions = field(default_factory=Sessions)
     embedder: Embedder = field(default_factory=Embedder)
     recall: RecallSettings = field(default_factory=RecallSettings)
+    limits: Limits = field(default_factory=Limits)
 
     def __post_init__(self) -> None:
         if not MIN_BUDGET_tokens <= self.recall.budget_tokens <= MAX_BUDGET_tokens:
@@ -80,6 +93,12 @@ class Settings:
             )
         if self.embedder.num_threads < 0:
             raise ConfigError(f"embedder.num_threads is {self.embedder.num_threads}; it must be 0 (all cores) or more.")
+        if self.limits.disk_mb < 0:
+            raise ConfigError(f"limits.disk_mb is {self.limits.disk_mb}; it must be 0 (no limit) or more.")
+        if self.limits.memory_mb and self.limits.memory_mb < MIN_MEMORY_mb:
+            raise ConfigError(
+                f"limits.memory_mb is {self.limits.memory_mb}; it must be 0 (no limit) or at least {MIN_MEMORY_mb}."
+            )
         if not self.embedder.name.strip():
             raise ConfigError("embedder.name is empty; name a model, or `none` for a purely lexical memory.")
 
@@ -143,7 +162,7 @@ def parse(name: str, text: str) -> Any:
 
 
 def _sections() -> dict[str, Any]:
-    return {"sessions": Sessions, "embedder": Embedder, "recall": RecallSettings}
+    return {"sessions": Sessions, "embedder": Embedder, "recall": RecallSettings, "limits": Limits}
 
 
 def _section(name: str) -> Any:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from lmm_mcp import children, config
+from lmm_mcp import alarms, children, config, limits
 from lmm_mcp.domain.wording import counted
 from lmm_mcp.embedding import NoEmbedder, load
 from lmm_mcp.errors import LmmError
@@ -181,12 +181,28 @@ def store(patient: Patient) -> Iterator[Finding]:
     yield Finding(
         "ok", f"store: {stats.num_chunks:,} passages, {stats.disk_bytes / 1e6:,.0f} MB, {stats.num_fragments} fragments"
     )
+    for alarm in alarms.of_store(stats, opened.trouble()):
+        yield Finding("bad" if alarm.is_bad else "warn", f"{alarm.what}.", f"{alarm.next_step}.")
     if stats.num_unindexed > MANY_UNINDEXED_rows:
         yield Finding(
             "warn",
             f"{stats.num_unindexed:,} passages are not in the text index yet, which makes recall slow.",
             "`lmm import` brings them in.",
         )
+
+
+def room(patient: Patient) -> Iterator[Finding]:
+    """The memory takes no more disk than it may."""
+    if not patient.home.root.exists():
+        return
+    wanted = config.load(patient.home.config, patient.env).limits
+    use = limits.disk_use(patient.home.root, wanted)
+    found = alarms.of_disk(patient.home.root, wanted, use)
+    for alarm in found:
+        yield Finding("bad" if alarm.is_bad else "warn", f"{alarm.what}.", f"{alarm.next_step}.")
+    if not found:
+        cap = f" of {wanted.disk_mb:,} that limits.disk_mb allows" if wanted.disk_mb else ""
+        yield Finding("ok", f"the memory takes {use.used_bytes / 1e6:,.0f} MB{cap}")
 
 
 def _lost_threads(patient: Patient) -> int:
@@ -370,6 +386,7 @@ CHECKS: tuple[Check, ...] = (
     settings,
     ledger,
     store,
+    room,
     archive,
     embedder,
     unreadable,

@@ -8,6 +8,7 @@ from lmm_mcp import children
 from lmm_mcp.children import IngestChild, Progress
 from lmm_mcp.cli import terminal
 from lmm_mcp.errors import StoreError, StoreLocked
+from lmm_mcp.limits import TOO_MUCH_MEMORY_code
 from lmm_mcp.paths import Home
 from lmm_mcp.refusal import explained, refusal_of
 
@@ -44,6 +45,9 @@ def follow(
             while at_most_s is None or time.monotonic() - started_s < at_most_s:
                 code = child.poll()
                 said = children.progress(home) or said
+                if code == TOO_MUCH_MEMORY_code:
+                    child.start_again()
+                    continue
                 is_ours = said.pid == child.pid
                 if is_ours or (code == 0 and said.is_running):
                     _show(bars, import_bar, embed_bar, said)

@@ -13,6 +13,7 @@ from lmm_mcp.cli import terminal
 from lmm_mcp.cli.asking import AS_JSON
 from lmm_mcp.domain.wording import counted
 from lmm_mcp.errors import BadInput, EngineError
+from lmm_mcp.limits import TOO_MUCH_MEMORY_code
 from lmm_mcp.paths import Home
 from lmm_mcp.server import endpoint, reach, status, stopping, units
 
@@ -54,7 +55,7 @@ def serve(
         return
     home = terminal.home()
     command = reach.engine_command(home, "--stay", *(["--http", str(port)] if http else []))
-    env = {**os.environ, "LMM_HOME": str(home.root)}
+    env = reach.engine_env(home, os.environ)
     sys.stdout.flush()
     if os.name == "posix":
         os.execve(sys.executable, command, env)  # noqa: S606 - it takes our place: a terminal and a service see one process
@@ -90,7 +91,9 @@ def watch() -> None:
     child = children.start_ingest(home, os.environ, stay=True, idle_priority=False)
     told = ""
     try:
-        while (code := child.poll()) is None:
+        while (code := child.poll()) in (None, TOO_MUCH_MEMORY_code):
+            if code is not None:
+                child.start_again()
             said = children.progress(home)
             if said is not None and said.pid == child.pid:
                 line = status.reading_line(said, home.paused.exists())

@@ -245,6 +245,8 @@ class Desk:
         if self.home.paused.exists():
             notes.append("reading is paused since `lmm pause`: newer sessions are missing (`lmm resume`)")
         reading = children.progress(self.home)
+        if reading is not None and reading.is_running and reading.blocked:
+            notes.append(f"newer sessions may be missing: {reading.blocked}")
         if (
             reading is not None
             and reading.is_running

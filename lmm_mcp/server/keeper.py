@@ -10,6 +10,7 @@ from collections.abc import Mapping
 
 from lmm_mcp import children
 from lmm_mcp.errors import HomeError
+from lmm_mcp.limits import TOO_MUCH_MEMORY_code
 from lmm_mcp.paths import Home
 
 LOOK_EVERY_s = 15.0
@@ -84,7 +85,7 @@ class Keeper:
                 self._num_failures = 0
                 return LOOK_EVERY_s
             self._child = None
-            if code != 0:  # 0: it found another one at work and handed over
+            if code not in (0, TOO_MUCH_MEMORY_code):  # 0: it found another one at work and handed over
                 self._num_failures += 1
                 _log.warning("the ingest process ended with code %d; see ingest-stderr.log", code)
                 return self._retry_s()

@@ -1,10 +1,7 @@
 """How things stand with a memory home: what it holds, how far reading is, and from where this caller asks."""
 
-import os
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 
 from lmm_mcp import children
 from lmm_mcp.children import Progress
@@ -44,14 +41,21 @@ class Status:
     """What the ingest process last said about itself."""
     is_beginning: bool = False
     """Whether an ingest process was started that has not said anything yet."""
+    alarms: tuple[str, ...] = ()
+    """What threatens the memory, each with the next step."""
 
 
 def take(desk: Desk, *, is_beginning: bool = False) -> Status:
     """Look. Raises StoreError and ConfigError."""
+    from lmm_mcp import alarms, limits
     from lmm_mcp.embedding import NoEmbedder, look  # loads numpy, which the handshake of the server must not wait for
 
     store = desk.store()
+    use = limits.disk_use(desk.home.root, desk.settings.limits)
+    threats = alarms.of_disk(desk.home.root, desk.settings.limits, use)
     stats = store.stats() if store is not None else None
+    if store is not None and stats is not None:
+        threats += alarms.of_store(stats, store.trouble())
     embedder = look(desk.home, desk.settings.embedder)  # to name it, it need not be opened
     return Status(
         home=str(desk.home.root),
@@ -61,7 +65,7 @@ def take(desk: Desk, *, is_beginning: bool = False) -> Status:
         by_agent=dict(stats.by_agent) if stats else {},
         by_project=dict(stats.by_project) if stats else {},
         num_sessions=len({(row.thread.agent, row.thread.session_id) for row in desk.ledger.threads()}),
-        disk_bytes=disk_bytes(desk.home.root),
+        disk_bytes=use.used_bytes,
         embedder="" if isinstance(embedder, NoEmbedder) else embedder.name,
         vectors_of=stats.embedder.name if stats and stats.embedder else "",
         no_embedder=desk.by_words_only(),
@@ -69,17 +73,8 @@ def take(desk: Desk, *, is_beginning: bool = False) -> Status:
         is_paused=desk.home.paused.exists(),
         reading=children.progress(desk.home),
         is_beginning=is_beginning,
+        alarms=tuple(each.told() for each in threats),
     )
-
-
-def disk_bytes(folder: Path) -> int:
-    """Bytes of all files below; those that vanish while we look count nothing."""
-    total = 0
-    for place, _, names in os.walk(folder):
-        for name in names:
-            with suppress(OSError):
-                total += os.lstat(os.path.join(place, name)).st_size  # noqa: PTH118 - a store has thousands
-    return total
 
 
 def lines(now: Status) -> list[str]:
@@ -108,6 +103,7 @@ def lines(now: Status) -> list[str]:
     told.append(
         "reading: " + (BEGINNING if reading_word(now) == "beginning" else reading_line(now.reading, now.is_paused))
     )
+    told += [f"alarm: {each}" for each in now.alarms]
     if now.num_unreadable:
         told.append(f"unreadable records: {now.num_unreadable:,} (`lmm doctor` lists them)")
     told.append(

@@ -108,6 +108,10 @@ class Archive:
         elif made:
             _sync_folder(path.parent)
 
+    def forget_recent(self) -> None:
+        """Let go of the threads held in memory."""
+        self._recent.clear()
+
     def flush(self) -> None:
         """Bring to the disk whatever `append(..., sync=False)` wrote. A bulk import calls this once for each batch."""
         folders = set()
