@@ -27,7 +27,7 @@ from ingest.readers.kiro_ide import (
 )
 from ingest.readers.opening import open_file
 from ingest.readers.places import data_folders, editor_folders
-from ingest.readers.sqlite import database_of, holds, opened, tables
+from ingest.readers.sqlite import ENDINGS, database_of, holds, opened, tables
 from ingest.readers.transcript import read_records
 from ingest.readers.values import id_in
 from ingest.readers.walking import Inside, files_below, inside_of
@@ -43,7 +43,7 @@ _LOG, _ABOUT = "messages.jsonl", "session.json"
 _FIRST_bytes = 4096
 _RECORD = re.compile(rb'"kind"\s*:\s*"(?:Prompt|AssistantMessage|ToolResults)"')
 _SESSION = re.compile(rb'"(?:sessionId|history|workspaceDirectory)"\s*:')
-_CHAT = re.compile(rb'"(?:executionId|chat|actionId)"\s*:')
+_CHAT = re.compile(rb'"(?:executionId|workflowId)"\s*:')
 _RECENT_ns = 24 * 3600 * 1_000_000_000
 """A session whose own file is older than the newest log by more than this is over: its logs change no more."""
 
@@ -65,9 +65,10 @@ class Kiro(FileReader):
 
     def session_of(self, root: Path, path: Path) -> Path | None:
         """A session file for itself, for its log and for what lies beside it; an execution for the session it belongs to."""
-        inside = inside_of(root, database_of(path))
-        if _is_session(inside) or path == root:
-            return database_of(path)
+        whole = database_of(path)
+        inside = inside_of(root, whole)
+        if _is_session(inside) or whole == root:
+            return whole
         match inside:
             case ("sessions", "cli", name) if name.endswith(".json"):
                 session = path.with_suffix(".jsonl")
@@ -81,7 +82,7 @@ class Kiro(FileReader):
 
     def claims(self, path: Path) -> bool:
         """Whether it is a session of any generation, by its name, its place and its beginning."""
-        if path.name == _DATABASE:
+        if path.suffix in ENDINGS:
             return holds(path, {_TABLE: _NEEDED})
         first = _beginning(path) if path.suffix in (".jsonl", ".json", ".chat") else b""
         if not first.lstrip().startswith(b"{"):
@@ -95,7 +96,7 @@ class Kiro(FileReader):
 
     def sources(self, path: Path) -> Iterator[SourceFile | Unreadable]:
         """The file, or each conversation of the database. Raises OSError."""
-        if path.suffix != ".sqlite3":
+        if path.suffix not in ENDINGS:
             for source in super().sources(path):
                 yield _with_executions(source) if isinstance(source, SourceFile) else source
             return
@@ -109,7 +110,7 @@ class Kiro(FileReader):
 
     def read(self, path: Path, cursor: Cursor) -> Iterator[Item]:
         """Yield what a session holds: behind `cursor` where lines are only added, else all of it. Raises OSError."""
-        if path.suffix == ".sqlite3":
+        if path.suffix in ENDINGS:
             part = cursor.context.get("part")
             yield from _read_row(path, part) if isinstance(part, str) and part else ()
             yield ReadTo(cursor)

@@ -66,6 +66,7 @@ class Conversation(Session):
     def take(self, record: Mapping[str, Any]) -> Iterator[Event]:
         """Yield the events of a turn, or of `{"summary": a text}`."""
         if isinstance(text := record.get("summary"), str):
+            self.now(None)
             yield from self.prose("summary", self.name("summary", text), text)
             return
         user, assistant = _mapping(record.get("user")), _mapping(record.get("assistant"))
