@@ -9,7 +9,6 @@ there are none is known only once that process has looked.
 import os
 import shlex
 import shutil
-import sys
 import time
 from pathlib import Path
 from typing import Annotated
@@ -21,7 +20,10 @@ from lmm_mcp.children import Progress
 from lmm_mcp.cli import following, reading, terminal
 from lmm_mcp.domain.recall import Recall
 from lmm_mcp.domain.wording import counted
-from lmm_mcp.errors import BadInput
+from lmm_mcp.errors import BadInput, ConfigError
+from lmm_mcp.integrations import program as programs
+from lmm_mcp.integrations import registry
+from lmm_mcp.integrations.contract import Integration, Program
 from lmm_mcp.paths import Home
 from lmm_mcp.server import status
 from lmm_mcp.server.desk import Desk
@@ -77,7 +79,7 @@ def start(
             f"\nReading goes on in the background ({status.reading_line(said, is_paused=False)}): "
             "`lmm status` shows how far it is, `lmm pause` stops it."
         )
-    terminal.say(_how_to_connect(home))
+    terminal.say(_how_to_connect())
 
 
 def _answer(desk: Desk, asked: str) -> None:
@@ -169,19 +171,30 @@ def _shortened(line: str) -> str:
     return line if len(line) <= _QUESTION_chars else line[:_QUESTION_chars].rsplit(" ", 1)[0]
 
 
-def _how_to_connect(home: Home) -> str:
-    command = [*program(), "mcp"]
-    is_named = bool(os.environ.get("LMM_HOME"))
-    name = f"LMM_HOME={home.root}"
-    claude = ["claude", "mcp", "add", "--scope", "user", "lmm", *(["-e", name] if is_named else []), "--", *command]
-    codex = ["codex", "mcp", "add", "lmm", *(["--env", name] if is_named else []), "--", *command]
-    lines = [
-        "\nConnect an agent, once, and it recalls by itself:",
-        *(f"  {shlex.join(line)}" for line in (claude, codex)),
-    ]
-    lines.append("Any other MCP client: run the command after `--` over stdio.")
+def _how_to_connect() -> str:
+    mine = programs.installed(os.environ)
+    agents = registry.found(os.environ)
+    left = [agent for agent in agents if not _is_connected(agent, mine)]
+    lines = [""]
+    if left or not agents:
+        # Named, it does not ask: whoever types it has decided.
+        names = [agent.name for agent in left or registry.ALL]
+        lines += [
+            "Connect your agents, once, and they recall by themselves:",
+            f"  {shlex.join([*mine.words, 'install', *names])}",
+        ]
+    else:
+        lines.append(f"{' and '.join(agent.title for agent in agents)} know this memory already.")
+    lines.append(f"Any other MCP client: let it run `{shlex.join([*mine.words, 'mcp'])}` over stdio.")
     lines.append(_how_to_call(program()))
     return "\n".join(lines)
+
+
+def _is_connected(agent: Integration, mine: Program) -> bool:
+    try:
+        return agent.look(os.environ, mine).state == "connected"
+    except ConfigError:  # `lmm install` says what is wrong with its file
+        return False
 
 
 def _how_to_call(program: list[str]) -> str:
@@ -198,5 +211,4 @@ def _how_to_call(program: list[str]) -> str:
 
 def program() -> list[str]:
     """How to start this `lmm` by full paths: agents start it without our PATH."""
-    beside = Path(sys.executable).with_name("lmm.exe" if os.name == "nt" else "lmm")
-    return [str(beside)] if beside.exists() else [sys.executable, "-m", "lmm_mcp"]
+    return list(programs.installed(os.environ).words)

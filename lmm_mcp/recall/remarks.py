@@ -87,7 +87,7 @@ def correction(text: str) -> str:
 def headline(text: str) -> str:
     r"""The first sentence that says something, with the next one where it only leads to that; '' where none does.
 
-    >>> headline("```\\nx = 1\\n```\\nwhy is the total wrong?"), headline("Implement the following plan:\\n# Move carts to Redis")
+    >>> headline("```\nx = 1\n```\nwhy is the total wrong?"), headline("Implement the following plan:\n# Move carts to Redis")
     ('why is the total wrong?', 'Implement the following plan: Move carts to Redis')
     """
     told = ""

@@ -192,8 +192,7 @@ def test_start_asks_about_the_newest_session_and_shows_how_to_connect(owner):
     told = owner.run("start")
     assert "> how often does the lamp turn?" in told
     assert "ZEBRAFISH" in told
-    assert f"claude mcp add --scope user lmm -e LMM_HOME={owner.home.root} -- " in told
-    assert "codex mcp add lmm" in told
+    assert " install claude-code codex" in told
 
 
 def test_start_asks_what_it_is_told_to(owner):
@@ -216,7 +215,7 @@ def test_start_never_takes_sessions_that_are_not_read_yet_for_none(own_env, monk
         told = owner.run("start", "--wait", "0")
     assert "reading goes on in the background" in told
     assert "invented" not in told
-    assert "claude mcp add" in told
+    assert " install " in told
 
 
 def test_start_says_that_reading_is_paused(owner):
