@@ -8,6 +8,7 @@ The database may be many gigabytes. Cursor replaces rows and never changes one i
 tell that it changed, and those stand in the index: no message is read to find out which are new.
 """
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,13 +22,15 @@ from ingest.readers.places import editor_folders
 from ingest.readers.sqlite import database_of, opened, tables
 from ingest.readers.transcript import read_records
 from ingest.readers.values import id_in
-from ingest.readers.workspaces import folder_in, path_of
+from ingest.readers.workspaces import folder_holding, folder_in, path_of
 from ingest.session import Cursor, Item, ReadTo, SourceFile, Unreadable
 from lmm_mcp.domain.event import Thread
+from lmm_mcp.domain.project import normalise_path
 
 _DATABASE = "state.vscdb"
-_FOLDER = "globalStorage"
+_FOLDER, _WINDOWS = "globalStorage", "workspaceStorage"
 _TABLE, _HEADS = "cursorDiskKV", "composerHeaders"
+_PATH_OF_FILE = re.compile(r'"(?:fsPath|external)"\s*:\s*"((?:/|[A-Za-z]:|file:)[^"]{1,1000})"')
 _MAX_DEPTH = 16
 """How deep sub-agents may start sub-agents."""
 
@@ -183,7 +186,7 @@ def _thread(store: _Store, composer: str, about: Mapping[str, Any]) -> Thread:
         session_id=id_in(root or composer),
         thread_id=id_in(composer),
         title=_text(about.get("name")),
-        cwd=_cwd(store, about) or _text(repo.get("repoPath")),
+        cwd=_cwd(store, about) or _text(repo.get("repoPath")) or _folder_of_files(store, composer),
         branch=_text(about.get("createdOnBranch")) or _text(branch.get("branchName")),
         parent=parent,
     )
@@ -199,7 +202,16 @@ def _cwd(store: _Store, about: Mapping[str, Any]) -> str:
     name = workspace.get("id")
     if not isinstance(name, str) or not name.isalnum():
         return ""
-    return folder_in(store.path.parent.parent / "workspaceStorage" / name)
+    return folder_in(store.path.parent.parent / _WINDOWS / name)
+
+
+def _folder_of_files(store: _Store, composer: str) -> str:
+    """The folder of the window that holds the files spoken of: older versions noted the window elsewhere, beside tokens."""
+    row = store.connection.execute(_VALUE, (f"composerData:{composer}",)).fetchone()
+    content = row[0] if row else ""
+    text = content.decode("utf-8", "replace") if isinstance(content, bytes) else str(content)
+    paths = {normalise_path(path) for path in _PATH_OF_FILE.findall(text)}
+    return folder_holding(paths, store.path.parent.parent / _WINDOWS) if paths else ""
 
 
 def _bubbles(store: _Store, composer: str, about: Mapping[str, Any], missing: list[str]) -> Iterator[Decoded]:

@@ -1,10 +1,12 @@
 """Which folder an editor's window was opened on, as VS Code and its forks write it down."""
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from pathlib import Path
 
 from ingest.readers.documents import json_document
-from lmm_mcp.domain.project import normalise_path
+from lmm_mcp.domain.project import looks_like_home, normalise_path
 
 _MAX_bytes = 1024 * 1024
 
@@ -19,6 +21,22 @@ def folder_in(storage: Path) -> str:
         return ""
     several = found.get("workspace") or found.get("configuration")
     return path_of(found.get("folder")) or path_of(several, of_workspace_file=True)
+
+
+def folder_holding(paths: Iterable[str], windows: Path) -> str:
+    """The folder of one of the windows stored in `windows` in which most of these files lie, the innermost; '' = none."""
+    try:
+        folders = _folders(windows, windows.stat().st_mtime_ns)
+    except OSError:
+        return ""
+    held = Counter(folder for path in paths for folder in folders if path.startswith(f"{folder}/"))
+    return max(held, key=lambda folder: (held[folder], len(folder)), default="")
+
+
+@lru_cache(maxsize=8)
+def _folders(windows: Path, changed_ns: int) -> frozenset[str]:  # noqa: ARG001 - what is kept holds until the folder changes
+    folders = {folder_in(storage) for storage in windows.iterdir()}
+    return frozenset(folder for folder in folders if folder and not looks_like_home(folder))
 
 
 def path_of(value: object, *, of_workspace_file: bool = False) -> str:

@@ -193,6 +193,21 @@ def test_a_conversation_that_keeps_its_messages_in_both_ways_tells_each_once(sto
     assert len(events(store, OLD)) == 2
 
 
+def test_an_old_conversation_belongs_to_the_window_that_holds_the_files_it_spoke_of(store):
+    windows = store.parent.parent / "workspaceStorage"
+    for name, folder in (("1a", "/work"), ("2b", "/work/till"), ("3c", "/work/till/docs"), ("4d", "/")):
+        (windows / name).mkdir()
+        (windows / name / "workspace.json").write_text(f'{{"folder": "file://{folder}"}}', encoding="utf-8")
+    files = ", ".join(f'{{"uri": {{"fsPath": "/work/till/{name}"}}}}' for name in ("a.py", "b.py", "docs/c.md"))
+    run(
+        store,
+        "UPDATE cursorDiskKV SET value = json_remove(json_set(value, '$.context', json('{\"fileSelections\": ["
+        + files
+        + f"]}}')), '$.workspaceIdentifier') WHERE key = 'composerData:{OLD}'",
+    )
+    assert thread(store, OLD).cwd == "/work/till"
+
+
 def test_empty_rows_and_unknown_bubbles_are_counted(store):
     assert {item.problem for item in items(store) if isinstance(item, Unreadable)} == {
         "messages without readable content (1 times)",
