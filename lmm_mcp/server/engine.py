@@ -27,10 +27,11 @@ from lmm_mcp.server.version import order, version
 
 LINGER_s = 60.0
 """How long it stays after the last agent has gone: most come back soon."""
-LINGER_VARIABLE = "LMM_ENGINE_LINGER_S"
-"""Overrides `LINGER_s`; for tests."""
 MODEL_IDLE_s = 600.0
 """After so long without a question the model is put away: it is most of what we hold in memory."""
+LINGER_VARIABLE = "LMM_ENGINE_LINGER_S"
+MODEL_IDLE_VARIABLE = "LMM_ENGINE_MODEL_IDLE_S"
+"""These override the two; for tests and measurements."""
 TICK_s = 5.0
 MAX_CONNECTIONS = 128
 LOCK_PATIENCE_s = 15.0
@@ -151,6 +152,7 @@ class Engine:
         self.keeper = Keeper(home, env)
         self.started_s = time.time()
         self._linger_s = linger_s
+        self._model_idle_s = float(env.get(MODEL_IDLE_VARIABLE) or MODEL_IDLE_s)
         self._wants_reading = stays
         self._num_connections = 0
         self._last_busy_s = time.monotonic()
@@ -222,7 +224,7 @@ class Engine:
             if not self._over.is_set() and endpoint.about(self.home).get("pid") != os.getpid():
                 # Our door was taken away, so nobody can come any more; another engine can open one.
                 self.leave("retired")
-            await asyncio.to_thread(self.shelves.put_model_away, after_s=MODEL_IDLE_s)
+            await asyncio.to_thread(self.shelves.tidy, model_after_s=self._model_idle_s)
 
     async def _say_goodbye(self) -> None:
         if self._reason == "stopped":

@@ -21,6 +21,8 @@ if TYPE_CHECKING:  # each of these takes a tenth of a second or more to import; 
     from lmm_mcp.store.ledger import Ledger
 
 _LOOK_FOR_MODEL_EVERY_s = 30.0
+_QUIET_s = 3.0
+"""Without a question: then there is time to tidy up."""
 
 
 class Shelves:
@@ -37,6 +39,7 @@ class Shelves:
         self._embedder: OnnxEmbedder | NoEmbedder | None = None
         self._looked_for_model_s = 0.0
         self._used_model_s = time.monotonic()
+        self._is_tidy = False
 
     @property
     def settings(self) -> config.Settings:
@@ -89,6 +92,7 @@ class Shelves:
                 self._embedder = load(self.home, wanted, num_threads=1)
                 self._looked_for_model_s = time.monotonic()
             self._used_model_s = time.monotonic()
+            self._is_tidy = False
             return self._embedder
 
     def look_for_model(self) -> None:
@@ -101,14 +105,20 @@ class Shelves:
         """Whether a model is open now."""
         return type(self._embedder).__name__ == "OnnxEmbedder"  # to ask must not load its libraries
 
-    def put_model_away(self, *, after_s: float) -> bool:
-        """Close the model where nobody has asked for it for so long; whether that was done. The next question opens it again."""
+    def tidy(self, *, model_after_s: float) -> None:
+        """Give back memory that questions have left behind, once there is quiet, and the model after `model_after_s` of it.
+
+        The next question opens the model again.
+        """
         with self._lock:
-            if self._embedder is None or time.monotonic() - self._used_model_s < after_s:
-                return False
-            self._embedder = None
+            quiet_s = time.monotonic() - self._used_model_s
+            is_to_go = self._embedder is not None and quiet_s >= model_after_s
+            if is_to_go:
+                self._embedder = None
+            elif self._is_tidy or quiet_s < _QUIET_s:
+                return
+            self._is_tidy = True
         give_memory_back()
-        return True
 
     def by_words_only(self) -> str:
         """Why questions are answered by their words only, with the next step; '' where a model serves them."""

@@ -420,11 +420,11 @@ def test_status_and_doctor_tell_of_the_engine(own_env, agent_of):
 
 def test_a_model_that_nobody_asks_is_put_away_and_opened_again(minilm_home):
     shelves = Shelves(minilm_home, {})
-    assert not shelves.put_model_away(after_s=0)
     shelves.embedder()
     assert shelves.has_model
-    assert not shelves.put_model_away(after_s=60)
-    assert shelves.put_model_away(after_s=0)
+    shelves.tidy(model_after_s=60)
+    assert shelves.has_model
+    shelves.tidy(model_after_s=0)
     assert not shelves.has_model
     assert shelves.by_words_only() == ""
     assert not shelves.has_model, "to name a model, it need not be opened"
