@@ -9,12 +9,11 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
-import zstandard
-
-from ingest.readers.base import Decoded, FileReader, SLICE_bytes, json_lines, json_lines_of
+from ingest.readers.base import Decoded, FileReader, SLICE_bytes, json_lines
 from ingest.readers.codex_thread import AGENT, Originals, Transcript
+from ingest.readers.compressed import compressed_json_lines
 from ingest.readers.opening import open_file
 from ingest.readers.values import ODDITIES, id_in
 from ingest.session import Cursor, Item, ReadTo, Unreadable
@@ -22,9 +21,7 @@ from lmm_mcp.paths import user_home
 
 _FOLDERS = ("sessions", "archived_sessions")
 _NAME = re.compile(r"rollout-.*?(?P<id>[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12})?\.jsonl(?P<zst>\.zst)?")
-_SKIP_bytes = 1024 * 1024
 _FIRST_bytes = 4096
-_PIECE_bytes = 64 * 1024
 
 
 class Codex(FileReader):
@@ -112,35 +109,10 @@ class Codex(FileReader):
 
 
 def _lines(path: Path, cursor: Cursor, *, slice_bytes: int | None = None) -> Iterator[Decoded]:
-    if path.suffix != ".zst":
+    if path.suffix == ".zst":
+        yield from compressed_json_lines(path, cursor, final=True)
+    else:
         yield from json_lines(path, cursor, slice_bytes=slice_bytes)
-        return
-    with open_file(path) as file:
-        stream = _Decompressed(file)
-        left = cursor.offset
-        while left and (skipped := stream.read(min(left, _SKIP_bytes))):
-            left -= len(skipped)
-        for decoded in json_lines_of(stream, path, cursor, final=True):
-            if isinstance(decoded, ReadTo) and stream.problem:
-                yield Unreadable(str(path), 0, stream.problem)
-            yield decoded
-
-
-class _Decompressed:
-    """The text of a zstd file, which ends where the file is damaged."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        self._stream = zstandard.ZstdDecompressor().stream_reader(file, read_across_frames=True)
-        self.problem = ""
-
-    def read(self, num_bytes: int, /) -> bytes:
-        """Return at most `num_bytes`, nothing at the end."""
-        try:
-            # Not `read`: that goes on until it has all it was asked for, and loses it where it meets damage.
-            return self._stream.read1(min(num_bytes, _PIECE_bytes))
-        except zstandard.ZstdError as problem:
-            self.problem = f"compressed data is damaged: {problem}"
-            return b""
 
 
 def _originals_beside(path: Path) -> Originals:
