@@ -113,6 +113,8 @@ def _thread(path: Path, document: Mapping[str, Any]) -> Thread:
     git: Mapping[str, Any] = written if isinstance(written, Mapping) else {}
     session_id, stem = id_in(folder), path.name.removesuffix(_MESSAGES)
     is_child = stem != folder
+    fork = metadata.get("fork")
+    origin_id = id_in(fork.get("forkedFromSessionId")) if isinstance(fork, Mapping) else ""
     own = id_in(document.get("sessionId")) or (f"{session_id}__{id_in(stem)}" if is_child else session_id)
     origin = document.get("origin")
     parent = id_in(origin.get("parentThreadId")) if isinstance(origin, Mapping) else ""
@@ -124,6 +126,7 @@ def _thread(path: Path, document: Mapping[str, Any]) -> Thread:
         cwd=_text(manifest.get("cwd")) or _text(manifest.get("workspace_root")),
         branch=_text(git.get("branch")),
         remote=_text(git.get("url")),
+        forked_from="" if is_child else origin_id,
         parent=(parent or session_id) if is_child else "",
     )
 
@@ -146,9 +149,8 @@ def _compactions(path: Path) -> Iterator[Mapping[str, Any]]:
     messages = found.get("messages") if isinstance(found, Mapping) else found
     for message in messages if isinstance(messages, list) else ():
         metadata = message.get("metadata") if isinstance(message, Mapping) else None
-        if isinstance(metadata, Mapping) and metadata.get("kind") == "compaction_summary":
-            summary = _text(metadata.get("summary"))
-            yield {**message, "isSummary": True, **({"content": summary} if summary else {})}
+        if isinstance(metadata, Mapping) and metadata.get("kind") in ("compaction", "compaction_summary"):
+            yield message  # the others are those that stand in the session itself
 
 
 def _text(value: object) -> str:

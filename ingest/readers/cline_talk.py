@@ -1,5 +1,6 @@
 """What one message of Cline or of a fork of it means: blocks in, events out.
 
+Messages have ids in some stores, but they are made anew whenever a session goes over a wire: so they are named by what they say.
 The harness speaks under the user's name: results of tools, the state of the editor, reminders. Only what a person typed
 becomes a prompt; it stands in `<task>`, `<feedback>`, `<answer>` or `<user_message>`, or bare.
 """
@@ -9,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from ingest.readers.call_ids import CallIds, scoped
+from ingest.readers.call_ids import CallIds
 from ingest.readers.cline_calls import SPEAKING, TaggedCall, describe, mcp_name, outcome_of, tagged
 from ingest.readers.ours import is_our_command, is_our_tool
 from ingest.readers.transcript import Transcript
@@ -38,6 +39,7 @@ _NOBODY = "-"
 _SILENT_BLOCKS = frozenset(
     {"image", "document", "file", "redacted_thinking", "cache_point", "thoughtSignature", "server_tool_use"}
 )
+_SUMMARIES = frozenset({"compaction", "compaction_summary"})
 _PASSED_OVER = frozenset({"system", "developer"})
 _ANSWER = re.compile(r"\A(?:(?:The user|You seem)[^<]{0,400})?\s*<(feedback|answer|user_message)>")
 _ASKING = frozenset({"ask_followup_question", "ask_question"})
@@ -51,6 +53,7 @@ class Talk(Transcript):
     agent = ""  # its thread names it
 
     def __init__(self, thread: Thread) -> None:
+        """`thread`: whose messages they are. Those of a fork are named after its origin, whose messages it begins with."""
         super().__init__(thread.thread_id, {})
         self.thread = thread
         self.cwd, self.branch = thread.cwd, thread.branch
@@ -58,8 +61,8 @@ class Talk(Transcript):
         """When the next message was written."""
         self.has_failed = False
         """Whether the screen says that the only result of the next message is a failure."""
-        self._naming = Naming(thread.thread_id)
-        self._ids = CallIds(thread.thread_id)
+        origin = thread.forked_from or thread.thread_id
+        self._naming, self._ids = Naming(origin), CallIds(origin)
         self._pending: list[tuple[str, str]] = []  # tool and id of tagged calls that have no result yet
         self._open = ""  # id of the tagged call whose result is being told
         self._asked: dict[str, str] = {}  # tools by which the agent only spoke, by their id
@@ -67,20 +70,23 @@ class Talk(Transcript):
     def take(self, record: Mapping[str, Any]) -> Iterator[Event]:
         """Events of one message."""
         self.at_ms = self.moment_ms
-        role, name = record.get("role"), scoped(self.thread.thread_id, record.get("id"))
+        role, metadata = record.get("role"), _mapping(record.get("metadata"))
         content = record.get("content")
         if record.get("type") == "reasoning" and role is None:
             content, role = [record], "assistant"
         if role in _PASSED_OVER or record.get("isTruncationMarker") is True:
             return
-        if role not in ("user", "assistant", "tool"):
+        if role not in ("user", "assistant", "tool", "error"):
             self.count_unknown("role", role)
             return
         blocks = content if isinstance(content, list) else [{"type": "text", "text": content}]
         blocks = [{"type": "text", "text": block} if isinstance(block, str) else block for block in blocks]
-        if record.get("isSummary") is True:
-            texts = (_text(block.get("text")) for block in blocks if isinstance(block, Mapping))
-            yield from self._prose("summary", "\n".join(texts), name)
+        text = "\n".join(_text(block.get("text")) for block in blocks if isinstance(block, Mapping))
+        if record.get("isSummary") is True or metadata.get("kind") in _SUMMARIES:
+            yield from self._prose("summary", _text(metadata.get("summary")) or text)
+            return
+        if role == "error":
+            yield self.result(self._naming.name("error", text), "", text, failed=True)
             return
         self._open = ""
         results = [block for block in blocks if isinstance(block, Mapping) and block.get("type") in _RESULTS]
@@ -88,28 +94,30 @@ class Talk(Transcript):
         found: list[Event] = []
         if role == "assistant":
             self._pending = []
-            found += self._prose("thought", _text(record.get("reasoning_content")), f"{name}#0" if name else "")
-        for number, block in enumerate(blocks, start=1):
+            found += self._prose("thought", _text(record.get("reasoning_content")))
+            for activity in _maps(metadata.get("modelToolActivities")):  # tools that the provider ran by itself
+                found += self._activity(activity)
+        for block in blocks:
             if isinstance(block, Mapping):
-                found += self._block(block, str(role), f"{name}#{number}" if name else "")
+                found += self._block(block, str(role))
             else:
                 self.count_unknown("block", type(block).__name__)
         yield from _grouped(found) if role == "assistant" else found
 
-    def _block(self, block: Mapping[str, Any], role: str, name: str) -> Iterator[Event]:
+    def _block(self, block: Mapping[str, Any], role: str) -> Iterator[Event]:
         kind = block.get("type")
         if kind == "text":
             said = _text(block.get("text"))
-            yield from self._said(said, name) if role == "assistant" else self._told(said, name)
+            yield from self._said(said) if role == "assistant" else self._told(said)
         elif kind in ("thinking", "reasoning"):
             summary = block.get("summary")
             thought = _text(block.get("thinking")) or _text(block.get("text")) or _text(summary)
             if not thought and isinstance(summary, list):
                 thought = "\n\n".join(_text(part.get("text")) for part in summary if isinstance(part, Mapping))
-            yield from self._prose("thought", thought, name)
+            yield from self._prose("thought", thought)
         elif kind in ("tool_use", "tool-call"):
             tool = _text(block.get("name")) or _text(block.get("toolName"))
-            yield from self._call(tool, block.get("input"), block.get("id") or block.get("toolCallId"), name)
+            yield from self._call(tool, block.get("input"), block.get("id") or block.get("toolCallId"))
         elif kind in _RESULTS:
             call_id = self._ids.answered(block.get("tool_use_id") or block.get("toolCallId"))
             content = block["content"] if "content" in block else block.get("output")
@@ -117,22 +125,26 @@ class Talk(Transcript):
         elif kind not in _SILENT_BLOCKS:
             self.count_unknown("block", kind)
 
+    def _activity(self, activity: Mapping[str, Any]) -> Iterator[Event]:
+        given = activity.get("toolCallId")
+        yield from self._call(_text(activity.get("toolName")), activity.get("input"), given)
+        if "output" in activity:
+            yield from self._answer(activity["output"], activity.get("isError"), self._ids.answered(given))
+
     # The agent's side -------------------------------------------------------------------------------------------------
 
-    def _said(self, text: str, name: str) -> Iterator[Event]:
+    def _said(self, text: str) -> Iterator[Event]:
         """Prose, with thoughts and calls in tags among it."""
-        pieces = list(tagged(text))
-        for number, piece in enumerate(pieces):
-            own = f"{name}.{number}" if name and len(pieces) > 1 else name
+        for piece in tagged(text):
             if isinstance(piece, TaggedCall):
-                yield from self._call(piece.tool, piece.arguments, None, own)
+                yield from self._call(piece.tool, piece.arguments, None)
                 continue
             prose, thoughts = _without_thoughts(piece)
             for thought in thoughts:
-                yield from self._prose("thought", thought, "")
-            yield from self._prose("reply", prose, own)
+                yield from self._prose("thought", thought)
+            yield from self._prose("reply", prose)
 
-    def _call(self, tool: str, arguments: object, given: object, name: str) -> Iterator[Event]:
+    def _call(self, tool: str, arguments: object, given: object) -> Iterator[Event]:
         if not tool:
             self.count_unknown("call", tool)
             return
@@ -141,7 +153,7 @@ class Talk(Transcript):
             options = arguments.get("options") or arguments.get("follow_up")
             if isinstance(options, list):
                 said = "\n".join([said, *(f"- {option}" for option in options if isinstance(option, str))])
-            yield from self._prose("reply", said, name)
+            yield from self._prose("reply", said)
             if call_id := self._ids.opened(given):
                 self._asked[call_id] = tool
             else:
@@ -159,11 +171,11 @@ class Talk(Transcript):
 
     # The harness's side -----------------------------------------------------------------------------------------------
 
-    def _told(self, text: str, name: str) -> Iterator[Event]:
+    def _told(self, text: str) -> Iterator[Event]:
         """A text under the user's name: a result in words, words of the harness, or what a person typed."""
         text = _without_noise(text)
         if _CONTINUED.match(text):
-            yield from self._prose("summary", text, name)
+            yield from self._prose("summary", text)
         elif head := _RESULT.match(text):
             self._open = self._answered(head[1])
             if text[head.end() :].strip():
@@ -174,9 +186,9 @@ class Talk(Transcript):
             yield from self._answer(text, None, call_id)
         elif typed := _typed(text):
             for said in typed:
-                yield from self._prose("prompt", said, name if len(typed) == 1 else "")
+                yield from self._prose("prompt", said)
         elif not _INJECTED.match(text):
-            yield from self._prose("prompt", text.strip(), name)
+            yield from self._prose("prompt", text)
 
     def _answered(self, tool: str) -> str:
         """Id of the tagged call that a result in words answers; a made one where no call is known."""
@@ -199,11 +211,11 @@ class Talk(Transcript):
             yield self.result(f"{call_id}#result", call_id, text, failed=failed, exit_code=outcome.exit_code)
         elif text.strip() and not (said and len(text) < _FRAME_chars):
             yield self.result(self._naming.name("result", text), "", text, failed=failed, exit_code=outcome.exit_code)
-        yield from self._prose("prompt", said, "")
+        yield from self._prose("prompt", said)
 
-    def _prose(self, kind: EventKind, text: str, name: str) -> Iterator[Event]:
+    def _prose(self, kind: EventKind, text: str) -> Iterator[Event]:
         if text.strip():
-            yield from self.prose(kind, name or self._naming.name(kind, text.strip()), text)
+            yield from self.prose(kind, self._naming.name(kind, text.strip()), text)
 
 
 def stated_cwd(record: object) -> str:
@@ -295,3 +307,11 @@ def _grouped(events: list[Event]) -> list[Event]:
 
 def _text(value: object) -> str:
     return value if isinstance(value, str) else ""
+
+
+def _mapping(value: object) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _maps(value: object) -> list[Mapping[str, Any]]:
+    return [item for item in value if isinstance(item, Mapping)] if isinstance(value, list) else []

@@ -220,6 +220,49 @@ def test_several_commands_are_one_call_that_failed_if_one_of_them_did() -> None:
     assert (result.failed, result.exit_code, result.text) == (True, None, "Command exited with code 2\nquay.html")
 
 
+def test_messages_keep_their_ids_when_the_agent_makes_its_own_anew(tmp_path: Path) -> None:
+    path = shutil.copytree(LINE.parent, tmp_path / LINE.parent.name) / LINE.name
+    before = [event.id for event in events(path)]
+    document = json.loads(path.read_text(encoding="utf-8"))
+    for number, message in enumerate(document["messages"]):
+        message["id"] = f"msg_anew{number}"
+    path.write_text(json.dumps(document), encoding="utf-8")
+    assert [event.id for event in events(path)] == before
+
+
+def test_a_fork_shares_the_messages_it_was_made_from_with_its_origin(tmp_path: Path) -> None:
+    fork = tmp_path / "1767500000000_forkd" / "1767500000000_forkd.messages.json"
+    fork.parent.mkdir()
+    document = json.loads(LINE.read_text(encoding="utf-8"))
+    document["sessionId"] = fork.parent.name
+    document["messages"] = [*document["messages"][:3], {"id": "m", "role": "user", "content": "Ship another page"}]
+    fork.write_text(json.dumps(document), encoding="utf-8")
+    manifest = {"session_id": fork.parent.name, "metadata": {"fork": {"forkedFromSessionId": LINE.parent.name}}}
+    fork.with_name(f"{fork.parent.name}.json").write_text(json.dumps(manifest), encoding="utf-8")
+    assert thread_of(fork).forked_from == LINE.parent.name
+    ids = {event.id for event in events(LINE)}
+    assert [event.text for event in events(fork) if event.id not in ids] == ["Ship another page"]
+
+
+def test_tools_that_the_provider_ran_and_errors_of_requests_are_told(tmp_path: Path) -> None:
+    path = tmp_path / "s" / "s.messages.json"
+    path.parent.mkdir()
+    activity = {"toolCallId": "srvtoolu_01", "toolName": "web_search", "input": {"query": "tide"}, "output": "high"}
+    messages = [
+        {"role": "user", "content": "When is high tide?"},
+        {"role": "assistant", "content": "At noon.", "metadata": {"modelToolActivities": [activity]}},
+        {"role": "error", "content": "overloaded"},
+    ]
+    path.write_text(json.dumps({"messages": messages}), encoding="utf-8")
+    assert [(event.kind, event.text, event.failed) for event in events(path)] == [
+        ("prompt", "When is high tide?", None),
+        ("call", "query: tide", None),
+        ("result", "high", None),
+        ("reply", "At noon.", None),
+        ("result", "overloaded", True),
+    ]
+
+
 def test_a_compaction_beside_the_messages_is_a_summary() -> None:
     assert said(events(LINE), "summary") == ["The quay page was built and checked."]
     assert Cline().session_of(LINE.parents[1], LINE.with_name(f"{LINE.parent.name}.compaction.json")) == LINE
