@@ -5,6 +5,8 @@ from importlib import metadata
 from pathlib import Path
 
 from ingest.readers.aider import Aider
+from ingest.readers.amp import Amp
+from ingest.readers.antigravity import Antigravity
 from ingest.readers.chatgpt import ChatGpt
 from ingest.readers.claude_ai import ClaudeAi
 from ingest.readers.claude_code import ClaudeCode
@@ -15,10 +17,13 @@ from ingest.readers.copilot_cli import CopilotCli
 from ingest.readers.crush import Crush
 from ingest.readers.cursor import CursorEditor
 from ingest.readers.cursor_agent import CursorAgent
+from ingest.readers.deepseek import DeepSeek
 from ingest.readers.factory_droid import FactoryDroid
 from ingest.readers.gemini_cli import GeminiCli
 from ingest.readers.goose import Goose
+from ingest.readers.grok import Grok
 from ingest.readers.kilo_legacy import KiloLegacy
+from ingest.readers.kimi import Kimi
 from ingest.readers.kiro import Kiro
 from ingest.readers.lmm_export import LmmExport
 from ingest.readers.notes import Notes
@@ -42,12 +47,17 @@ BUILT_IN: tuple[Reader, ...] = (
     QwenCode(),
     CopilotCli(),
     FactoryDroid(),
+    DeepSeek(),
     Pi(),
+    Grok(),
+    Kimi(),
+    Antigravity(),
     OpenHands(),
     Roo(),
     KiloLegacy(),
     Cline(),
     Kiro(),  # before others whose documents look alike: it goes by the place as well
+    Amp(),
     Continue(),
     Aider(),
     SweAgent(),
