@@ -10,7 +10,9 @@ tell that it changed, and those stand in the index: no message is read to find o
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from sqlite3 import Connection
 from typing import Any
@@ -19,7 +21,7 @@ from ingest.readers.base import Decoded, FileReader, parse_time_ms
 from ingest.readers.cursor_bubbles import AGENT, Conversation
 from ingest.readers.documents import json_value
 from ingest.readers.places import editor_folders
-from ingest.readers.sqlite import database_of, opened, tables
+from ingest.readers.sqlite import LOGS, database_of, opened, tables
 from ingest.readers.transcript import read_records
 from ingest.readers.values import id_in
 from ingest.readers.workspaces import folder_holding, folder_in, path_of
@@ -50,6 +52,7 @@ _PARENT = """
 SELECT substr(key, 14), value FROM cursorDiskKV
 WHERE key > 'composerData:' AND key < 'composerData;' AND instr(value, ?) > 0
 """
+_IDS = "SELECT substr(key, 14) FROM cursorDiskKV WHERE key > 'composerData:' AND key < 'composerData;'"
 _VALUE = "SELECT value FROM cursorDiskKV WHERE key = ?"
 _BUBBLES = "SELECT key FROM cursorDiskKV WHERE key > ? AND key < ? ORDER BY rowid"
 
@@ -116,6 +119,25 @@ class CursorEditor(FileReader):
                 if {"key", "value"} <= known.get(_TABLE, frozenset()):
                     yield from _read(_Store(connection, known, path), composer)
         yield ReadTo(cursor)
+
+
+def conversations_near(home: Path) -> frozenset[str]:
+    """Ids of all conversations that the editor of the user with this home folder knows, also of those deleted in it."""
+    env = {"HOME": str(home), "APPDATA": str(home / "AppData" / "Roaming")}
+    found: frozenset[str] = frozenset()
+    for path in editor_folders(env, _FOLDER, _DATABASE, hosts=("Cursor",)):
+        with suppress(OSError):
+            marks = [each.stat().st_mtime_ns for each in (path, path.with_name(path.name + LOGS[0])) if each.is_file()]
+            found |= _ids_in(path, tuple(marks)) if marks else frozenset()
+    return found
+
+
+@lru_cache(maxsize=4)
+def _ids_in(path: Path, changed_ns: tuple[int, ...]) -> frozenset[str]:  # noqa: ARG001 - kept until the database changes
+    with opened(path) as connection:
+        known = tables(connection).get(_TABLE, frozenset())
+        rows = connection.execute(_IDS).fetchall() if "key" in known else []
+    return frozenset(name for (name,) in rows if isinstance(name, str))
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,8 @@
 
 A chat lies in both. Its transcript (`projects/<folder>/agent-transcripts/<id>.jsonl`, or `.txt`, or in a folder of its own
 with those of its sub-agents) is the session file, and what it lacks comes out of the store; a store without a transcript
-stands for itself. So each chat is told once, and a change of either speaks of the same file.
+stands for itself. So each chat is told once, and a change of either speaks of the same file. The editor writes transcripts
+into the same place, of conversations that are read, whole, from its own database: those are left to it.
 """
 
 import re
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ingest.readers.base import Decoded, FileReader, json_lines
+from ingest.readers.cursor import conversations_near
 from ingest.readers.cursor_agent_store import NAME, Chat, chat_in, is_store
 from ingest.readers.cursor_agent_talk import AGENT, Results, Talk
 from ingest.readers.cursor_agent_text import records_in
@@ -26,6 +28,7 @@ from ingest.session import Cursor, Item, ReadTo, SourceFile, Unreadable
 from lmm_mcp.domain.event import Thread
 from lmm_mcp.paths import user_home
 
+_HOME = ".cursor"
 _PROJECTS, _TRANSCRIPTS, _CHATS, _CHILDREN = "projects", "agent-transcripts", "chats", "subagents"
 _ENDINGS = (".jsonl", ".txt")
 """The better one first: of a chat that has both, it holds more."""
@@ -48,7 +51,7 @@ class CursorAgent(FileReader):
         """`CURSOR_CONFIG_DIR`, else `~/.cursor` and `cursor` where XDG keeps settings; then `extra`."""
         own = named_folder(env, "CURSOR_CONFIG_DIR")
         xdg = named_folder(env, "XDG_CONFIG_HOME")
-        usual = (user_home(env) / ".cursor", *((xdg / "cursor",) if xdg else ()))
+        usual = (user_home(env) / _HOME, *((xdg / "cursor",) if xdg else ()))
         return tuple(dict.fromkeys((*((own,) if own else usual), *extra)))
 
     def discover(self, root: Path) -> Iterator[Path]:
@@ -85,12 +88,14 @@ class CursorAgent(FileReader):
         return bool((_FIRST_LINE if path.suffix == ".jsonl" else _FIRST_TEXT).match(first))
 
     def sources(self, path: Path) -> Iterator[SourceFile | Unreadable]:
-        """The transcript, with the size and time of its store beside its own. Raises OSError."""
+        """The transcript, with the size and time of its store beside its own; none for one of the editor's. Raises OSError."""
         stat = path.stat()
         if odd := oddity(stat.st_mode):
             yield Unreadable(str(path), 0, f"is {odd} and no session file")
             return
         store = path if path.name == NAME else _store_of(path)
+        if store is None and _is_the_editors(path):
+            return
         size, mtime_ns = stat.st_size, stat.st_mtime_ns
         for beside in [store.with_name(store.name + ending) for ending in ("", *LOGS)] if store else []:
             with suppress(OSError):
@@ -199,6 +204,16 @@ def _store_of(transcript: Path) -> Path | None:
         return None
     chats = project.parent.parent / _CHATS
     return next((path for path in sorted(chats.glob(f"*/{transcript.stem}/{NAME}"))), None)
+
+
+def _is_the_editors(transcript: Path) -> bool:
+    """Whether a transcript, or the one whose sub-agent this is, is of a conversation in the editor."""
+    project = _project_of(transcript)
+    if project is None or project.parent.parent.name != _HOME:
+        return False
+    known = conversations_near(project.parent.parent.parent)
+    names = {transcript.stem, transcript.parent.parent.name if transcript.parent.name == _CHILDREN else ""}
+    return bool(names & known)
 
 
 def _folder_of_project(path: Path) -> str:

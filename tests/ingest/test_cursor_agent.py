@@ -229,6 +229,21 @@ def test_a_change_of_a_store_or_its_log_speaks_of_the_transcript(root):
     assert reader.session_of(root, root / "projects" / "work-harbour" / "terminals" / "1.txt") is None
 
 
+def test_a_transcript_that_the_editor_wrote_is_left_to_the_reader_of_the_editor(root):
+    database = root.parent / ".config" / "Cursor" / "User" / "globalStorage" / "state.vscdb"
+    database.parent.mkdir(parents=True)
+    with closing(sqlite3.connect(database)) as connection, connection:
+        connection.execute("CREATE TABLE cursorDiskKV (key TEXT UNIQUE ON CONFLICT REPLACE, value BLOB)")
+        connection.executemany(
+            "INSERT INTO cursorDiskKV VALUES (?, '{}')", [(f"composerData:{PLAIN}",), (f"composerData:{TILL}",)]
+        )
+    assert list(CursorAgent().sources(transcript(root, PLAIN))) == []
+    assert list(CursorAgent().sources(transcript(root, TILL)))  # it has a store of its own
+    shutil.rmtree(root / "chats")
+    assert list(CursorAgent().sources(transcript(root, TILL))) == []
+    assert list(CursorAgent().sources(transcript(root, CHILD))) == []
+
+
 def test_the_environment_moves_the_folder():
     assert CursorAgent().roots({"HOME": "/home/mira"}, []) == (Path("/home/mira/.cursor"),)
     assert CursorAgent().roots({"HOME": "/home/mira", "CURSOR_CONFIG_DIR": "/srv/cursor"}, []) == (Path("/srv/cursor"),)
