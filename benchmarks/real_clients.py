@@ -100,13 +100,16 @@ def environment(home: Path) -> dict[str, str]:
     }
 
 
-def talk(client: Client, project: Path, env: Mapping[str, str], prompt: str, steps: Sequence[Step]) -> Ran:
-    """Let the client have one session in `project`, in which its model follows `steps`."""
+def talk(
+    client: Client, project: Path, env: Mapping[str, str], prompt: str, steps: Sequence[Step], *, resumes: str = ""
+) -> Ran:
+    """Let the client have one session in `project`, or go on with one, in which its model follows `steps`."""
     with ScriptedModel(steps) as model:
         url = f"http://127.0.0.1:{model.port}"
         if client.name == "claude-code":
             command = [client.program, "-p", prompt, "--model", "claude-sonnet-4-5", "--output-format", "json"]
             command += ["--allowedTools", "mcp__lmm__recall,mcp__lmm__expand,Bash"]
+            command += ["--resume", resumes] if resumes else []
             more = {"ANTHROPIC_BASE_URL": url}
         else:
             provider = f'{{name="scripted", base_url="{url}/v1", wire_api="responses", env_key="SCRIPTED_KEY", request_max_retries=0, stream_max_retries=0}}'
@@ -134,7 +137,7 @@ def talk(client: Client, project: Path, env: Mapping[str, str], prompt: str, ste
         )
         seconds = time.perf_counter() - started_s
         requests = model.conversation()
-    if done.returncode != 0 or not requests:
+    if done.returncode != 0 or (not requests and not prompt.startswith("/")):
         raise Broken(f"{client.name} ended with {done.returncode}: {(done.stdout + done.stderr)[-2000:]}")
     return Ran(requests, seconds, done.stdout)
 
@@ -195,10 +198,7 @@ def loop(first: Client, second: Client, home: Path) -> Receipt:
     """The loop of the module's first lines, in one order. Raises Broken."""
     receipt = Receipt((first.name, second.name))
     env = environment(home)
-    project = home / "work" / "harbour"
-    (project / ".git").mkdir(parents=True)
-    (project / ".git" / "config").write_text("[core]\n\tbare = false\n", encoding="utf-8")
-    (project / ".git" / "HEAD").write_text("ref: refs/heads/main\n", encoding="utf-8")
+    project = _project(home)
     (home / ".codex").mkdir()
     (home / ".codex" / "config.toml").write_text('# mine\nmodel_reasoning_effort = "low"\n', encoding="utf-8")
     before = snapshot(home)
@@ -268,6 +268,36 @@ def _exchange(home: Path, old: str, new: str) -> None:
 def _era(overheard: Path) -> str:
     versions = re.findall(r'rotocolVersion"\s*:\s*"([^"]+)"', overheard.read_text(encoding="utf-8"))
     return versions[-1] if versions else "unknown"
+
+
+def compaction(client: Client, home: Path) -> int:
+    """A session of Claude Code that is compacted knows afterwards what it was about; the size of what the hook told, in tokens."""
+    env = environment(home)
+    project = _project(home)
+    lmm(env, "install", client.name)
+    try:
+        ran = talk(client, project, env, PROMPT_FIRST, [Step(text=FACT)])
+        session = json.loads(ran.output)["session_id"]
+        until_recalled(env, project, "tide gauge listens on port 5477")
+        talk(
+            client, project, env, "/compact", [Step(text="<summary>A port was chosen.</summary>")] * 3, resumes=session
+        )
+        ran = talk(client, project, env, PROMPT_SECOND, [Step(text=SAID_SECOND)] * 9, resumes=session)
+    finally:
+        subprocess.run([str(LMM), "stop"], env=env, capture_output=True, timeout=WAIT_s, check=False)
+    hook = _hook_text(ran.requests[-1])
+    demand("the session that was just compacted:" in hook, "the hook tells of the compacted session first", hook)
+    demand(FACT[:50] in hook, "what it was left with is told", hook)
+    return -(-len(hook) // 4)
+
+
+def _project(home: Path) -> Path:
+    """A repository without a remote."""
+    project = home / "work" / "harbour"
+    (project / ".git").mkdir(parents=True)
+    (project / ".git" / "config").write_text("[core]\n\tbare = false\n", encoding="utf-8")
+    (project / ".git" / "HEAD").write_text("ref: refs/heads/main\n", encoding="utf-8")
+    return project
 
 
 def _first_session(client: Client, project: Path, env: Mapping[str, str], receipt: Receipt) -> None:
@@ -378,6 +408,13 @@ def main() -> int:
         print(
             f"{title}: the fact came back with its citation, nothing of a recall was remembered ({times}{hook}; {eras})"
         )
+    if claude := clients.get("claude-code"):
+        with a_home(keep, "compaction") as home:
+            try:
+                print(f"claude-code: a compacted session is told what it was about ({compaction(claude, home)} tokens)")
+            except (Broken, subprocess.SubprocessError) as problem:
+                print(f"claude-code, compaction: BROKEN: {problem}")
+                failed = True
     return int(failed)
 
 

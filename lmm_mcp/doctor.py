@@ -20,7 +20,7 @@ from typing import Literal
 from lmm_mcp import alarms, children, config, limits
 from lmm_mcp.domain.wording import counted
 from lmm_mcp.embedding import NoEmbedder, load
-from lmm_mcp.errors import LmmError
+from lmm_mcp.errors import ConfigError, LmmError
 from lmm_mcp.integrations import program as programs
 from lmm_mcp.integrations import registry
 from lmm_mcp.paths import Home, home_of
@@ -338,7 +338,11 @@ def connections(patient: Patient) -> Iterator[Finding]:
     for agent in registry.ALL:
         if not agent.folder(patient.env).is_dir():
             continue
-        look = agent.look(patient.env, program)
+        try:
+            look = agent.look(patient.env, program)
+        except ConfigError as problem:  # the next agent's may be whole
+            yield Finding("bad", str(problem))
+            continue
         told = f"{agent.title}: {look.told}."
         match look.state:
             case "connected":

@@ -31,3 +31,12 @@ def test_a_fact_of_one_client_comes_back_in_the_other_and_no_recall_is_remembere
         pytest.skip(f"{' and '.join(missing)} not installed (LMM_CLAUDE, LMM_CODEX, PATH)")
     receipt = real_clients.loop(clients[order[0]], clients[order[1]], tmp_path)
     assert receipt.eras == {"claude-code": "2026-07-28", "codex": "2025-06-18"}
+
+
+@pytest.mark.clients
+@pytest.mark.slow
+def test_a_session_that_was_compacted_is_told_what_it_was_about(real_clients, tmp_path):
+    clients = real_clients.found(NAMED)
+    if "claude-code" not in clients:
+        pytest.skip("claude-code not installed (LMM_CLAUDE, PATH)")
+    assert real_clients.compaction(clients["claude-code"], tmp_path) <= 600
