@@ -27,7 +27,6 @@ from lmm_mcp.store.archive import records_in
 from lmm_mcp.store.backup import MANIFEST
 
 _FIRST_bytes = 4096
-_ZSTD = b"\x28\xb5\x2f\xfd"
 
 
 class LmmExport(FileReader):
@@ -47,23 +46,21 @@ class LmmExport(FileReader):
 
     def claims(self, path: Path) -> bool:
         """Whether it begins as our exports and backups do."""
+        if not path.name.endswith((*exporting.ENDINGS, ".tar")):
+            return False
         try:
             with open_file(path) as stream:
-                first = stream.read(_FIRST_bytes)
                 if path.suffix == ".parquet":
-                    return first.startswith(b"PAR1") and exporting.MARK.encode() in (
-                        pq.read_schema(path).metadata or {}
-                    )
-        except (OSError, pa.ArrowException):
+                    return exporting.MARK.encode() in (pq.read_schema(pa.PythonFile(stream, mode="r")).metadata or {})
+                if path.suffix == ".zst":
+                    first = zstandard.ZstdDecompressor().stream_reader(stream).read1(_FIRST_bytes)
+                else:
+                    first = stream.read(_FIRST_bytes)
+        except (OSError, pa.ArrowException, zstandard.ZstdError):
             return False
-        if path.suffix == ".tar":
-            return first.startswith(MANIFEST.encode() + b"\0")
-        if first.startswith(_ZSTD):
-            try:
-                first = zstandard.ZstdDecompressor().stream_reader(io.BytesIO(first)).read1(_FIRST_bytes)
-            except zstandard.ZstdError:
-                return False
-        return path.name.endswith((".jsonl", ".jsonl.zst")) and first.startswith(f'{{"{exporting.MARK}":'.encode())
+        return first.startswith(
+            MANIFEST.encode() + b"\0" if path.suffix == ".tar" else f'{{"{exporting.MARK}":'.encode()
+        )
 
     def read(self, path: Path, cursor: Cursor) -> Iterator[Item]:
         """Yield the threads and their events, in slices. Raises OSError where the file cannot be read."""
