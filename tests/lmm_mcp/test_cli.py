@@ -118,7 +118,7 @@ def test_a_note_is_found_while_reading_is_paused(owner):
 def test_a_note_that_cannot_be_read_yet_is_kept_and_not_called_findable(owner):
     record = owner.home.store / "store.json"  # of a newer version: the ingest process refuses to write
     written = record.read_text(encoding="utf-8")
-    record.write_text(written.replace('"schema_version": 1', '"schema_version": 99'), encoding="utf-8")
+    record.write_text(written.replace('"schema_version": ', '"schema_version": 9'), encoding="utf-8")
     told = owner.run("remember", "Berth 45 is free.", "-p", "*")
     assert "could not be made findable yet" in told
     (inbox,) = owner.home.notes.glob("*.jsonl")

@@ -68,7 +68,7 @@ def test_a_damaged_archive_is_bad_and_named(own_env, home):
 def test_a_store_of_a_newer_version_is_bad_and_says_to_upgrade(own_env, home):
     record = home.store / "store.json"
     written = record.read_text(encoding="utf-8")
-    record.write_text(written.replace('"schema_version": 1', '"schema_version": 99'), encoding="utf-8")
+    record.write_text(written.replace('"schema_version": ', '"schema_version": 9'), encoding="utf-8")
     assert any("Upgrade" in finding.what for finding in doctor.examine(own_env) if finding.level == "bad")
 
 
