@@ -25,8 +25,8 @@ from lmm_mcp.store.projects import follow, resolve
 BUDGET_tokens = 600
 MAX_SESSIONS = 8
 """The last ones that are looked into."""
-MAX_SESSION_bytes = 400_000
-"""Of each, from its end: 3 MB altogether are read in 50 ms."""
+MAX_SESSION_bytes = 250_000
+"""Of each, from its end, outputs of tools counted in part."""
 MAX_TOLD = {"worked": 4, "decided": 6, "corrected": 4, "ran": 5}
 """Lines of each kind, beside what the newest session left open."""
 _LINE_chars = 180

@@ -33,6 +33,10 @@ MAX_RECENT_chars = 96_000_000
 """Of the threads read or written last, how much text an archive that was asked to (`keeps_recent`) holds in memory."""
 _RECORD_chars = 400
 """What a record costs beside its text."""
+_LONG_RECORD_bytes = 4_096
+"""Outputs of tools are long, and least of what `latest` is asked for."""
+_STRETCH = 4
+"""So many times its limit `latest` reads at most of one frame."""
 _SUFFIX = ".jsonl.zst"
 _BESIDE = ".new"
 _AGENT = re.compile(r"[a-z0-9][a-z0-9_-]*")
@@ -151,7 +155,7 @@ class Archive:
     def latest(self, agent: str, thread_id: str, *, max_bytes: int) -> tuple[list[Event], bool]:
         """The thread's last events in order, as far as `max_bytes` of their records reach, and whether that is all.
 
-        For who cannot wait until a long session is read. Raises ArchiveError on damage.
+        For who cannot wait until a long session is read; a long record counts as 4 KB. Raises ArchiveError on damage.
         """
         path = self.path(agent, thread_id)
         try:
@@ -326,13 +330,16 @@ def records_in(data: bytes, path: Path) -> Iterator[Thread | Event]:
 
 
 def _last_records_in(frame: bytes, path: Path, max_bytes: int) -> tuple[list[Thread | Event], int, bool]:
-    """The records at the end of one frame that begin within its last `max_bytes`, their size, and whether those are all."""
+    """The records at the end of one frame up to `max_bytes`, what they count, and whether those are all."""
     try:
         text = zstandard.ZstdDecompressor().decompress(frame)
-        cut = text.find(b"\n", len(text) - max_bytes) + 1 if len(text) > max_bytes else 0
-        if len(text) > max_bytes and not cut:  # one record alone is longer
-            return [], 0, False
-        return [_record(orjson.loads(line)) for line in text[cut:].splitlines()], len(text) - cut, not cut
+        lines, num_bytes, at = [], 0, len(text)
+        while at > 0 and num_bytes < max_bytes and len(text) - at < _STRETCH * max_bytes:
+            start = text.rfind(b"\n", 0, at) + 1
+            lines.append(text[start:at])
+            num_bytes += min(at - start, _LONG_RECORD_bytes)
+            at = start - 1
+        return [_record(orjson.loads(line)) for line in reversed(lines)], num_bytes, at <= 0
     except zstandard.ZstdError as problem:
         raise ArchiveError(f"{path} is damaged: {problem}. {_NEXT_STEP}") from problem
     except (orjson.JSONDecodeError, TypeError, KeyError) as problem:

@@ -406,3 +406,17 @@ def test_the_end_of_a_thread_is_read_without_its_beginning(tmp_path):
     assert not is_all and 5 < len(some) < 40
     assert next(event.text for event in some if event.id == "4-9") == "revised"
     assert archive.latest("codex", "none", max_bytes=10) == ([], True)
+
+
+def test_long_outputs_do_not_hide_what_was_said_before_them(memory, monkeypatch):
+    monkeypatch.setattr(opening, "MAX_SESSION_bytes", 60_000)
+    outputs = [
+        each
+        for n in range(8)
+        for each in (
+            Event(f"c{n}", "call", "make", 0, call_id=f"k{n}", tool="Bash", command="make"),
+            Event(f"r{n}", "result", "noise\n" * 4_000, 0, call_id=f"k{n}", exit_code=0),
+        )
+    ]
+    memory.keep("one", ("prompt", "Let's drop the anchor here."), *outputs, ("reply", "The anchor is down."))
+    assert "user: Let's drop the anchor here." in memory.opening()
