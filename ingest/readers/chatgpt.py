@@ -113,10 +113,9 @@ class _Talk(Conversation):
     def _content(self, content: Mapping[str, Any]) -> str:
         kind = content.get("content_type")
         if kind == "thoughts" and isinstance(content.get("thoughts"), list):
-            parts = [part for part in content["thoughts"] if isinstance(part, Mapping)]
-            return "\n\n".join(
-                filter(None, (_text(part.get("content")) or _text(part.get("summary")) for part in parts))
-            )
+            thoughts = [thought for thought in content["thoughts"] if isinstance(thought, Mapping)]
+            told = (_text(thought.get("content")) or _text(thought.get("summary")) for thought in thoughts)
+            return "\n\n".join(filter(None, told))
         if kind not in _TEXTS | _CODES | _RESULTS | {"thoughts"}:
             self.count_unknown("content", kind)
         parts = content.get("parts")

@@ -165,8 +165,9 @@ def started_ms(session: Path, name: object) -> int:
         for entry in listed if isinstance(listed, list) else []:
             if isinstance(entry, Mapping) and entry.get("sessionId") == name:
                 created = entry.get("dateCreated")
-                is_number = isinstance(created, str) and created.isascii() and created.isdigit() and len(created) < 16
-                return parse_time_ms(int(created) if is_number else created)
+                if isinstance(created, str) and created.isascii() and created.isdigit() and len(created) < 16:
+                    created = int(created)
+                return parse_time_ms(created)
     return 0
 
 

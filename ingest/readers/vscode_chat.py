@@ -172,8 +172,8 @@ def _written(edits: object) -> str:
     if isinstance(edits, list):
         return "\n".join(text for edit in edits if (text := _written(edit)))
     if isinstance(edits, Mapping):
-        text = edits.get("text")
-        return text if isinstance(text, str) else _written(edits.get("edits"))
+        whole = edits.get("text")
+        return whole if isinstance(whole, str) else _written(edits.get("edits"))
     return ""
 
 

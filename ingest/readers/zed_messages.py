@@ -100,7 +100,7 @@ class ZedThread(Transcript):
                 self.count_unknown("content", kind)
 
     def _use(self, use: Mapping[str, Any], results: Mapping[str, Any]) -> Iterator[Event]:
-        tool = use.get("name") if isinstance(use.get("name"), str) else ""
+        tool = name if isinstance(name := use.get("name"), str) else ""
         given = use.get("id")
         call_id = self._call_ids.opened(given) or self._names.name("call", tool)
         self.group = self.group or call_id

@@ -131,7 +131,7 @@ def _unpack(source: Path, target: Path) -> int:
                     )
                 place = target / member.name
                 place.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-                with open(place, "xb", opener=_private) as file:  # noqa: PTH123 - Path.open takes no opener
+                with open(place, "xb", opener=_private) as file:
                     file.write(_content(tar, member))
                     file.flush()
                     os.fsync(file.fileno())
