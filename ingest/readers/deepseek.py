@@ -103,7 +103,7 @@ class _Log(Growing):
         elif kind == "turn/end":
             yield from self._interrupted()
         elif kind.partition("/")[0] not in _SILENT_AREAS:
-            self.count_unknown("event", kind)
+            self.count_unknown("event", kind.replace("/", "."))
 
     def _learn_header(self, header: Mapping[str, Any]) -> None:
         own, parent = id_in(header.get("id")) or self.thread.thread_id, id_in(header.get("parentSession"))

@@ -140,9 +140,11 @@ class _Updates(Growing):
                 bare[call_id] = [tool, title, self.at_ms]
             yield self._call(call_id, tool, title, given)
         elif call_id in bare and given:
-            tool, title, _ = bare[call_id]
-            yield self._call(call_id, _tool_named(update, tool), first_text(update, ("title",)) or title, given)
-            del bare[call_id]
+            now = self.at_ms
+            tool, title, self.at_ms = bare.pop(call_id)
+            title = first_text(update, ("title",)) or title
+            yield self._call(call_id, _tool_named(update, tool), title, given)
+            self.at_ms = now
         self.notes["bare"] = dict(list(bare.items())[-_NUM_BARE_KEPT:])
         if status in ("completed", "failed"):
             yield self._result(call_id, update, failed=status == "failed")

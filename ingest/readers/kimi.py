@@ -28,6 +28,7 @@ _AGENTS = "agents"
 _MAIN = "main"
 _MAX_STATE_bytes = 4 * 1024 * 1024
 _NUM_TURNS_KEPT = 32
+_NUM_CALLS_KEPT = 256
 _UNNAMED = frozenset({"New Session", "Untitled"})
 _SILENT_EVENTS = frozenset({"step.begin", "step.end", "step.retry", "step.interrupted", "llm.request", "llm.response"})
 _SILENT_PARTS = frozenset({"image_url", "audio_url", "video_url", "image"})
@@ -156,22 +157,21 @@ class _Wire(Growing):
         for number, call in enumerate(calls if isinstance(calls, list) else (), start=1):
             function = call.get("function")
             told = function if isinstance(function, Mapping) else call
-            call_id, own = id_in(call.get("id")), f"{self.group}#{number}"
-            yield self.call(
-                self.unique_id(call_id) or own, call_id or own, first_text(told, ("name",)), told.get("arguments")
-            )
+            own = f"{self.group}#{number}"
+            yield self._call(own, id_in(call.get("id")), first_text(told, ("name",)), told.get("arguments"))
 
     def _prompt(self, text: str) -> Iterator[Event]:
         key = text[:200]
-        again = dict(self.notes.get("undone", {}))
-        own = again.pop(key, "") or self.named("user", text)
-        self.notes["undone"] = again
+        undone = dict(self.notes.get("undone", {}))
+        before = undone.pop(key, "")
+        own = before or self.named("user", text)
+        self.notes["undone"] = undone
         if turns := self.notes.get("turns"):
             self.notes["turns"] = [*turns[:-1], [*turns[-1], [key, own]]]
         if self.notes.get("is_copy"):  # only the last before the agent's own first step is not a copy
             self.notes["held"] = [own, text, self.at_ms]
-            return
-        yield from self.prose("prompt", own, text)
+        elif not before:
+            yield from self.prose("prompt", own, text)
 
     def _undo(self, count: object) -> None:
         number = count if isinstance(count, int) and count > 0 else 1
@@ -196,9 +196,7 @@ class _Wire(Growing):
             yield from self.close()
         if kind == "tool.call":
             tool, own = first_text(event, ("name",)), id_in(event.get("uuid"))
-            call_id = id_in(event.get("toolCallId")) or own
-            own = own or self.unique_id(call_id) or self.named("call", tool)
-            yield self.call(own if len(call_id) < 16 else call_id, call_id, tool, event.get("args"))
+            yield self._call(own, id_in(event.get("toolCallId")), tool, event.get("args"))
         elif kind == "tool.result":
             yield self._result(event.get("toolCallId"), event.get("result"))
         elif kind not in _SILENT_EVENTS:
@@ -217,12 +215,18 @@ class _Wire(Growing):
             yield from self.close()
             self.count_unknown("part", kind)
 
+    def _call(self, own: str, agents_id: str, tool: str, arguments: object) -> Event:
+        """A call, under the id of its record: Kimi's own ids (`Shell:0`) come again in every session."""
+        own = own or self.named("call", agents_id, tool)
+        ids = {name: joint for name, joint in self.notes.get("ids", {}).items() if name != agents_id}
+        self.notes["ids"] = dict([*ids.items(), (agents_id, own)][-_NUM_CALLS_KEPT:])
+        return self.call(own, own, tool, arguments)
+
     def _result(self, agents_id: object, result: object) -> Event:
-        call_id, text = id_in(agents_id), result_text(result)
+        call_id, text = self.notes.get("ids", {}).get(id_in(agents_id), ""), result_text(result)
         failed = result.get("isError") if isinstance(result, Mapping) else None
         code = exit_code_of(text)
-        joint = self._calls[call_id][0] if call_id in self._calls else call_id
-        own = f"{joint}#result" if joint else self.named("result", text)
+        own = f"{call_id}#result" if call_id else self.named("result", text)
         return self.result(own, call_id, text, failed=bool(code) or failed is True, exit_code=code)
 
 

@@ -22,6 +22,7 @@ from ingest.readers.factory_droid import FactoryDroid
 from ingest.readers.gemini_cli import GeminiCli
 from ingest.readers.goose import Goose
 from ingest.readers.grok import Grok
+from ingest.readers.hermes import Hermes
 from ingest.readers.kilo_legacy import KiloLegacy
 from ingest.readers.kimi import Kimi
 from ingest.readers.kiro import Kiro
@@ -32,6 +33,7 @@ from ingest.readers.openhands import OpenHands
 from ingest.readers.pi import Pi
 from ingest.readers.qwen_code import QwenCode
 from ingest.readers.roo import Roo
+from ingest.readers.specstory import SpecStory
 from ingest.readers.swe_agent import SweAgent
 from ingest.readers.vscode_copilot import VsCodeCopilot
 from ingest.readers.zed import Zed
@@ -59,6 +61,7 @@ BUILT_IN: tuple[Reader, ...] = (
     Kiro(),  # before others whose documents look alike: it goes by the place as well
     Amp(),
     Continue(),
+    SpecStory(),  # before Aider: it may quote one
     Aider(),
     SweAgent(),
     ChatGpt(),
@@ -67,6 +70,7 @@ BUILT_IN: tuple[Reader, ...] = (
     Kilo(),
     Crush(),
     Goose(),
+    Hermes(),
     CursorEditor(),
     CursorAgent(),
     VsCodeCopilot(),

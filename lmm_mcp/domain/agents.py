@@ -28,6 +28,8 @@ KNOWN_AGENTS = (
     "kimi",
     "deepseek",
     "antigravity",
+    "hermes",
+    "specstory",
     "swe-agent",
     "chatgpt",
     "claude-ai",
