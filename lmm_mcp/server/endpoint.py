@@ -34,6 +34,7 @@ HELLO_TIMEOUT_s = 10.0
 """How long either side waits for the other's first line. Starting an engine is not part of it."""
 _MAX_PATH_bytes = 103 if sys.platform == "darwin" else 107
 _BACKLOG = 128
+_DOOR_bytes = 1024
 HTTP_PORT = 7787
 """Of `lmm serve --http`, where none is named."""
 
@@ -49,7 +50,8 @@ class Door:
 
     def close(self) -> None:
         """Take the door away: whoever comes now finds none. Only for who holds the engine's lock."""
-        self._home.door.unlink(missing_ok=True)
+        with suppress(OSError):  # its room on the disk is kept: on a full one, the next engine needs it
+            _write_over(self._home.door, b"{}")
         if self._path is not None:
             self._path.unlink(missing_ok=True)
         self.socket.close()
@@ -132,14 +134,28 @@ def _own_folder(folder: Path) -> None:
 
 
 def _write_for_us_alone(path: Path, content: bytes) -> None:
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    beside = path.with_name(f".{path.name}.part")
     beside.unlink(missing_ok=True)
-    descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
-        os.write(descriptor, content)
+        descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        try:
+            os.write(descriptor, content.ljust(_DOOR_bytes))
+        finally:
+            os.close(descriptor)
+        beside.replace(path)
+    except OSError:  # a full disk: memories can be read nevertheless, and the last engine left its file
+        with suppress(OSError):
+            beside.unlink(missing_ok=True)
+        _write_over(path, content)
+
+
+def _write_over(path: Path, content: bytes) -> None:
+    """Write where a door file is already; whoever reads it in the middle understands nothing, and looks again."""
+    descriptor = os.open(path, os.O_WRONLY | getattr(os, "O_NOFOLLOW", 0))
+    try:
+        os.write(descriptor, content.ljust(_DOOR_bytes))
     finally:
         os.close(descriptor)
-    beside.replace(path)
 
 
 def about(home: Home) -> dict[str, Any]:

@@ -41,6 +41,7 @@ class Connection:
 
 def reach(home: Home, env: Mapping[str, str], request: dict[str, Any], *, patience_s: float = PATIENCE_s) -> Connection:
     """Greet the engine, which is started where none runs. Raises EngineError and HomeError."""
+    home.ensure()  # somebody may have removed it since we were started
     ends_s = time.monotonic() + patience_s
     while True:
         found, refusal = _greeted(home, request, ends_s)

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Mapping
 from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lmm_mcp import config
@@ -35,7 +36,9 @@ class Shelves:
         self._settings: config.Settings | None = None
         self._settings_stamp: tuple[int, int] | None = None
         self._ledger: Ledger | None = None
+        self._ledger_id: tuple[int, int] | None = None
         self._store: ChunkStore | None = None
+        self._store_id: tuple[int, int] | None = None
         self._embedder: OnnxEmbedder | NoEmbedder | None = None
         self._looked_for_model_s = 0.0
         self._used_model_s = time.monotonic()
@@ -59,8 +62,11 @@ class Shelves:
         from lmm_mcp.store.ledger import Ledger
 
         with self._lock:
-            if self._ledger is None:
-                self._ledger = Ledger.open(self.home.ledger)
+            if self._ledger is None or _identity(self.home.ledger) != self._ledger_id:
+                self._ledger = Ledger.open(
+                    self.home.ledger
+                )  # the last one may be in use: it is closed when nobody has it
+                self._ledger_id = _identity(self.home.ledger)
             return self._ledger
 
     @property
@@ -73,11 +79,13 @@ class Shelves:
     def store(self) -> "ChunkStore | None":
         """The chunk store as of now; None where nothing was ever imported. Raises StoreError."""
         with self._lock:
-            if self._store is None:
+            if self._store is None or _identity(self.home.store) != self._store_id:
                 from lmm_mcp.store.chunks import ChunkStore
 
+                self._store = None
                 if not ChunkStore.exists(self.home.store):
                     return None
+                self._store_id = _identity(self.home.store)
                 self._store = ChunkStore.open(self.home.store)
             return self._store
 
@@ -150,6 +158,15 @@ class Shelves:
             return None
         model = self.embedder()
         return Recaller(store, None if isinstance(model, NoEmbedder) or self.by_words_only() else model)
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """What a file or folder is, whatever its name: another one is put in its place when a backup is restored."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def settings_stamp(home: Home) -> tuple[int, int] | None:

@@ -219,6 +219,20 @@ def test_an_engine_that_never_ends_its_line_is_not_listened_to_for_ever(home, mo
         assert not thread.is_alive()
 
 
+def test_on_a_full_disk_a_door_is_opened_where_there_was_one(home, monkeypatch):
+    with opened(home):
+        pass
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "replace", full)
+    with opened(home) as door:
+        assert stat.S_IMODE(home.door.stat().st_mode) == 0o600
+        answering(door, {"welcome": True})
+        assert greeted(home)
+
+
 def test_a_lock_has_one_holder_and_is_free_when_that_lets_go(home):
     first = endpoint.hold(home.engine_lock)
     assert first is not None

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -162,13 +163,62 @@ def test_locks_and_sockets_of_a_killed_engine_are_not_in_the_way(plain_env, agen
     assert processes.engine() != first
 
 
-def test_an_engine_whose_door_was_taken_away_makes_room(plain_env, agent_of, processes):
+def test_an_engine_whose_home_was_taken_away_makes_room(plain_env, agent_of, processes):
     agent = agent_of(plain_env, "legacy", "--no-ingest")
     agent.greet()
     first = processes.engine()
-    processes.home.door.unlink()
+    shutil.rmtree(processes.home.root)
     processes.until(lambda: endpoint.about(processes.home).get("pid", first) != first)
     assert agent.list_tools()
+
+
+def test_agents_that_come_in_the_moment_in_which_an_engine_leaves_are_answered(plain_env, agent_of, processes):
+    env = {**plain_env, "LMM_ENGINE_LINGER_S": "0.2"}
+    agent_of(env).end()  # from now on what is left is ended after the test
+    hello = {"want": "mcp", "reads": False}
+    pids = set()
+    for wait_s in (0.0, 0.1, 0.18, 0.2, 0.22, 0.25, 0.3, 0.35, 0.4, 0.5):
+        found = reach.reach(processes.home, env, hello)
+        pids.add(found.answer["pid"])
+        found.socket.close()
+        time.sleep(wait_s)  # aims at a moment
+    assert len(pids) > 1, "no engine left, so nothing was tried"
+
+
+def test_what_was_restored_from_a_backup_is_answered_out_of_without_a_new_engine(own_env, agent_of):
+    home = Home(Path(own_env["LMM_HOME"]))
+    agent = agent_of(own_env, "legacy", "--no-ingest")
+    agent.greet()
+    question = {"query": "which port does the development database use?", "project": "*"}
+    pid = endpoint.about(home)["pid"]
+    found = agent.call("recall", **question)
+    assert found["status"] == "found"
+    for path in (home.store, home.ledger):
+        path.rename(path.with_name(f"away-{path.name}"))
+    assert agent.call("recall", **question)["status"] == "nothing_found"
+    home.ledger.unlink(missing_ok=True)
+    for path in (home.store, home.ledger):
+        path.with_name(f"away-{path.name}").rename(path)
+    assert agent.call("recall", **question) == found
+    assert endpoint.about(home)["pid"] == pid
+
+
+def test_no_log_holds_what_agents_say_even_where_it_cannot_be_understood(plain_env, agent_of, processes, era):
+    agent = agent_of(plain_env, era, "--no-ingest")
+    agent.greet()
+    for line in (
+        b"XYLOPHONE",
+        b'{"XYLOPHONE": 1}',
+        b'{"jsonrpc":"2.0","id":"XYLOPHONE","method":"XYLOPHONE","params":{}}',
+    ):
+        agent.say(line)
+    agent.answer(agent.send("XYLOPHONE", {"XYLOPHONE": "XYLOPHONE"}))
+    agent.answer(agent.send_call("XYLOPHONE", XYLOPHONE="XYLOPHONE"))
+    agent.answer(agent.send_call("recall", XYLOPHONE="XYLOPHONE"))
+    agent.list_tools()
+    logs = {path.name: path.read_text(encoding="utf-8") for path in processes.home.logs.iterdir()}
+    assert "serves from process" in logs["server.log"]
+    assert not [name for name, text in logs.items() if "XYLOPHONE" in text]
 
 
 # Others than the usual
@@ -317,7 +367,7 @@ def test_a_question_that_the_engine_does_not_know_is_answered_with_a_sentence(se
 def test_asking_where_no_engine_runs_says_so_or_starts_one(plain_env, agent_of, processes):
     with pytest.raises(EngineError, match="no engine runs"):
         reach.ask(processes.home.ensure(), {"want": "status"}, 5)
-    agent_of(plain_env)  # ends what is left after the test
+    agent_of(plain_env).end()  # from now on what is left is ended after the test
     assert reach.ask(processes.home, {"want": "status"}, 30, start=True, env=plain_env)["pid"] == processes.engine()
 
 
