@@ -17,7 +17,7 @@ from ingest.readers.codex_calls import command_line, patched_paths
 _SHELLS = frozenset(
     """bash sh zsh shell powershell pwsh cmd terminal execute execute_bash execute_command run_shell_command run_command
     run_terminal_command run_in_terminal runcommands exec exec_command run runinterminal bash_tool local_shell
-    run_terminal_cmd run_terminal_command_v2 copilot_runinterminal runcommand executebash executepwsh""".split()
+    run_terminal_cmd run_terminal_command_v2 copilot_runinterminal runcommand executebash executepwsh shell_command""".split()
 )
 _LOOKING = frozenset(
     """grep glob ls list list_directory list_dir search_file_content find rg search codebase_search grep_search

@@ -11,7 +11,7 @@ from ingest.readers.documents import json_value
 from ingest.readers.message_events import Calls, Spoken
 from ingest.readers.outputs import nested_json, output_text
 from ingest.readers.unknown import Unknown
-from ingest.readers.values import ODDITIES, exit_code_in, id_in
+from ingest.readers.values import ODDITIES, Naming, exit_code_in, id_in
 from lmm_mcp.domain.event import Event, Thread
 
 _STRUCTURED = "\0json:"
@@ -29,6 +29,7 @@ class Conversation:
     def __init__(self, thread: Thread) -> None:
         self._thread = thread
         self._calls = Calls(thread.thread_id)
+        self._naming = Naming(thread.thread_id)
         self._told: set[str] = set()
         self.unknown = Unknown()
 
@@ -51,8 +52,8 @@ class Conversation:
         at_ms = parse_time_ms(row.get("timestamp"))
         answered = id_in(row.get("tool_call_id"))
         said = (str(role), text, answered, *(str(call.get("id") or call.get("call_id")) for call in calls))
-        own = _name("" if at_ms else self._thread.thread_id, str(at_ms), *said)
-        if own in self._told and role != "tool":
+        own = _hash(str(at_ms), *said) if at_ms else self._naming.name(*said)
+        if own in self._told:
             return  # a copy that compaction made
         self._told.add(own)
         message = Spoken(own, at_ms, self._thread.cwd)
@@ -102,5 +103,5 @@ def _calls_in(value: object) -> list[Mapping[str, Any]]:
     return [call for call in found if isinstance(call, Mapping)] if isinstance(found, list) else []
 
 
-def _name(*said: str) -> str:
+def _hash(*said: str) -> str:
     return hashlib.blake2b("\0".join(said).encode("utf-8", "replace"), digest_size=12).hexdigest()

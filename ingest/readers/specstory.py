@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ingest.readers.base import FileReader, MAX_LINE_bytes
+from ingest.readers.calls import is_shell
 from ingest.readers.claude_prompts import is_continuation, prompt_of
 from ingest.readers.opening import open_file
 from ingest.readers.ours import is_our_command
@@ -96,7 +97,7 @@ class _History(Transcript):
         if found := _NAME.fullmatch(path.stem):
             self.know(title=found["words"].replace("-", " ").strip())
         if path.parts[-3:-1] == _HISTORY:
-            self.stand_at(path.parents[2].as_posix())
+            self.stand_at(path.absolute().parents[2].as_posix())
 
     def take(self, record: Mapping[str, Any]) -> Iterator[Event]:
         """Events of what one party said."""
@@ -131,8 +132,9 @@ class _History(Transcript):
     def _tool(self, own: str, part: Part) -> Iterator[Event]:
         use = tool_use(part)
         own = own or self.named("tool", part.tool, use.asked[:_SAID_chars])
+        asked = {"command": use.command, "description": use.why} if use.command and is_shell(part.tool) else use.asked
         ours = is_our_command(use.command)
-        yield self.call(own, own, part.tool, use.asked, ours=ours, command=use.command, paths=use.paths)
+        yield self.call(own, own, part.tool, asked, ours=ours, command=use.command, paths=use.paths)
         if use.result is None:
             return
         found = _EXIT_CODE.search(use.result[:_LOOKED_AT_chars])

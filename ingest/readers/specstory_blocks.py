@@ -21,6 +21,7 @@ _TOOL_USE = re.compile(r"Tool use: \*\*[^*]*\*\*[\s•]*")
 _RESULT_HEAD = re.compile(r"\*\*(?P<what>Result|Error):\*\*\s*\Z")
 _QUOTED = re.compile(r"`([^`\n]+)`")
 _INPUT_FENCE = re.compile(r"```(?:bash|sh|shell)\n(?P<command>.*?)\n```", re.DOTALL)
+_FENCE = re.compile(r"^```\w*(?:\n|\Z)", re.MULTILINE)
 _MESSAGE_ID = re.compile(r"<!-- message-id: (\S+) -->")
 
 
@@ -53,7 +54,10 @@ class ToolUse:
     """A tool use, as far as its Markdown tells."""
 
     asked: str
+    """What was asked, without the fences around code."""
     command: str
+    why: str
+    """What a shell's command is for, where that is told."""
     paths: tuple[str, ...]
     result: str | None
     failed: bool
@@ -97,11 +101,13 @@ def tool_use(part: Part) -> ToolUse:
     asked = before.strip()
     head = _RESULT_HEAD.search(asked)
     asked = "\n".join(filter(None, (summary, asked[: head.start()].strip() if head else asked)))
-    command = _command(asked) if part.tool_type == "shell" else ""
+    why, command = _command(asked) if part.tool_type == "shell" else ("", "")
     outside = asked.partition("```")[0]
     paths = tuple(dict.fromkeys(_QUOTED.findall(outside))) if part.tool_type in ("read", "write") else ()
     failed = head is not None and head["what"] == "Error"
-    return ToolUse(asked, command, paths, None if result is None else result.strip("\n"), failed)
+    return ToolUse(
+        _FENCE.sub("", asked).strip(), command, why, paths, None if result is None else result.strip("\n"), failed
+    )
 
 
 def _said(head: re.Match[str], body: list[str]) -> Said:
@@ -172,8 +178,9 @@ def _has_result_head(body: str) -> bool:
     return "**Result:**" in body or "**Error:**" in body
 
 
-def _command(asked: str) -> str:
+def _command(asked: str) -> tuple[str, str]:
+    """What stands before the command, and the command itself: in a fence, else in backticks."""
     if found := _INPUT_FENCE.search(asked):
-        return found["command"]
+        return asked[: found.start()].strip(), found["command"]
     start, end = asked.find("`"), asked.rfind("`")
-    return asked[start + 1 : end] if 0 <= start < end else ""
+    return (asked[:start].strip(), asked[start + 1 : end]) if 0 <= start < end else ("", "")
