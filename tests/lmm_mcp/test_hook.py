@@ -110,7 +110,7 @@ def test_the_engine_gives_the_same_answer(own_env, harbour_project):
     given = {"cwd": harbour_project, "session_id": "x", "source": "startup"}
     alone = hook.answer(home, json.dumps(given).encode())
     engine = {**own_env, "LMM_ENGINE_LINGER_S": "30"}
-    assert reach.ask(home, {"want": "brief", **given}, 30, start=True, env=engine)["text"]
+    assert reach.ask(home, {"want": "brief", **given}, 60, start=True, env=engine)["text"]
     try:
         asked = hook._from_engine(home, given)
         assert json.loads(alone)["hookSpecificOutput"]["additionalContext"] == asked
