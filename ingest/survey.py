@@ -67,6 +67,11 @@ def survey(env: Mapping[str, str], settings: Sessions, notes: Path, projects: Se
                 tuple(problems),
             )
         )
+    known = {reader.agent for reader in READERS}
+    for agent, folder in everybody.named_folders():
+        if agent not in known:
+            problem = f"{folder}: no agent is called {agent}, see the setting sessions.folders"
+            found.append(Surveyed(agent, False, False, (), 0, 0, (problem,)))
     return found
 
 

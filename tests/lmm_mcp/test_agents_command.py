@@ -54,3 +54,8 @@ def test_agents_that_were_never_here_are_only_counted(told):
     assert "goose" not in text
     assert "more agents would be read" in text
     assert "goose" in told("--all")
+
+
+def test_a_folder_of_an_agent_that_nobody_knows_is_said(told, monkeypatch):
+    monkeypatch.setenv("LMM_SESSIONS_FOLDERS", "gosse=/somewhere")
+    assert "/somewhere: no agent is called gosse" in told()
