@@ -22,10 +22,12 @@ Session = tuple[Thread, Iterator[Mapping[str, Any]], Unknown]
 _FIRST_bytes = 8192
 _MARKS = (
     re.compile(rb'"producer"\s*:\s*"hermes'),
-    re.compile(rb'"schema_version"\s*:\s*"ATIF-(?=[\s\S]*(?:"plugin"|hermes))|(?:"plugin"|hermes)[\s\S]*"ATIF-'),
     re.compile(rb'\A\s*\{"atof_version"[^\n]*"platform"\s*:\s*"hermes"'),
     re.compile(rb'"source"\s*:\s*"[^"]*"\s*,\s*"user_id"\s*:'),
 )
+_TRAJECTORY = b'"ATIF-'
+_OF_HERMES = (b"hermes", b'"plugin"')
+"""Other agents write trajectories, too; what Hermes' relay wrote names its plugin."""
 _STATES = {"rewound": (0, 0), "compacted": (0, 1)}
 _SILENT_MARKS = re.compile(r"hermes\.")
 
@@ -39,7 +41,10 @@ def is_export(path: Path) -> bool:
             first = stream.read(_FIRST_bytes)
     except OSError:
         return False
-    return first.lstrip()[:1] in (b"{", b"[") and any(mark.search(first) for mark in _MARKS)
+    if first.lstrip()[:1] not in (b"{", b"["):
+        return False
+    is_trajectory = _TRAJECTORY in first and any(sign in first for sign in _OF_HERMES)
+    return is_trajectory or any(mark.search(first) for mark in _MARKS)
 
 
 def sessions_in(path: Path) -> Iterator[Session | Unreadable]:
