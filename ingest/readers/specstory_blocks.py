@@ -16,6 +16,8 @@ _OPEN = re.compile(r'<tool-use data-tool-type="(?P<type>[^"]*)" data-tool-name="
 _CLOSED = ("</details></tool-use>", "</tool-use>")
 _THINK_OPEN = re.compile(r"<think>(?:<details>)?(?:<summary>[^<]*</summary>)?")
 _THINK_CLOSED = "</think>"
+_THOUGHT = ("</details></think>", _THINK_CLOSED)
+"""Closing tags stand alone on a line: within an output they may stand anywhere."""
 _SUMMARY = re.compile(r"\s*(?:<details>)?\s*<summary>(?P<said>.*?)</summary>\s*", re.DOTALL)
 _TOOL_USE = re.compile(r"Tool use: \*\*[^*]*\*\*[\s•]*")
 _RESULT_HEAD = re.compile(r"\*\*(?P<what>Result|Error):\*\*\s*\Z")
@@ -71,7 +73,7 @@ def said_in(lines: Iterable[str]) -> Iterator[Said]:
     for line in lines:
         bare = line.strip()
         if closes:
-            closes = () if bare.endswith(closes) else closes
+            closes = () if bare in closes else closes
         elif found := _HEAD.fullmatch(bare):
             if head is not None:
                 yield _said(head, body)
@@ -80,7 +82,7 @@ def said_in(lines: Iterable[str]) -> Iterator[Said]:
         elif _OPEN.match(bare):
             closes = _CLOSED
         elif _THINK_OPEN.match(bare) and _THINK_CLOSED not in bare:
-            closes = (_THINK_CLOSED,)
+            closes = _THOUGHT
         body.append(line)
     if head is not None:
         yield _said(head, body)
@@ -131,9 +133,9 @@ def _parts(text: str) -> Iterator[Part]:
     for line in text.split("\n"):
         bare = line.strip()
         if inside is not None:
-            closes = _CLOSED if inside.re is _OPEN else (_THINK_CLOSED,)
+            closes = _CLOSED if inside.re is _OPEN else _THOUGHT
             held.append(line)
-            if bare.endswith(closes):
+            if bare in closes:
                 yield _part(inside, held)
                 inside = None
         elif found := _OPEN.match(bare) or _THINK_OPEN.match(bare):

@@ -38,7 +38,9 @@ def test_heads_within_an_output_or_a_thought_are_none() -> None:
     assert [event.text for event in of_kind("prompt")] == ["Warum läutet die Glocke zweimal? 🔔", "thanks"]
     (thought,) = of_kind("thought")
     assert thought.text.endswith("_**User**_ would be a head anywhere else.")
-    assert "a head within an output is none" in of_kind("result")[0].text
+    assert of_kind("result")[0].text.endswith(
+        "a head within an output is none\n    7→</details></tool-use>\nnor is that an end"
+    )
 
 
 def test_tool_uses_are_taken_apart() -> None:
