@@ -85,6 +85,11 @@ class Home:
         return self.root / "paused"
 
     @property
+    def http_token(self) -> Path:
+        """What a client must show at `lmm serve --http`; readable by the user alone."""
+        return self.root / "http-token"
+
+    @property
     def config(self) -> Path:
         """The user's settings."""
         return self.root / "config.toml"
