@@ -52,6 +52,8 @@ class Untidy:
     num_vector_commits: int = 0
     littered_s: float = 0.0
     """When old versions were left behind (monotonic clock); 0 = none."""
+    tidied_s: float = 0.0
+    """When upkeep last ended (monotonic clock); 0 = not by us."""
     is_unfinished: bool = False
     """It was closed, and lacks what a closed one has."""
 

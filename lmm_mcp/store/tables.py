@@ -37,6 +37,8 @@ _TEXT_INDEX = FTS(
     max_token_length=256,  # bytes; a term has up to 64 characters
     with_position=False,
 )
+INDEX_CACHE_bytes = 256_000_000
+METADATA_CACHE_bytes = 64_000_000
 _LONG_LIST_ids = 1_000
 _SOURCE_PLACE = re.compile(r",?\s*[^\s,]*\.rs:\d+(?::\d+)?")
 _ERROR_KIND = re.compile(r"(?:\b(?:lance|wrapped|generic \w+|external) error|\bLanceError\(\w+\)):\s*", re.I)
@@ -114,7 +116,9 @@ def plain(told: str) -> str:
 
 def connect(folder: Path) -> Any:
     """Open the folder as a database whose reads always see the latest commit (0.1 ms each)."""
-    return lancedb.connect(str(folder), read_consistency_interval=timedelta(0))
+    # LanceDB's own bound is 6 GB. These hold what the questions of a store of a million rows touch.
+    session = lancedb.Session(index_cache_size_bytes=INDEX_CACHE_bytes, metadata_cache_size_bytes=METADATA_CACHE_bytes)
+    return lancedb.connect(str(folder), read_consistency_interval=timedelta(0), session=session)
 
 
 def chunks_name(number: int) -> str:

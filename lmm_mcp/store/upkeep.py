@@ -115,8 +115,10 @@ def tidy(
     """
     if index_anew:
         tables.index_terms(shelf.chunks, anew=True)
-    retained = timedelta(seconds=max(retain_s, 0.001))  # LanceDB warns of zero
     left = shelf.untidy
+    # What the last upkeep replaced goes now, however soon that is: one shelf lies on the disk twice at most.
+    since_s = time.monotonic() - left.tidied_s if left.tidied_s else retain_s
+    retained = timedelta(seconds=max(min(retain_s, since_s), 0.001))  # LanceDB warns of zero
     for table in held:
         # Unverified files are those of writers that died: we are the only one that writes.
         table.optimize(cleanup_older_than=retained, delete_unverified=True)
@@ -127,7 +129,8 @@ def tidy(
     if not is_open:
         finish(shelf, num_vectors=num_vectors, exact_rows=exact_rows)
         left.is_unfinished = False
-    left.littered_s = time.monotonic() if _is_littered(shelf) else 0.0
+    left.tidied_s = time.monotonic()
+    left.littered_s = left.tidied_s if _is_littered(shelf) else 0.0
 
 
 def finish(shelf: Shelf, *, num_vectors: int, exact_rows: int = vector_index.EXACT_rows) -> None:
