@@ -250,7 +250,9 @@ def _has_our_shape(record: dict[str, Any]) -> bool:
         return False
     if kind in _METADATA:
         return _METADATA[kind] in record
-    ours = kind in _ENVELOPE and _ENVELOPE[kind] in record and "uuid" in record and "sessionId" in record
+    ours = kind in _ENVELOPE and _ENVELOPE[kind] in record and "sessionId" in record
+    if "uuid" not in record and "timestamp" not in record:  # what cleans transcripts may take the ids out
+        return False
     if ours and kind in ("user", "assistant"):  # a near relative of this format has `parts` in its messages
         message = record["message"]
         return isinstance(message, dict) and "content" in message

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from ingest.readers.codex_calls import Call, Output, command_line, read_call, read_output, text_of
 from ingest.readers.ours import begins_with_brief, is_only_a_brief, is_our_command, is_our_tool
-from ingest.readers.values import exit_code_in, id_in, is_failure
+from ingest.readers.values import exit_code_in, is_failure
 from lmm_mcp.domain.event import Event, EventId, EventKind
 
 
@@ -21,6 +21,10 @@ class Names(Protocol):
 
     def name(self, role: str, text: str) -> EventId:
         """Make an id of content and place; the same on every reading."""
+        ...
+
+    def own(self, value: object) -> str:
+        """Return an id that the agent gave, with its thread before it where other threads may give the same; '' = none."""
         ...
 
     def opened(self, call_id: str) -> None:
@@ -125,10 +129,10 @@ def item_events(item: Mapping[str, Any], moment: Moment, names: Names) -> Iterat
         call = read_call(item)
         if not call.tool:
             raise ValueError("a call of no tool")
-        call_id = _call_id(item) or names.name("call", f"{call.tool}\n{call.text}")
+        call_id = _call_id(item, names) or names.name("call", f"{call.tool}\n{call.text}")
         yield _call(call, call_id, moment, names)
     elif kind in RESULTS:
-        yield _result(read_output(item.get("output")), _call_id(item), moment, names)
+        yield _result(read_output(item.get("output")), _call_id(item, names), moment, names)
 
 
 def summary_event(text: str, event_id: EventId, moment: Moment) -> Event:
@@ -147,14 +151,14 @@ def display_events(event: Mapping[str, Any], moment: Moment, names: Names) -> It
         yield from _prose("thought", "reasoning", text_of(event.get("text")), {}, moment, names)
     elif kind == "exec_command_end":
         line, code = command_line(event.get("command")), event.get("exit_code")
-        call_id = id_in(event.get("call_id")) or names.name("call", line)
+        call_id = names.own(event.get("call_id")) or names.name("call", line)
         output = text_of(event.get("aggregated_output")) or text_of(event.get("stdout")) + text_of(event.get("stderr"))
         yield _call(Call("exec_command", line, line, text_of(event.get("cwd"))), call_id, moment, names)
         yield _result(Output(output, exit_code_in(code), is_failure(code)), call_id, moment, names)
     elif kind == "patch_apply_end":
         changes = event.get("changes")
         paths = tuple(changes) if isinstance(changes, dict) else ()
-        call_id = id_in(event.get("call_id")) or names.name("call", "\n".join(paths))
+        call_id = names.own(event.get("call_id")) or names.name("call", "\n".join(paths))
         text = "\n".join(["*** Begin Patch", *_patch_lines(changes), "*** End Patch"])
         yield _call(Call("apply_patch", text, paths=paths), call_id, moment, names)
         success = event.get("success")
@@ -234,7 +238,7 @@ def _user_shell(text: str) -> tuple[str, str] | None:
 
 def _typed_command(line: str, result: str, item: Mapping[str, Any], moment: Moment, names: Names) -> Iterator[Event]:
     """A command the user ran from the prompt (`!ls`): a call without a model."""
-    call_id = id_in(item.get("id")) or names.name("user_shell", f"{line}\n{result}")
+    call_id = names.own(item.get("id")) or names.name("user_shell", f"{line}\n{result}")
     yield _call(Call("user_shell_command", line, command=line), call_id, moment, names)
     frame = _USER_SHELL_FRAME.match(result)
     code = frame[1] if frame else None
@@ -246,7 +250,7 @@ def _prose(
     kind: EventKind, role: str, text: str, item: Mapping[str, Any], moment: Moment, names: Names
 ) -> Iterator[Event]:
     if text.strip():
-        event_id = id_in(item.get("id")) or names.name(role, text)
+        event_id = names.own(item.get("id")) or names.name(role, text)
         ours = kind == "prompt" and is_only_a_brief(text)  # a client may hand a brief over as if it were typed
         yield Event(event_id, kind, text, moment.at_ms, cwd=moment.cwd, branch=moment.branch, ours=ours)
 
@@ -273,8 +277,8 @@ def _call(call: Call, call_id: str, moment: Moment, names: Names) -> Event:
     )
 
 
-def _call_id(item: Mapping[str, Any]) -> str:
-    return id_in(item.get("call_id")) or id_in(item.get("id"))
+def _call_id(item: Mapping[str, Any], names: Names) -> str:
+    return names.own(item.get("call_id")) or names.own(item.get("id"))
 
 
 def _result(output: Output, call_id: str, moment: Moment, names: Names) -> Event:

@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 from ingest.readers.base import parse_time_ms
+from ingest.readers.call_ids import scoped
 from ingest.readers.codex_calls import text_of
 from ingest.readers.codex_records import (
     CALLS,
@@ -164,6 +165,10 @@ class Transcript:
 
     def _take_item(self, item: Mapping[str, Any], moment: Moment, line: int) -> list[Event]:
         kind = item.get("type")
+        if (
+            kind is None and "role" in item
+        ):  # the one kind of item that has a role; some tools that rewrite files name no other
+            item, kind = {**item, "type": "message"}, "message"
         if kind not in KNOWN_ITEMS:
             if kind not in SILENT_ITEMS:
                 self._note_unknown("response item", kind, line)
@@ -202,8 +207,15 @@ class Transcript:
         key = _hash(role, text)[:8]
         num_before = self._seen.get(key, 0)
         self._seen[key] = num_before + 1
-        owner = self._origin if self._is_copy else self.thread.thread_id
-        return f"{owner}:{_hash(role, self._turn, text, str(num_before))}"
+        return f"{self._owner}:{_hash(role, self._turn, text, str(num_before))}"
+
+    def own(self, value: object) -> str:
+        """An id as it was given if no other thread can have it, else with its thread before it; '' where there is none."""
+        return scoped(self._owner, value)
+
+    @property
+    def _owner(self) -> str:
+        return self._origin if self._is_copy else self.thread.thread_id
 
     def opened(self, call_id: str) -> None:
         """Note that a call is ours."""

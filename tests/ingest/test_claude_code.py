@@ -376,6 +376,9 @@ def test_all_transcripts_are_claimed_and_other_files_are_not(tmp_path: Path) -> 
     assert not READER.claims(other)
     other.write_text('{"type":"user","uuid":"1","sessionId":"2","message":{"parts":[]}}\n', encoding="utf-8")
     assert not READER.claims(other)
+    without_ids = '{"type":"user","sessionId":"2","timestamp":"2026-03-01T12:00:00Z","message":{"content":"till?"}}\n'
+    other.write_text(without_ids, encoding="utf-8")
+    assert READER.claims(other)
 
 
 def test_sessions_are_looked_for_where_the_environment_says(tmp_path: Path) -> None:

@@ -43,7 +43,7 @@ def said(found: Iterable[Event]) -> list[tuple[str, str]]:
 
 
 def by_call(found: Iterable[Event], kind: str) -> dict[str, Event]:
-    return {event.call_id.removeprefix("call_"): event for event in found if event.kind == kind}
+    return {event.call_id.rpartition(":")[2].removeprefix("call_"): event for event in found if event.kind == kind}
 
 
 def installed(home: Path, *names: str) -> list[Path]:
@@ -108,9 +108,43 @@ def test_a_command_runs_where_its_call_says():
 
 def test_ids_are_the_agents_own_and_repeated_messages_without_one_stay_apart():
     found = of("envelope")
-    assert [event.id for event in found[1:5]] == ["rs_1", "msg_1", "call_1", "call_1#result"]
+    thread = "019cadc6-9a80-7abc-8def-000000000001"
+    names = [f"{thread}:{name}" for name in ("rs_1", "msg_1", "call_1", "call_1#result")]
+    assert [event.id for event in found[1:5]] == names
     assert len({event.id for event in found}) == len(found)
     assert all(event.id.startswith("019cadc6-9a80-7abc-8def-000000000001:") for event in found[-4:])
+
+
+def test_ids_that_every_session_counts_anew_belong_to_their_session_and_unique_ones_to_nobody(tmp_path: Path):
+    def session(name: str) -> Path:
+        items = [
+            {
+                "type": "message",
+                "id": "msg_1",
+                "role": "user",
+                "content": [{"type": "input_text", "text": "the till?"}],
+            },
+            {"type": "function_call", "call_id": "call_0", "name": "shell", "arguments": "{}"},
+            {"type": "function_call_output", "call_id": "call_0", "output": "7012"},
+            {"type": "function_call", "call_id": "call_Tb3kQ9zVw2LxYp7c", "name": "shell", "arguments": "{}"},
+        ]
+        lines = [{"type": "session_meta", "payload": {"id": name}}]
+        lines += [{"type": "response_item", "payload": item} for item in items]
+        path = tmp_path / f"rollout-{name}.jsonl"
+        path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+        return path
+
+    one, other = ({event.id for event in events(session(name))} for name in ("till-one", "till-other"))
+    assert one & other == {"call_Tb3kQ9zVw2LxYp7c"}
+    assert len(one) == len(other) == 4
+
+
+def test_an_item_that_has_a_role_and_no_type_is_a_message(tmp_path: Path):
+    path = tmp_path / "rollout-rewritten.jsonl"
+    item = {"role": "user", "content": [{"type": "input_text", "text": "Which port does the till use?"}]}
+    path.write_text(json.dumps({"type": "response_item", "payload": item}) + "\n", encoding="utf-8")
+    assert said(events(path)) == [("prompt", "Which port does the till use?")]
+    assert not problems(path)
 
 
 def test_a_plan_and_an_image_are_said_in_words():
@@ -320,13 +354,9 @@ def test_a_compaction_is_a_summary_and_its_copies_are_dropped():
 
 def test_what_this_memory_said_is_marked_as_ours():
     found = of("ours")
-    assert {(event.kind, event.call_id) for event in found if event.ours} == {
-        ("call", "call_m1"),
-        ("result", "call_m1"),
-        ("call", "call_m2"),
-        ("result", "call_m2"),
-        ("result", "call_m3"),
-    }
+    ours = [event for event in found if event.ours]
+    assert sorted(by_call(ours, "call")) == ["m1", "m2"]
+    assert sorted(by_call(ours, "result")) == ["m1", "m2", "m3"]
 
 
 # Damage
