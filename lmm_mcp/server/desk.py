@@ -1,7 +1,7 @@
 """One memory home as its callers see it: ask, read a passage, leave a note, see how things stand.
 
 The MCP tools and the command line both speak to a `Desk` and so behave alike. A desk is one asker's: where it stands and
-which settings hold there. What it opens lies on `Shelves`, which many desks may share. Nothing is opened when one is made,
+which settings hold there. What it opens belongs to `Holdings`, which many desks may share. Nothing is opened when one is made,
 since an MCP handshake must not wait for tables and models.
 Safe to call from several threads.
 """
@@ -21,9 +21,9 @@ from lmm_mcp.domain.recall import NothingFound, Question, Recall, num_tokens
 from lmm_mcp.errors import BadInput, ConfigError
 from lmm_mcp.paths import Home
 from lmm_mcp.server import asking, expand
-from lmm_mcp.server.shelves import Shelves, settings_stamp
+from lmm_mcp.server.holdings import Holdings, settings_stamp
 
-if TYPE_CHECKING:  # each of these takes a tenth of a second or more to import; the shelves do it when needed
+if TYPE_CHECKING:  # each of these takes a tenth of a second or more to import; the holdings do it when needed
     from lmm_mcp.embedding import NoEmbedder, OnnxEmbedder
     from lmm_mcp.store.archive import Archive
     from lmm_mcp.store.chunks import ChunkStore
@@ -49,7 +49,7 @@ class Desk:
 
     `cwd`: the working directory of whoever asks, '' where there is none. `project`: the one that is asked where a call
     names none and there is no `cwd`. `env`: settings of the asker. `client`: a name of the asker's own, '' where its requests
-    need not be told from those of others. `shelves`: what is shared with others who ask.
+    need not be told from those of others. `holdings`: what is shared with others who ask.
     """
 
     def __init__(
@@ -60,14 +60,14 @@ class Desk:
         cwd: str = "",
         project: str = "",
         client: str = "",
-        shelves: Shelves | None = None,
+        holdings: Holdings | None = None,
     ) -> None:
         self.home = home
         self.cwd = cwd
         self.client = client
         self._project = project
         self._env = env
-        self.shelves = shelves or Shelves(home, env)
+        self.holdings = holdings or Holdings(home, env)
         self._lock = threading.RLock()
         self._settings: config.Settings | None = None
         self._settings_stamp: tuple[int, int] | None = None
@@ -92,7 +92,7 @@ class Desk:
         checked_agent = asking.checked_agent(agent)
         asker = self.asker(project)
         found: Recall
-        if (recaller := self.shelves.recaller()) is None:
+        if (recaller := self.holdings.recaller()) is None:
             found = NothingFound(text=f"Nothing relevant is remembered: {NEVER_IMPORTED}.", num_searched=0)
         else:
             found = recaller.recall(Question(text, asker.project, since_ms, until_ms, checked_agent, budget))
@@ -183,32 +183,32 @@ class Desk:
     @property
     def ledger(self) -> "Ledger":
         """The ledger, made where there is none."""
-        return self.shelves.ledger
+        return self.holdings.ledger
 
     @property
     def archive(self) -> "Archive":
         """The archived sessions."""
-        return self.shelves.archive
+        return self.holdings.archive
 
     def store(self) -> "ChunkStore | None":
         """The chunk store as of now; None where nothing was ever imported. Raises StoreError."""
-        return self.shelves.store()
+        return self.holdings.store()
 
     def embedder(self) -> "OnnxEmbedder | NoEmbedder":
         """The model for questions, or why there is none."""
-        return self.shelves.embedder()
+        return self.holdings.embedder()
 
     def look_for_model(self) -> None:
         """Look again at the next question: one was made ready."""
-        self.shelves.look_for_model()
+        self.holdings.look_for_model()
 
     def by_words_only(self) -> str:
         """Why questions are answered by their words only, with the next step; '' where a model serves them."""
-        return self.shelves.by_words_only()
+        return self.holdings.by_words_only()
 
     def warm_up(self) -> None:
         """Open everything and run one question through it, so that the first real one is answered at once."""
-        if (recaller := self.shelves.recaller()) is not None:
+        if (recaller := self.holdings.recaller()) is not None:
             recaller.recall(Question("what was decided"))
 
     # How projects are found

@@ -139,16 +139,16 @@ class Engine:
 
     def __init__(self, home: Home, env: Mapping[str, str], *, stays: bool, linger_s: float) -> None:
         from lmm_mcp.server.desk import Desk
+        from lmm_mcp.server.holdings import Holdings
         from lmm_mcp.server.keeper import Keeper
         from lmm_mcp.server.session import Session, asking
-        from lmm_mcp.server.shelves import Shelves
         from lmm_mcp.server.tools import build_server
         from lmm_mcp.server.warming import WarmUp, make_model_ready
 
         self.home, self.env = home, env
         self.stays = stays
         self.sessions: set[Session] = set()
-        self.shelves = Shelves(home, env)
+        self.holdings = Holdings(home, env)
         self.keeper = Keeper(home, env)
         self.started_s = time.time()
         self._linger_s = linger_s
@@ -158,7 +158,7 @@ class Engine:
         self._last_busy_s = time.monotonic()
         self._reason = ""
         self._over = asyncio.Event()
-        own_desk = Desk(home, env, shelves=self.shelves)
+        own_desk = Desk(home, env, holdings=self.holdings)
 
         def start_reading() -> None:
             if self._wants_reading and not self._reason:
@@ -224,7 +224,7 @@ class Engine:
             if not self._over.is_set() and endpoint.about(self.home).get("pid") != os.getpid():
                 # Our door was taken away, so nobody can come any more; another engine can open one.
                 self.leave("retired")
-            await asyncio.to_thread(self.shelves.tidy, model_after_s=self._model_idle_s)
+            await asyncio.to_thread(self.holdings.tidy, model_after_s=self._model_idle_s)
 
     async def _say_goodbye(self) -> None:
         if self._reason == "stopped":
@@ -333,7 +333,7 @@ class Engine:
             env,
             cwd=str(request.get("cwd") or ""),
             client=str(request.get("client") or ""),
-            shelves=self.shelves,
+            holdings=self.holdings,
         )
 
     def count_question(self) -> None:

@@ -125,7 +125,7 @@ class HttpDoor:
                 return
             project = unquote(headers.get(PROJECT_HEADER, b"").decode("latin-1"))
             engine.count_question()
-            asking.set(Desk(engine.home, engine.env, project=project, shelves=engine.shelves))
+            asking.set(Desk(engine.home, engine.env, project=project, holdings=engine.holdings))
             await app(scope, receive, send)
 
         return guarded

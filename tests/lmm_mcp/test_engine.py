@@ -16,7 +16,7 @@ import pytest
 from lmm_mcp.errors import EngineError
 from lmm_mcp.paths import Home
 from lmm_mcp.server import endpoint, reach
-from lmm_mcp.server.shelves import Shelves
+from lmm_mcp.server.holdings import Holdings
 from lmm_mcp.server.version import version
 
 ENGINE = "from lmm_mcp.server import endpoint, engine, version\n"
@@ -469,14 +469,14 @@ def test_status_and_doctor_tell_of_the_engine(own_env, agent_of):
 
 
 def test_a_model_that_nobody_asks_is_put_away_and_opened_again(minilm_home):
-    shelves = Shelves(minilm_home, {})
-    shelves.embedder()
-    assert shelves.has_model
-    shelves.tidy(model_after_s=60)
-    assert shelves.has_model
-    shelves.tidy(model_after_s=0)
-    assert not shelves.has_model
-    assert shelves.by_words_only() == ""
-    assert not shelves.has_model, "to name a model, it need not be opened"
-    shelves.embedder()
-    assert shelves.has_model
+    holdings = Holdings(minilm_home, {})
+    holdings.embedder()
+    assert holdings.has_model
+    holdings.tidy(model_after_s=60)
+    assert holdings.has_model
+    holdings.tidy(model_after_s=0)
+    assert not holdings.has_model
+    assert holdings.by_words_only() == ""
+    assert not holdings.has_model, "to name a model, it need not be opened"
+    holdings.embedder()
+    assert holdings.has_model

@@ -7,11 +7,10 @@ import gc
 import threading
 import time
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lmm_mcp import config
+from lmm_mcp import config, memory
 from lmm_mcp.paths import Home
 
 if TYPE_CHECKING:  # each of these takes a tenth of a second or more to import; the methods do it when needed
@@ -26,7 +25,7 @@ _QUIET_s = 3.0
 """Without a question: then there is time to tidy up."""
 
 
-class Shelves:
+class Holdings:
     """See the module. `env` overrides the user's settings, as always."""
 
     def __init__(self, home: Home, env: Mapping[str, str]) -> None:
@@ -126,7 +125,8 @@ class Shelves:
             elif self._is_tidy or quiet_s < _QUIET_s:
                 return
             self._is_tidy = True
-        give_memory_back()
+        gc.collect()
+        memory.give_back()
 
     def by_words_only(self) -> str:
         """Why questions are answered by their words only, with the next step; '' where a model serves them."""
@@ -176,12 +176,3 @@ def settings_stamp(home: Home) -> tuple[int, int] | None:
     except OSError:
         return None
     return found.st_mtime_ns, found.st_size
-
-
-def give_memory_back() -> None:
-    """Let the operating system have what was freed: the C library keeps it otherwise, for hours."""
-    import ctypes
-
-    gc.collect()
-    with suppress(OSError, AttributeError):  # not every C library has it
-        ctypes.CDLL(None).malloc_trim(0)
