@@ -434,7 +434,7 @@ class ChunkStore:
     def _take_stock(self) -> None:
         shelves = self._shelves()
         for each in shelves:
-            upkeep.take_stock(each, is_open=each is shelves[-1])
+            upkeep.take_stock(each, self._folder, is_open=each is shelves[-1])
 
     def _count_terms(self, *, always: bool) -> None:
         """Count terms anew on shelves that have changed much. Several shelves have a file each beside that of all."""

@@ -42,6 +42,8 @@ FAN = 4
 """So many closed shelves of a size, side by side, are joined into one."""
 NUM_SIZES = 3
 """30,000, 120,000 and 480,000 rows: the largest are never joined, which bounds what joining takes."""
+_LITTER_SHARE = 1.5
+_LITTLE_bytes = 5_000_000
 _FIRST_RETRY_s = 60.0
 _LAST_RETRY_s = 86_400.0
 _REBUILD_AFTER = 2
@@ -60,13 +62,13 @@ class Trouble:
     """What was said, with the next step."""
 
 
-def take_stock(shelf: Shelf, *, is_open: bool) -> None:
+def take_stock(shelf: Shelf, folder: Path, *, is_open: bool) -> None:
     """Find out what an earlier process left untidy."""
     shelf.untidy = Untidy(
         num_rows=tables.num_unindexed(shelf.chunks),
         num_commits=max(0, tables.num_fragments(shelf.chunks) - 1),
         num_vector_commits=0 if shelf.vectors is None else max(0, tables.num_fragments(shelf.vectors) - 1),
-        littered_s=time.monotonic() if _is_littered(shelf) else 0.0,
+        littered_s=time.monotonic() if _is_much_litter(shelf, folder) else 0.0,
         is_unfinished=not is_open and vector_index.lacks_scalar(shelf.chunks, shelf.vectors),
     )
 
@@ -77,7 +79,10 @@ def due(shelf: Shelf, *, leaving: bool = False, busy: bool = False, retain_s: fl
     `leaving`: nothing more is coming for a while. `busy`: much more is coming at once.
     """
     left, num_rows = shelf.untidy, shelf.chunks.count_rows()
-    if left.is_unfinished or (not busy and 0 < left.littered_s < time.monotonic() - retain_s):
+    # Dropping old versions costs nothing where nothing is new. Where something is, it waits for the next upkeep, or every
+    # upkeep of a session that grows would bring another one a minute later.
+    is_litter_due = not left.num_rows and 0 < left.littered_s < time.monotonic() - retain_s
+    if left.is_unfinished or (is_litter_due and not busy):
         return shelf.tables
     found = []
     most_rows = (
@@ -152,6 +157,12 @@ def to_join(sizes: Sequence[int], *, shelf_rows: int) -> tuple[int, int] | None:
         if len(set(ranks[start : start + FAN])) == 1 and ranks[start] < NUM_SIZES - 1:
             return start, start + FAN
     return None
+
+
+def _is_much_litter(shelf: Shelf, folder: Path) -> bool:
+    """Whether data that no row is in takes half as much as the rest, which an upkeep that was cut off may have left."""
+    on_disk = sum(tables.disk_bytes(folder / f"{table.name}.lance" / "data") for table in shelf.tables)
+    return on_disk > _LITTER_SHARE * sum(int(table.stats()["total_bytes"]) for table in shelf.tables) + _LITTLE_bytes
 
 
 def _is_littered(shelf: Shelf) -> bool:
