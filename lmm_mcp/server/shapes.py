@@ -69,7 +69,8 @@ class StatusShape(BaseModel):
     text: str
     """A fact on each line, the same as the text block."""
     reading: str
-    """`beginning`, `importing`, `embedding`, `up_to_date`, `stopped` (nothing is read now), `paused`, `failed`, `never`."""
+    """`beginning`, `importing`, `embedding`, `up_to_date`, `stopped` (nothing is read now), `paused`,
+    `blocked` (a limit is reached: `text` says which), `failed`, `never`."""
     sessions: int
     """How many are remembered, and how many passages of them."""
     passages: int

@@ -124,6 +124,8 @@ def reading_word(now: Status) -> str:
         return "failed"
     if not now.reading.is_running:
         return "stopped"
+    if now.reading.blocked:
+        return "blocked"
     return now.reading.phase if now.reading.phase in ("importing", "embedding") else "up_to_date"
 
 
@@ -137,6 +139,8 @@ def reading_line(reading: Progress | None, is_paused: bool) -> str:
         return f"stopped: {reading.error}"
     if not reading.is_running:
         return f"nothing is being read now; an agent that uses this memory starts it, and so does `lmm import`; last read at {moment(reading.updated_ms)} UTC"
+    if reading.blocked:
+        return f"waiting: {reading.blocked}"
     files = f"{reading.files_done:,} of {reading.files_total:,} files"
     match reading.phase:
         case "importing":

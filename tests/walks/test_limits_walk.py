@@ -73,6 +73,8 @@ def test_at_the_limit_notes_are_kept_and_reading_goes_on_by_itself_when_there_is
         wait_for(lambda: (said := children.progress(home)) is not None and bool(said.blocked))
         desk = Desk(home, env)
         assert "alarm: the memory takes 4 of the 3 MB" in "\n".join(status.lines(status.take(desk)))
+        assert status.reading_word(status.take(desk)) == "blocked"
+        assert "reading: waiting: the memory takes 4 of the 3 MB" in "\n".join(status.lines(status.take(desk)))
         found = [each for each in doctor.examine(env) if "limits.disk_mb" in each.what]
         assert [each.level for each in found] == ["bad"]
         assert "lmm forget" in found[0].next_step
