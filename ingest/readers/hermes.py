@@ -24,8 +24,8 @@ from lmm_mcp.paths import user_home
 
 _NAMES = ("state.db", "hermes.db")
 _PROFILES = "profiles"
-_EXPORT = re.compile(r"hermes[\w.-]*\.jsonl?")
-"""Exports are called as their user likes; in a folder only those that say whose they are, for other files lie beside them."""
+_EXPORT = re.compile(r"hermes[\w.-]*(?:session|export|archive|trajector|relay)[\w.-]*\.jsonl?")
+"""Exports are called as their user likes; in a folder only those that say what they are, for other files lie beside them."""
 _TABLES = {
     "messages": frozenset({"id", "session_id", "role", "content", "timestamp", "tool_call_id", "tool_calls"}),
 }
@@ -50,7 +50,7 @@ class Hermes(FileReader):
         return tuple(dict.fromkeys((named_folder(env, "HERMES_HOME") or user_home(env) / ".hermes", *extra)))
 
     def discover(self, root: Path) -> Iterator[Path]:
-        """The databases, and exports called `hermes...`; configuration and credentials beside them are never named."""
+        """The databases, and exports that are called so; configuration and credentials beside them are never named."""
         yield from files_below(root, _is_store, _is_entered)
 
     def session_of(self, root: Path, path: Path) -> Path | None:

@@ -1,3 +1,4 @@
+BEGIN;
 CREATE TABLE schema_version (version INTEGER NOT NULL);
 CREATE TABLE sessions (
     id TEXT PRIMARY KEY, source TEXT NOT NULL, user_id TEXT, model TEXT, model_config TEXT, system_prompt TEXT,
@@ -35,3 +36,4 @@ INSERT INTO messages (session_id, role, content, tool_call_id, tool_calls, times
 INSERT INTO messages (session_id, role, content, tool_call_id, tool_calls, timestamp, reasoning, active, compacted) VALUES ('20260305_191000_070809', 'assistant', 'The shed holds a tonne.', NULL, NULL, 1772740031.0, NULL, 1, 0);
 INSERT INTO messages (session_id, role, content, tool_call_id, tool_calls, timestamp, reasoning, active, compacted) VALUES ('20260305_192000_0a0b0c', 'user', 'And which of them are torn?', NULL, NULL, 1772740040.0, NULL, 1, 0);
 INSERT INTO messages (session_id, role, content, tool_call_id, tool_calls, timestamp, reasoning, active, compacted) VALUES ('20260305_192000_0a0b0c', 'assistant', 'One.', NULL, NULL, 1772740041.0, NULL, 1, 0);
+COMMIT;
