@@ -28,6 +28,7 @@ from idle import Client  # noqa: E402
 
 from lmm_mcp import children  # noqa: E402
 from lmm_mcp.paths import Home  # noqa: E402
+from lmm_mcp.server import reach  # noqa: E402
 
 WORDS = (
     "build cache port migration timeout retry schema index worker queue token latency commit branch rollback docker "
@@ -119,6 +120,8 @@ def main() -> None:
         print(f"read meanwhile: {said.files_done} of {said.files_total} files, now {said.phase}")
         tell(f"{len(started)} clients, each every {arguments.every:.1f} s", latencies, errors)
         tell("all in the same moment", *paced(started, 0.0, 0.0, chance))
+        now = reach.ask(home, {"want": "status"}, 10)
+        print(f"the engine after that: {now['clients']} clients, {now['resident_mb']} MB")
         for client in started:
             client.process.kill()
             client.process.wait()

@@ -33,6 +33,8 @@ MAX_LINE_bytes = 2_000_000
 HELLO_TIMEOUT_s = 10.0
 """How long either side waits for the other's first line. Starting an engine is not part of it."""
 _MAX_PATH_bytes = 103 if sys.platform == "darwin" else 107
+ENDLESS = "subscriptions/listen"
+"""A request that is not answered before the connection ends: nobody waits for that."""
 _BACKLOG = 128
 _DOOR_bytes = 1024
 HTTP_PORT = 7787

@@ -47,12 +47,13 @@ def serve(env: Mapping[str, str], *, reads: bool = True) -> int:
 class _Request:
     """One request of the agent that is not answered yet."""
 
-    __slots__ = ("id", "is_handshake", "line", "tries")
+    __slots__ = ("id", "is_endless", "is_handshake", "line", "tries")
 
     def __init__(self, message: dict[str, Any], line: bytes) -> None:
         self.id = message["id"]
         self.line = line
         self.is_handshake = message["method"] == "initialize"
+        self.is_endless = message["method"] == endpoint.ENDLESS
         self.tries = 0
 
 
@@ -95,7 +96,7 @@ class Pipe:
         with self._state:
             self._has_ended = True
             self._state.notify_all()
-            self._state.wait_for(lambda: not self._open, ANSWERS_AFTER_END_s)
+            self._state.wait_for(lambda: all(each.is_endless for each in self._open.values()), ANSWERS_AFTER_END_s)
         return 0
 
     def _take(self, line: bytes) -> None:

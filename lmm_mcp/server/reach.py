@@ -24,6 +24,8 @@ from lmm_mcp.server.version import version
 PATIENCE_s = 30.0
 """How long an engine may take to come, on a machine that has much else to do."""
 LOOK_AGAIN_s = 0.02
+MAX_STARTS = 3
+"""For one who wants an engine: what ends at once, again and again, is not mended by yet another start."""
 STDERR_LOG = "engine-stderr.log"
 """What the last engine wrote to standard error: why it could not start, above all."""
 _DETACHED = getattr(subprocess, "DETACHED_PROCESS", 0) | getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0)
@@ -43,6 +45,7 @@ def reach(home: Home, env: Mapping[str, str], request: dict[str, Any], *, patien
     """Greet the engine, which is started where none runs. Raises EngineError and HomeError."""
     home.ensure()  # somebody may have removed it since we were started
     ends_s = time.monotonic() + patience_s
+    num_starts = 0
     while True:
         found, refusal = _greeted(home, request, ends_s)
         if found is not None:
@@ -62,7 +65,12 @@ def reach(home: Home, env: Mapping[str, str], request: dict[str, Any], *, patien
                 found, refusal = _greeted(home, {**request, "may_retire": True}, ends_s)
                 if found is not None:
                     return found
+                if num_starts == MAX_STARTS:
+                    raise EngineError(
+                        f"{num_starts} engines were started and ended at once. {home.logs} may tell why; `lmm doctor` looks for the reason."
+                    )
                 if refusal not in ("newer", "full"):
+                    num_starts += 1
                     start_engine(home, env)
             finally:
                 lock.release()

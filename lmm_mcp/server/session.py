@@ -16,6 +16,7 @@ from mcp.server import MCPServer
 from mcp.server.stdio import stdio_server
 
 from lmm_mcp.server.desk import Desk
+from lmm_mcp.server.endpoint import ENDLESS
 from lmm_mcp.server.mending import mended
 
 MAX_OPEN_requests = 64
@@ -102,6 +103,8 @@ class Session:
 
     def _note_asked(self, line: bytes) -> None:
         message = _parsed(line)
+        if message.get("method") == ENDLESS:
+            return
         if "method" in message and message.get("id") is not None:
             self._open.add(repr(message["id"]))
         elif message.get("method") == "notifications/cancelled":  # it will not be answered

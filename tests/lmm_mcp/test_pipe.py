@@ -1,6 +1,7 @@
 """`lmm mcp`: light, and loses nothing when the engine behind it goes away."""
 
 import json
+import random
 import shutil
 import signal
 import socket
@@ -102,6 +103,22 @@ def test_a_note_in_the_middle_of_which_the_engine_is_killed_is_kept_once(plain_e
     assert (note["id"], note["text"]) == (said["id"], "The ferry leaves at nine.")
 
 
+def test_notes_are_kept_once_each_however_often_the_engine_is_killed(plain_env, agent_of, processes, era):
+    agent = agent_of(plain_env, era, "--no-ingest")
+    agent.greet()
+    chance = random.Random(5)
+    kept = []
+    for _ in range(6):
+        numbers = [agent.send_call("remember", text=f"Note {agent.process.pid} {n}.") for n in range(4)]
+        threading.Event().wait(chance.uniform(0, 0.25))  # some moment of their work
+        processes.kill(processes.engine())
+        kept += [agent.answer(number)["result"]["structuredContent"]["id"] for number in numbers]
+    (file,) = processes.home.notes.glob("*.jsonl")
+    written = [json.loads(line)["id"] for line in file.read_text(encoding="utf-8").splitlines() if line]
+    assert sorted(written) == sorted(kept)
+    assert len(set(kept)) == 24
+
+
 def test_a_note_whose_answer_was_lost_is_not_kept_again_and_another_of_the_same_words_is(tmp_path):
     home = Home(tmp_path / "lmm").ensure()
 
@@ -139,6 +156,18 @@ def test_an_engine_that_cannot_be_imported_is_told_with_its_last_words(plain_env
     env = {**plain_env, "PYTHONPATH": str(tmp_path / "broken")}
     agent = agent_of(env, "legacy", program=[sys.executable, "-m", "lmm_mcp", "mcp"], cwd=tmp_path)
     assert "half of an upgrade" in agent.greet()["error"]["message"]
+
+
+def test_an_engine_that_ends_as_soon_as_it_is_ready_is_not_started_for_ever(plain_env, agent_of, tmp_path):
+    package = tmp_path / "broken" / "lmm_mcp"
+    shutil.copytree(Path(reach.__file__).parents[1], package, ignore=shutil.ignore_patterns("__pycache__", "samples"))
+    starts = tmp_path / "starts"
+    program = f"import os\nopen({str(starts)!r}, 'a').write('x')\nos.write(1, b'{{\"error\": \"\"}}\\n')\n"
+    (package / "server" / "engine.py").write_text(program, encoding="utf-8")
+    env = {**plain_env, "PYTHONPATH": str(tmp_path / "broken")}
+    agent = agent_of(env, "legacy", program=[sys.executable, "-m", "lmm_mcp", "mcp"], cwd=tmp_path)
+    assert "started and ended at once" in agent.greet()["error"]["message"]
+    assert len(starts.read_text(encoding="utf-8")) in (reach.MAX_STARTS, 2 * reach.MAX_STARTS)
 
 
 @contextmanager
