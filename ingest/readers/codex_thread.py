@@ -158,7 +158,12 @@ class Transcript:
 
     def _moment(self, record: Mapping[str, Any]) -> Moment:
         thread = self.thread
-        at_ms = parse_time_ms(record.get("timestamp")) or self._header_ms
+        at_ms = parse_time_ms(record.get("timestamp"))
+        if not at_ms and isinstance(
+            payload := record.get("payload"), dict
+        ):  # of what was streamed, items alone have times
+            at_ms = parse_time_ms(payload.get("timestamp"))
+        at_ms = at_ms or self._header_ms
         return Moment(at_ms, self._cwd, thread.branch, thread.is_subagent)
 
     # Meaning ---------------------------------------------------------------------------------------------------------

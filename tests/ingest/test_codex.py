@@ -147,6 +147,19 @@ def test_an_item_that_has_a_role_and_no_type_is_a_message(tmp_path: Path):
     assert not problems(path)
 
 
+def test_an_item_may_bear_the_time_itself(tmp_path: Path):
+    head = {"id": "s1", "timestamp": "2026-03-05T09:00:00Z"}
+    item = {"type": "message", "role": "user", "content": [{"type": "input_text", "text": "hoist"}]}
+    lines = [
+        {"type": "session_meta", "payload": head},
+        {"type": "response_item", "payload": item | {"timestamp": "2026-03-05T09:00:07Z"}},
+        {"type": "response_item", "payload": item},
+    ]
+    path = tmp_path / "stream.jsonl"
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    assert [event.at_ms % 60_000 for event in events(path)] == [7_000, 0]
+
+
 def test_a_plan_and_an_image_are_said_in_words():
     calls = by_call(of("envelope"), "call")
     assert calls["2"].text == "explanation: Small fix.\n[in_progress] store the discount\n[pending] test"
