@@ -1,6 +1,6 @@
 """A query in, candidate chunks out: what shares its words and what is near in meaning, within scope."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -21,6 +21,13 @@ class Candidates:
     """BM25."""
     nearest: Mapping[str, float]
     """Cosine similarity; empty without an embedder."""
+
+    def without(self, ids: Collection[str]) -> "Candidates":
+        """The same, as if these chunks had not been found."""
+        lexical, nearest = (
+            {each: score for each, score in found.items() if each not in ids} for found in (self.lexical, self.nearest)
+        )
+        return Candidates(lexical, nearest)
 
 
 def scope_of(question: Question) -> Scope:

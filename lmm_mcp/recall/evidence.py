@@ -55,6 +55,14 @@ class Evidence:
     """A newer line tells the same with another value."""
 
 
+def only_asks(query: Query, chunk: Chunk) -> bool:
+    """Whether a chunk is nothing but the same question, asked before or just now, without a word of an answer yet."""
+    return all(
+        len(line.text) < MIN_LINE_chars or (line.role == "user" and query.is_asked_by(frozenset(terms(line.text))))
+        for line in chunk.lines
+    )
+
+
 def pick(
     query: Query, chunks: Sequence[Chunk], scores: Mapping[str, float], *, budget_tokens: int = MAX_BUDGET_tokens
 ) -> list[Evidence]:
@@ -66,7 +74,7 @@ def pick(
         analysed = [frozenset(terms(line.text)) if may_hold(line.text) else _NO_TERMS for line in chunk.lines]
         overlaps = [query.overlap(each) for each in analysed]
         for n, line in enumerate(chunk.lines):
-            if len(line.text) < MIN_LINE_chars:
+            if len(line.text) < MIN_LINE_chars or (line.role == "user" and query.is_asked_by(analysed[n])):
                 continue
             beside = max([overlaps[m] for m in (n - 1, n + 1) if 0 <= m < len(overlaps)], default=0.0)
             score = ROLE_WEIGHT.get(line.role, 0.5) * (

@@ -4,7 +4,7 @@ from lmm_mcp.domain.recall import Question, Recall
 from lmm_mcp.embedding import Embedder
 from lmm_mcp.recall import brief, confidence
 from lmm_mcp.recall.candidates import gather, scope_of
-from lmm_mcp.recall.evidence import MAX_CHUNKS, pick
+from lmm_mcp.recall.evidence import MAX_CHUNKS, only_asks, pick
 from lmm_mcp.recall.fusion import fuse
 from lmm_mcp.recall.query import understand
 from lmm_mcp.store.chunks import ChunkStore
@@ -24,6 +24,9 @@ class Recaller:
         candidates = gather(self._store, query, scope, self._embedder)
         scores = fuse(candidates.lexical, candidates.nearest)
         chunks = self._store.get(list(scores)[:MAX_CHUNKS])
+        if asked := {chunk.id for chunk in chunks if only_asks(query, chunk)}:
+            chunks = [chunk for chunk in chunks if chunk.id not in asked]
+            candidates = candidates.without(asked)
         if confidence.is_enough(query, candidates, chunks):
             written = brief.write(
                 pick(query, chunks, scores, budget_tokens=question.budget_tokens), budget_tokens=question.budget_tokens

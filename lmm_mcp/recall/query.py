@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from lmm_mcp.store.frequencies import Frequencies
 from lmm_mcp.store.terms import terms
 
+SAME_QUESTION = 0.7
+"""Share of a question's information that a text without a word of its own must repeat to be that question again."""
+
 
 @dataclass(frozen=True, slots=True)
 class Query:
@@ -36,6 +39,17 @@ class Query:
             return lambda _: False
         found = re.compile("|".join(sorted(beginnings))).search
         return lambda text: not text.isascii() or found(text.lower()) is not None
+
+    def is_asked_by(self, found: frozenset[str]) -> bool:
+        """Whether a text of these terms asks the same and says no more: to quote it would answer a question with itself.
+
+        Sessions are read while they go on, so what was asked just now is the best match of all.
+
+        >>> query = understand("which port does the dev server use?", Frequencies.none())
+        >>> [query.is_asked_by(frozenset(terms(text))) for text in ("the dev server uses which port", "dev server port 8080", "port")]
+        [True, False, False]
+        """
+        return bool(found) and found <= self.idf.keys() and self.overlap(found) >= SAME_QUESTION
 
     def overlap(self, found: frozenset[str]) -> float:
         """Share of the question's information that `found` repeats, 0 to 1."""

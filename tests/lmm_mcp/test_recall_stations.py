@@ -8,7 +8,7 @@ from lmm_mcp.domain.chunk import Chunk, Line, Span
 from lmm_mcp.domain.fence import FENCE_CLOSE, FENCE_OPEN
 from lmm_mcp.domain.recall import MIN_BUDGET_tokens, num_tokens
 from lmm_mcp.recall import brief
-from lmm_mcp.recall.evidence import pick
+from lmm_mcp.recall.evidence import only_asks, pick
 from lmm_mcp.recall.fusion import fuse
 from lmm_mcp.recall.query import understand
 from lmm_mcp.store.frequencies import Frequencies, count
@@ -65,6 +65,24 @@ def test_the_line_that_answers_comes_first():
         {"x": 1.0},
     )
     assert found[0].text.startswith("The tide service")
+
+
+def test_a_question_that_was_asked_before_is_no_answer_to_itself():
+    query = understand("Which port does the tide service listen on?", Frequencies.none())
+    asked = chunk("a", ("user", "on which port does the tide service listen?"), session="now")
+    answered = chunk(
+        "b",
+        ("user", "Which port does the tide service listen on"),
+        ("agent", "It listens on port 9300."),
+        session="then",
+    )
+    typed = chunk("c", ("user", "the tide service must listen on port 9300, not 9200"), session="also then")
+    assert [only_asks(query, each) for each in (asked, answered, typed)] == [True, False, False]
+    found = pick(query, [asked, answered, typed], {"a": 1.0, "b": 0.9, "c": 0.8})
+    assert {evidence.text for evidence in found} == {
+        "It listens on port 9300.",
+        "the tide service must listen on port 9300, not 9200",
+    }
 
 
 def test_the_same_words_are_told_once():
