@@ -78,7 +78,8 @@ class ChunkStore:
                 raise StoreError(f"there is no store in {folder} yet. Run `lmm import`.")
             elif record.schema_version < schema.SCHEMA_VERSION:
                 raise StoreError(
-                    f"the store in {folder} is of an older version. Run `lmm import` to bring it up to date."
+                    f"the store in {folder} is of an older version. The next reading brings it up to date: ask again in a "
+                    "moment, or run `lmm import`."
                 )
             found = cls(folder, record, tables.connect(folder), shelf_rows=shelf_rows, exact_rows=exact_rows)
             if create:
