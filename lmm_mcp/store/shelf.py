@@ -192,9 +192,9 @@ class Shelf:
 
     def _is_small(self, scope: Scope) -> bool:
         """Whether so few rows are in scope that looking at each is quicker than the index, and exact."""
-        if scope.project is None:
-            return False
-        return self.by_project().get(scope.project, 0) <= vector_index.FEW_rows
+        if scope == Scope(project=scope.project):
+            return scope.project is not None and self.by_project().get(scope.project, 0) <= vector_index.FEW_rows
+        return tables.count(self.vectors, filter_of(scope)) <= vector_index.FEW_rows
 
 
 def reopened(shelf: Shelf, database: Any, folder: Path, *, has_vectors: bool) -> None:

@@ -291,6 +291,8 @@ def test_beyond_the_exact_size_an_index_answers_and_finds_the_same(tmp_path):
     store.replace_thread("codex", "new", [chunk("new", "x", thread="new")])
     store.add_vectors([("new", 0, vector(7))])
     assert store.nearest(vector(7), EVERYWHERE, 1)[0].chunk_id == "new"
+    recent = Scope(since_ms=1_000, agent="codex")
+    assert [hit.score for hit in store.nearest(vector(7), recent, 10)][1:] == pytest.approx(exact[:9], abs=1e-5)
     mine = [hit.score for hit in store.nearest(vector(7), Scope(project="p1"), 10)]
     assert mine == pytest.approx([scores[each] for each in best if int(each.split("-")[1]) % 2][:10], abs=1e-5)
 
