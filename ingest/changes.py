@@ -190,7 +190,8 @@ class Changes:
             if place.is_known and identity is None:
                 _log.warning("%s is gone; it is followed again when it is back", root)
             elif place.is_known:
-                _log.info("%s is there now", root)
+                told = "is there now" if place.identity is None else "is another folder now"
+                _log.info("%s %s; it is followed from here on", root, told)
                 self.must_rescan = True
             place.is_known, place.identity = True, identity
             self._place(root, place)

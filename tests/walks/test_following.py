@@ -3,8 +3,12 @@
 import json
 import os
 import shutil
+import sqlite3
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -14,8 +18,32 @@ from lmm_mcp.paths import Home
 from lmm_mcp.store.chunks import ChunkStore, Scope
 from lmm_mcp.store.terms import terms
 
-SOON_s = 20.0
+SOON_s = 25.0
 """Well before the next rescan; on a quiet machine it takes one second."""
+
+
+OPENCODE = """
+CREATE TABLE project (id text PRIMARY KEY, worktree text, vcs text, time_created integer, time_updated integer);
+CREATE TABLE session (id text PRIMARY KEY, project_id text, parent_id text, slug text, directory text, title text,
+  version text, revert text, time_created integer, time_updated integer, time_compacting integer, time_archived integer);
+CREATE TABLE message (id text PRIMARY KEY, session_id text, time_created integer, time_updated integer, data text);
+CREATE TABLE part (id text PRIMARY KEY, message_id text, session_id text, time_created integer, time_updated integer,
+  data text);
+INSERT INTO project VALUES ('p', '/work/harbour', 'git', 1772366400000, 1772366400000);
+INSERT INTO session VALUES ('ses_1', 'p', NULL, 's', '/work/harbour', 'Crane', '1', NULL, 1772366400000, 1772366400000,
+  NULL, NULL);
+"""
+
+
+def say_in_opencode(agent: sqlite3.Connection, n: int, text: str) -> None:
+    at_ms = 1_772_366_400_000 + n * 1_000
+    message = json.dumps({"role": "user", "time": {"created": at_ms}})
+    agent.execute("BEGIN")
+    agent.execute("INSERT INTO message VALUES (?, 'ses_1', ?, ?, ?)", (f"msg_{n:012}", at_ms, at_ms, message))
+    part = (f"prt_{n:012}", f"msg_{n:012}", at_ms, at_ms, json.dumps({"type": "text", "text": text}))
+    agent.execute("INSERT INTO part VALUES (?, ?, 'ses_1', ?, ?, ?)", part)
+    agent.execute("UPDATE session SET time_updated = ?", (at_ms,))
+    agent.execute("COMMIT")
 
 
 class Machine:
@@ -97,6 +125,33 @@ def test_an_agent_that_is_used_for_the_first_time_is_followed(machine):
     until(lambda: machine.knows("zanzibar"))
 
 
+def test_a_session_of_a_database_is_found_while_its_agent_has_it_open(machine):
+    path = machine.root / ".local" / "share" / "opencode" / "opencode.db"
+    path.parent.mkdir(parents=True)
+    with closing(sqlite3.connect(path, isolation_level=None)) as agent:
+        agent.execute("PRAGMA journal_mode = WAL")
+        agent.executescript(OPENCODE)
+        say_in_opencode(agent, 1, "The harbour crane lifts forty tons.")
+        machine.start()
+        assert machine.knows("harbour crane")
+        say_in_opencode(agent, 2, "Its winch was replaced by a zanzibar model.")
+        until(lambda: machine.knows("zanzibar"))
+    assert machine.knows("harbour crane")
+
+
+def test_what_the_clock_says_does_not_matter(machine):
+    path = machine.say("s1", 1, "The harbour crane lifts forty tons.")
+    os.utime(path, (4_000_000_000, 4_000_000_000))  # written in the future, before the clock was set back
+    machine.start()
+    assert machine.knows("harbour crane")
+    machine.say("s1", 2, "Its winch was replaced by a zanzibar model.")
+    os.utime(path, (1_000_000_000, 1_000_000_000))
+    until(lambda: machine.knows("zanzibar"))
+    machine.say("s1", 3, "And its hook by a pelican.")
+    os.utime(path, (1_000_000_000, 1_000_000_000))  # longer, but not newer
+    until(lambda: machine.knows("pelican"))
+
+
 def test_a_note_is_found_at_once(machine):
     machine.start()
     notes.remember(machine.home, "Zanzibar deploys on Tuesdays.", project="", cwd="", now_ms=1_772_000_000_000)
@@ -131,6 +186,72 @@ def test_a_folder_that_is_made_anew_at_once_is_followed(machine):
     until(lambda: machine.knows("zanzibar"))
     machine.say("s2", 1, "And a pelican.")
     until(lambda: machine.knows("pelican"))
+
+
+MAY_MOUNT = ["unshare", "--user", "--map-root-user", "--mount"]
+PREPARED = """
+import subprocess, sys
+sys.path.insert(0, {tests!r})
+from pathlib import Path
+from test_following import Machine, until
+
+root = Path({root!r})
+machine = Machine(root)
+def run(*command):
+    subprocess.run([str(each) for each in command], check=True)
+"""
+UNMOUNTED = """
+elsewhere = Machine(root / "elsewhere")
+elsewhere.projects = root / "disk"
+(elsewhere.projects / "p").mkdir(parents=True)
+machine.projects.mkdir(parents=True)
+run("mount", "--bind", elsewhere.projects, machine.projects)
+machine.say("s1", 1, "The harbour crane lifts forty tons.")
+machine.start()
+try:
+    run("umount", machine.projects)
+    until(lambda: "is another folder now" in machine.log())
+    elsewhere.say("s1", 2, "Said while nobody could look: zanzibar.")
+    run("mount", "--bind", elsewhere.projects, machine.projects)
+    until(lambda: machine.knows("zanzibar"))
+    machine.say("s1", 3, "And a pelican afterwards.")
+    until(lambda: machine.knows("pelican"))
+    assert machine.knows("harbour crane")
+finally:
+    machine.child.stop()
+"""
+FULL = """
+run("mount", "-t", "tmpfs", "-o", "size=20m", "tmpfs", machine.home.root)
+machine.home.ensure()
+machine.say("s1", 1, "The harbour crane lifts forty tons.")
+child = machine.start()
+filler = machine.home.root / "filler"
+try:
+    try:
+        with filler.open("wb", buffering=0) as out:
+            while True:
+                out.write(bytes(4096))
+    except OSError:
+        pass
+    machine.say("s1", 2, "Said while the disk was full: zanzibar. " + "Heave. " * 30_000)
+    assert child.wait(30) == 74, child.poll()
+    filler.unlink()
+    machine.start()
+    until(lambda: machine.knows("zanzibar"))
+    assert machine.knows("harbour crane")
+finally:
+    machine.child.stop()
+"""
+
+
+@pytest.mark.parametrize("steps", [UNMOUNTED, FULL], ids=["a disk of sessions is unmounted", "the disk is full"])
+def test_what_happens_to_a_disk_is_survived_and_nothing_is_lost(tmp_path, steps):
+    probe = [*MAY_MOUNT, "mount", "-t", "tmpfs", "tmpfs", str(tmp_path)]
+    if shutil.which("unshare") is None or subprocess.run(probe, capture_output=True).returncode:
+        pytest.skip("this machine lets this user mount nothing")
+    script = PREPARED.format(tests=str(Path(__file__).parent), root=str(tmp_path)) + steps
+    done = subprocess.run([*MAY_MOUNT, sys.executable, "-c", script], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
 
 
 def test_a_process_that_is_asked_to_stop_leaves_and_the_next_one_stays(machine):
