@@ -24,7 +24,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 sys.path.insert(0, str(ROOT / "benchmarks"))
 
-from idle import Client  # noqa: E402
+from idle import Client, cpu_s  # noqa: E402
 
 from lmm_mcp import children  # noqa: E402
 from lmm_mcp.paths import Home  # noqa: E402
@@ -115,7 +115,10 @@ def main() -> None:
         invented_sessions(Path(folder) / "claude", arguments.files, chance)
         while (said := children.progress(home)) is None or said.phase != "importing" or said.files_total < 10:
             time.sleep(0.2)
+        pid = int(reach.ask(home, {"want": "status"}, 10)["pid"])
+        cpu_before_s = cpu_s(pid)
         latencies, errors = paced(started, arguments.seconds, arguments.every, chance)
+        print(f"CPU of the engine for each question: {(cpu_s(pid) - cpu_before_s) / len(latencies) * 1000:.0f} ms")
         said = children.progress(home)
         print(f"read meanwhile: {said.files_done} of {said.files_total} files, now {said.phase}")
         tell(f"{len(started)} clients, each every {arguments.every:.1f} s", latencies, errors)

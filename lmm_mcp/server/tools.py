@@ -6,6 +6,7 @@ make it call `recall` at the right moment. The definitions together stay below 9
 
 import functools
 import logging
+import os
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -70,6 +71,8 @@ EXAMPLES = {
 }
 """What to write instead, for who called a tool wrongly."""
 PROGRESS_EVERY_s = 0.5
+NUM_RECALLS_at_once = max(4, 2 * (os.cpu_count() or 1))
+"""Each keeps a core busy: more at once would only make all of them late, and the first as late as the last."""
 
 
 def _says(kind: str, description: str = "", **more: Any) -> WithJsonSchema:
@@ -106,6 +109,8 @@ def build_server(
     started so lately that nothing is known of it yet: then finding nothing means little.
     """
 
+    recalls = anyio.CapacityLimiter(NUM_RECALLS_at_once)
+
     def here() -> Desk:
         return desk if isinstance(desk, Desk) else desk()
 
@@ -122,7 +127,7 @@ def build_server(
         ask = functools.partial(
             here().recall, query, project=project, since=since, until=until, agent=agent, budget_tokens=budget_tokens
         )
-        reply = recall_shape(_so_far(await _waiting(ctx, ask), is_just_begun=is_beginning()))
+        reply = recall_shape(_so_far(await _waiting(ctx, ask, recalls), is_just_begun=is_beginning()))
         _log.info(
             "recall: %s, %d citations, %.0f ms",
             reply.status,
@@ -210,7 +215,9 @@ def _result(text: str, structured: BaseModel) -> CallToolResult:
     )
 
 
-async def _waiting(ctx: Context[Any, Any], work: Callable[[], _Found]) -> _Found:
+async def _waiting(
+    ctx: Context[Any, Any], work: Callable[[], _Found], limiter: anyio.CapacityLimiter | None = None
+) -> _Found:
     """Do blocking work on a thread and report progress while it lasts (only the first call of a process lasts long)."""
     started = time.monotonic()
     outcome: list[_Found] = []
@@ -231,7 +238,7 @@ async def _waiting(ctx: Context[Any, Any], work: Callable[[], _Found]) -> _Found
 
         tasks.start_soon(report)
         # Abandoned where the caller cancels: it only reads, and what `remember` began is whole or not there.
-        await anyio.to_thread.run_sync(do, abandon_on_cancel=True)
+        await anyio.to_thread.run_sync(do, abandon_on_cancel=True, limiter=limiter)
         tasks.cancel_scope.cancel()
     if problems:
         raise ToolError(str(problems[0])) from problems[0]
