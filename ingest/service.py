@@ -136,7 +136,9 @@ class Service:
 
     def _rest(self) -> None:
         """Do nothing until something changed, and never for long."""
-        self._bell.wait(TICK_s if self._changes is None else self._changes.wait_s(TICK_s))
+        # What changes during a pause is not taken, so it would be due all the time.
+        changes = None if self._home.paused.exists() else self._changes
+        self._bell.wait(TICK_s if changes is None else changes.wait_s(TICK_s))
         self._bell.clear()
 
     def _step(self, *, scan: bool) -> bool:

@@ -104,6 +104,8 @@ def lines(now: Status) -> list[str]:
         "reading: " + (BEGINNING if reading_word(now) == "beginning" else reading_line(now.reading, now.is_paused))
     )
     told += [f"alarm: {each}" for each in now.alarms]
+    if now.reading is not None and now.reading.is_running and now.reading.unwatched:
+        told.append(f"looked at every second or two, since it cannot be watched: {plain_name(now.reading.unwatched)}")
     if now.num_unreadable:
         told.append(f"unreadable records: {now.num_unreadable:,} (`lmm doctor` lists them)")
     told.append(

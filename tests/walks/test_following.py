@@ -125,6 +125,27 @@ def test_an_agent_that_is_used_for_the_first_time_is_followed(machine):
     until(lambda: machine.knows("zanzibar"))
 
 
+def test_what_is_written_during_a_pause_waits_for_its_end_without_keeping_the_machine_busy(machine):
+    machine.say("s1", 1, "The harbour crane lifts forty tons.")
+    child = machine.start()
+    machine.home.paused.touch()
+    machine.say("s1", 2, "Said during the pause: zanzibar.")
+    notes.remember(machine.home, "A pelican is told.", project="", cwd="", now_ms=1_772_000_000_000)
+    until(lambda: machine.knows("pelican"))
+    if sys.platform == "linux":
+        before_s = processor_s(child.pid)
+        time.sleep(2)  # what nothing happens in cannot be waited for
+        assert processor_s(child.pid) - before_s < 0.5
+    assert not machine.knows("zanzibar")
+    machine.home.paused.unlink()
+    until(lambda: machine.knows("zanzibar"))
+
+
+def processor_s(pid: int) -> float:
+    user, system = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()[11:13]
+    return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
+
+
 def test_a_session_of_a_database_is_found_while_its_agent_has_it_open(machine):
     path = machine.root / ".local" / "share" / "opencode" / "opencode.db"
     path.parent.mkdir(parents=True)
