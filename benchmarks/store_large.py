@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -177,16 +178,19 @@ def judged(store: ChunkStore, questions: np.ndarray, scope: Scope) -> float:
     return hits / (TOP * len(questions))
 
 
-def timed(name: str, act, times: int = NUM_QUESTIONS) -> None:
+def timed(name: str, act: Callable[[int], object], times: int = NUM_QUESTIONS) -> None:
+    """Print how long it took, and how much computing that was: on a shared machine the one grows with what others do."""
     act(0)
     taken_ms = []
+    spent_s = time.process_time()
     for n in range(times):
         began = time.perf_counter()
         act(n)
         taken_ms.append((time.perf_counter() - began) * 1000)
+    spent_ms = (time.process_time() - spent_s) * 1000 / times
     taken_ms.sort()
     p50, p95 = taken_ms[len(taken_ms) // 2], taken_ms[int(len(taken_ms) * 0.95)]
-    print(f"  {name:28} p50 {p50:6.1f} ms   p95 {p95:6.1f} ms", flush=True)
+    print(f"  {name:28} p50 {p50:6.1f} ms   p95 {p95:6.1f} ms   of a core {spent_ms:6.1f} ms", flush=True)
 
 
 def peak_mb() -> float:
