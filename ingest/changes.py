@@ -124,7 +124,7 @@ class Changes:
         least_s = DATABASE_REST_s if path.name.endswith(DATABASES) else 0.0
         now_s = self.clock()
         self._resting = {each: until_s for each, until_s in self._resting.items() if until_s > now_s}
-        self._resting[path] = now_s + max(least_s, REST_times * took_s)
+        self._resting[path] = max(self._resting.get(path, 0.0), now_s + max(least_s, REST_times * took_s))
 
     def wait_s(self, most_s: float) -> float:
         """How long nothing can be due, if nobody rings the bell."""

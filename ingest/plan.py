@@ -15,6 +15,7 @@ from ingest.session import Reader, SourceFile, Unreadable
 BATCH_bytes = 4_000_000
 """Session bytes that go into one commit: small enough to be searchable soon, large enough not to litter the store."""
 BATCH_files = 40
+DOUBT_s = 1.0
 
 IsDone = Callable[[SourceFile, bool], bool]
 """Whether all of it was read; the second says that it was written since, whatever its size and time say."""
@@ -77,12 +78,14 @@ class Rescan:
 
     _seen: dict[Path, Stamp] = field(default_factory=dict)
     """Files of which all was read when they had this stamp."""
+    _ended_s: float = 0.0
+    _took_s: float = 0.0
 
     def look(
         self, roots: Iterable[tuple[Reader, Path]], is_done: IsDone
     ) -> tuple[list[SourceFile | Unreadable], list[tuple[Reader, Path]]]:
         """What is to be read or cannot be, newest first; and every session file there is, newest first."""
-        now_ns = time.time_ns()
+        now_ns, started_s = time.time_ns(), time.monotonic()
         todo: list[SourceFile | Unreadable] = []
         present: dict[Path, tuple[Reader, Stamp]] = {}
         for reader, root in roots:
@@ -106,8 +109,18 @@ class Rescan:
                 else:
                     self._seen.pop(path, None)
         self._seen = {path: stamp for path, stamp in self._seen.items() if path in present}
+        self._ended_s = time.monotonic()
+        self._took_s = self._ended_s - started_s
         newest = sorted(present.items(), key=lambda item: min(_written_ns(item[1][1]), now_ns), reverse=True)
         return sources.newest_first(todo), [(reader, path) for path, (reader, _) in newest]
+
+    def next_s(self, every_s: float) -> float:
+        """When it is time for the next look, where nothing is in doubt: so that looking takes a hundredth of the time."""
+        return self._ended_s + max(every_s, 100 * self._took_s)
+
+    def soonest_s(self) -> float:
+        """When the next look may be, where something is in doubt: doubts may come without end."""
+        return self._ended_s + max(DOUBT_s, 10 * self._took_s)
 
     def forget(self) -> None:
         """Look into everything again: other rules hold now, or somebody else wrote."""

@@ -20,6 +20,8 @@ NUM_FOLDERS = 200
 SHARE = 0.02
 """Of the time at most goes into looking: on a slow disk it is done more rarely."""
 
+NEVER_ENTERED = frozenset({".git", "node_modules", ".venv", "__pycache__"})
+"""Folders that come with thousands of files, and never with a session."""
 COARSE_ns = 3_000_000_000
 """Times of FAT drives count two seconds."""
 WAL_HEADER_bytes = 32
@@ -113,7 +115,7 @@ class Poll:
         for name in sorted(now - before):
             path = folder / name
             if path.is_dir() and not path.is_symlink():
-                if len(self._names) < self._num_folders:
+                if name not in NEVER_ENTERED and len(self._names) < self._num_folders:
                     self._names[path] = frozenset()
                     self._stamps[path] = stamp_of(path)
                     found += self._new_in(path)

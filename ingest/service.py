@@ -155,8 +155,8 @@ class Service:
         if self._changes is not None:
             self._queue_changes(self._changes)
         if scan and time.monotonic() >= self._rescan_at:
-            self._rescan_at = time.monotonic() + (RESCAN_s if self._stay else float("inf"))
             self._look_through()
+            self._rescan_at = self._rescan.next_s(RESCAN_s) if self._stay else float("inf")
         if self._plan and not full:
             is_urgent = bool(self._plan.urgent)
             self._import(self._plan.next_batch(), urgent=is_urgent)
@@ -224,7 +224,7 @@ class Service:
         """Let the sessions that changed go before all others; look through all folders where that cannot be known."""
         if changes.must_rescan:
             changes.must_rescan = False
-            self._rescan_at = 0.0
+            self._rescan_at = min(self._rescan_at, self._rescan.soonest_s())
         for reader, path in changes.take():
             started = time.monotonic()
             found = sources.listed(reader, path) if path.exists() else []  # it may have been moved away meanwhile

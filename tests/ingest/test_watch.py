@@ -257,12 +257,21 @@ def seen_within(changes: Changes, clock: Clock, seconds: float) -> list[str]:
     return found
 
 
-def test_a_session_that_takes_long_to_read_is_read_the_more_seldom(followed):
-    changes, path, clock = followed
+@pytest.fixture
+def polled(monkeypatch, request):
+    """The same where nothing is told, so that this clock alone counts."""
+    monkeypatch.setattr("ingest.changes.foreign_file_system", lambda root: "nfs4")
+    return request.getfixturevalue("followed")
+
+
+def test_a_session_that_takes_long_to_read_is_read_the_more_seldom(polled):
+    changes, path, clock = polled
+    assert "nfs4" in changes.problem()
     assert seen_within(changes, clock, 3) == []
     path.write_text("one two")
     assert seen_within(changes, clock, 3) == ["s1.jsonl"]
     changes.rest(path, 2.0)
+    changes.rest(path, 0.01)  # to list a database took long, one session of it did not
     path.write_text("one two three")
     assert seen_within(changes, clock, 9) == []
     assert seen_within(changes, clock, 3) == ["s1.jsonl"]
