@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import shutil
 import sqlite3
 import subprocess
@@ -15,6 +16,7 @@ import pytest
 
 from lmm_mcp import children, notes
 from lmm_mcp.paths import Home
+from lmm_mcp.store.archive import Archive
 from lmm_mcp.store.chunks import ChunkStore, Scope
 from lmm_mcp.store.terms import terms
 
@@ -46,6 +48,19 @@ def say_in_opencode(agent: sqlite3.Connection, n: int, text: str) -> None:
     agent.execute("COMMIT")
 
 
+def prompt(session: str, n: int, text: str) -> bytes:
+    """A line of Claude Code's."""
+    record = {
+        "type": "user",
+        "uuid": f"{session}-{n}",
+        "sessionId": session,
+        "timestamp": f"2026-03-01T10:{n // 60:02}:{n % 60:02}.000Z",
+        "cwd": "/work/harbour",
+        "message": {"role": "user", "content": text},
+    }
+    return json.dumps(record).encode() + b"\n"
+
+
 class Machine:
     """A user whose agents write sessions, and an ingest process that stays."""
 
@@ -73,16 +88,8 @@ class Machine:
         """A prompt in a session of Claude Code."""
         path = self.projects / "p" / f"{session}.jsonl"
         path.parent.mkdir(parents=True, exist_ok=True)
-        record = {
-            "type": "user",
-            "uuid": f"{session}-{n}",
-            "sessionId": session,
-            "timestamp": f"2026-03-01T10:00:{n:02}.000Z",
-            "cwd": "/work/harbour",
-            "message": {"role": "user", "content": text},
-        }
-        with path.open("a", encoding="utf-8") as out:
-            out.write(json.dumps(record) + "\n")
+        with path.open("ab") as out:
+            out.write(prompt(session, n, text))
         return path
 
     def knows(self, text: str) -> bool:
@@ -117,6 +124,26 @@ def test_a_line_that_is_appended_is_found_before_the_next_rescan(machine):
     until(lambda: machine.knows("zanzibar"))
     machine.say("s2", 1, "A new session speaks of the pelican buoy.")
     until(lambda: machine.knows("pelican"))
+
+
+def test_what_is_written_in_pieces_while_it_is_read_is_kept_once_and_whole(machine):
+    machine.start()
+    dice = random.Random(1)
+    (machine.projects / "p").mkdir(parents=True)
+    with (machine.projects / "p" / "s1.jsonl").open("ab", buffering=0) as out:
+        for n in range(400):
+            line = prompt("s1", n, f"Load number {n}. " + "Heave. " * (n % 50))
+            at = dice.randrange(len(line))
+            out.write(line[:at])
+            time.sleep(0.005)  # as an agent talks
+            out.write(line[at:])
+    until(lambda: len(kept(machine, "s1")) >= 400)
+    assert kept(machine, "s1") == [f"s1-{n}" for n in range(400)]
+
+
+def kept(machine: Machine, session: str) -> list[str]:
+    found = Archive(machine.home.archive).read("claude-code", session)
+    return [event.id for event in found[1]] if found is not None else []
 
 
 def test_an_agent_that_is_used_for_the_first_time_is_followed(machine):
