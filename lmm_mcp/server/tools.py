@@ -108,7 +108,6 @@ def build_server(
     `on_remembered` is told of each new note, so that somebody may read it soon. `is_beginning` says whether reading was
     started so lately that nothing is known of it yet: then finding nothing means little.
     """
-
     recalls = anyio.CapacityLimiter(NUM_RECALLS_at_once)
 
     def here() -> Desk:

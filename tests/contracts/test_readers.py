@@ -183,7 +183,11 @@ def test_fields_of_unexpected_types_are_survived(sample: Path, tmp_path: Path) -
             assert isinstance(item.at_ms, int)
 
 
-@every_reader
+@pytest.mark.parametrize(
+    "reader",
+    [reader for reader in READERS if any(reader_for(sample) is reader for sample in SAMPLES)],
+    ids=lambda reader: reader.agent,
+)
 def test_only_session_files_are_ever_opened(reader: Reader, tmp_path: Path) -> None:
     home = tmp_path / "home"
     env = {"HOME": str(home), "USERPROFILE": str(home), "LMM_HOME": str(home / ".lmm")}
