@@ -16,6 +16,11 @@ from lmm_mcp.paths import Home
 
 ROOT = Path(__file__).resolve().parents[1]
 HOMES = ("HOME", "USERPROFILE", "LMM_HOME", "CLAUDE_CONFIG_DIR", "CODEX_HOME")
+AGENTS = tuple(
+    f"{name}_"
+    for name in "AIDER AMP CLINE CODEX CLAUDE CONTINUE COPILOT CURSOR GEMINI GOOSE GROK HERMES KILO KIMI OPENCODE PI QWEN".split()
+)
+"""How the variables begin that tell where an agent keeps its sessions."""
 OTHER_HOMES = ("XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_CACHE_HOME", "XDG_STATE_HOME")
 
 
@@ -27,7 +32,7 @@ class NetworkRefused(AssertionError):
 def homes_of_its_own(tmp_path_factory, monkeypatch) -> Path:
     """Point every home to an empty folder: nobody's real sessions are read, no setting of the user's matters."""
     folder = tmp_path_factory.mktemp("homes")
-    for name in [name for name in os.environ if name.startswith("LMM_") and name != "LMM_CORPUS"]:
+    for name in [name for name in os.environ if name.startswith(("LMM_", *AGENTS)) and name != "LMM_CORPUS"]:
         monkeypatch.delenv(name)
     for name in (*HOMES, *OTHER_HOMES):
         monkeypatch.setenv(name, str(folder if name in ("HOME", "USERPROFILE") else folder / name.lower()))
