@@ -12,6 +12,7 @@ import os
 import shutil
 import sqlite3
 import tempfile
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -28,6 +29,16 @@ ENDINGS = (".db", ".sqlite", ".sqlite3")
 MAX_COPIED_bytes = 1024 * 1024 * 1024
 """A database beside which nothing may be written is read from a copy; a larger one is said."""
 
+MAX_VALUE_bytes = 256 * 1024 * 1024
+"""A longer text or blob is refused, as a longer line of a session file is (`base.MAX_LINE_bytes`)."""
+MAX_WORK_s = 60.0
+"""Of computing, for one connection. Whoever made the file may have put into it what never ends, such as a search table over
+a view that counts for ever."""
+
+_STEPS = 100_000
+"""How many of SQLite's steps lie between two looks at the clock: some milliseconds."""
+_endless: dict[str, list[tuple[int, int]]] = {}
+"""Databases on which all that time was spent, as they were then: not tried again before they change."""
 _MAGIC = b"SQLite format 3\0"
 _INDEX = "-shm"
 
@@ -42,6 +53,9 @@ def opened(path: Path) -> Iterator[sqlite3.Connection]:
     # Looked at and not opened: closing a file takes away the locks that this process has on it, SQLite's among them.
     if odd := oddity(path.stat().st_mode):
         raise CannotRead(errno.EINVAL, f"it is {odd} and no database", str(path))
+    marks = _marks(path, path.with_name(path.name + LOGS[0]))
+    if _endless.get(str(path)) == marks:
+        raise CannotRead(0, "the database needs longer than it may take", str(path))
     try:
         if _may_leave_files(path):
             with closing(_connected(path, "mode=ro")) as connection:
@@ -50,6 +64,8 @@ def opened(path: Path) -> Iterator[sqlite3.Connection]:
             with _untouched(path) as connection:
                 yield connection
     except sqlite3.Error as problem:
+        if getattr(problem, "sqlite_errorcode", 0) == sqlite3.SQLITE_INTERRUPT:
+            _endless[str(path)] = marks
         raise CannotRead(0, f"the database cannot be read: {problem}", str(path)) from problem
 
 
@@ -93,6 +109,10 @@ def _connected(path: Path, how: str) -> sqlite3.Connection:
     connection = sqlite3.connect(f"file:{quote(str(path.absolute()))}?{how}", uri=True, timeout=BUSY_ms / 1000)
     connection.text_factory = lambda content: content.decode("utf-8", "replace")
     connection.execute("PRAGMA query_only = ON")
+    connection.execute("PRAGMA trusted_schema = OFF")  # its views and columns may call nothing that has effects
+    connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, MAX_VALUE_bytes)
+    ends_s = time.thread_time() + MAX_WORK_s
+    connection.set_progress_handler(lambda: time.thread_time() > ends_s, _STEPS)
     return connection
 
 

@@ -191,3 +191,38 @@ def test_odd_characters_in_a_path_are_no_options(tmp_path: Path) -> None:
         connection.execute("CREATE TABLE said (words text)")
     assert words(folder / "a.db") == []
     assert [path.name for path in tmp_path.iterdir()] == [folder.name]
+
+
+def endless(path: Path) -> Path:
+    """A database whose table of messages looks like one, and counts for ever when it is read."""
+    with closing(sqlite3.connect(path)) as connection:
+        connection.executescript(
+            """CREATE VIEW counting AS WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n)
+            SELECT i AS rowid, 'word ' || i AS words FROM n;
+            CREATE VIRTUAL TABLE said USING fts5(words, content='counting', content_rowid='rowid')"""
+        )
+    return path
+
+
+def test_a_query_that_never_ends_is_given_up_and_not_begun_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = endless(tmp_path / "endless.db")
+    monkeypatch.setattr(sqlite, "MAX_WORK_s", 0.2)
+    with pytest.raises(CannotRead, match="interrupted"), opened(path) as connection:
+        assert "words" in tables(connection)["said"]
+        connection.execute("SELECT count(*) FROM said WHERE words != ''").fetchone()
+    with pytest.raises(CannotRead, match="longer than it may take"), opened(path):
+        pytest.fail("it was opened once more")
+    path.unlink()
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("CREATE TABLE said (words text)")
+        connection.execute("INSERT INTO said VALUES ('ahoy')")
+    assert words(path) == ["ahoy"]  # it is another one now
+
+
+def test_a_text_that_no_session_holds_is_refused_before_it_is_in_memory(database: Path) -> None:
+    with closing(sqlite3.connect(database)) as connection, connection:
+        connection.execute("INSERT INTO said VALUES (zeroblob(?))", (sqlite.MAX_VALUE_bytes + 1,))
+    with pytest.raises(CannotRead, match="too big"):
+        words(database)
