@@ -101,7 +101,16 @@ def harvest(source: SourceFile, rooms: Rooms) -> Harvest:
     except OSError as problem:
         # The stamp is left empty: the file is tried again every time, until it can be read.
         return _failed(source, cursor, "", (f"cannot be read: {problem.strerror or problem}",), (), rooms)
+    except (MemoryError, sqlite3.Error, LmmError):
+        raise
+    except Exception as problem:  # a reader breaks its word: the other files are read nevertheless
+        _log.error("a session file cannot be read: %s\n%s", source.path.name, reading.traced(problem))
+        return _failed(source, cursor, stamp, (_report_this("read", problem),), (), rooms)
     return _taken_in(source, cursor, found, stamp, beginning, rooms)
+
+
+def _report_this(what: str, problem: Exception) -> str:
+    return f"cannot be {what} ({type(problem).__name__}); please report this"
 
 
 def _failed(
@@ -143,8 +152,8 @@ def _taken_in(
         except (OSError, MemoryError, sqlite3.Error, LmmError):
             raise
         except Exception as problem:  # one session that we cannot make sense of must not keep all others out
-            _log.exception("a session cannot be taken in: %s", source.path)
-            complaints.append(f"cannot be taken in ({type(problem).__name__}); please report this")
+            _log.error("a session cannot be taken in: %s\n%s", source.path, reading.traced(problem))
+            complaints.append(_report_this("taken in", problem))
             continue
         is_whole = is_whole and taken.is_whole
         for cut in taken.cuts:

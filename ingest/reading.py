@@ -1,6 +1,7 @@
 """One reading of a session file: a slice of what is new in it, and what is to be remembered so that the next goes on from there."""
 
 import hashlib
+import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -176,3 +177,12 @@ def clean(value: Any, ledger: Ledger) -> Any:
             return [clean(item, ledger) for item in value]
         case _:
             return value
+
+
+def traced(problem: Exception) -> str:
+    """Where something went wrong, for the log. Not what: the words of an error may be those of the session, with its secrets.
+
+    >>> traced(ValueError("hunter2"))
+    'ValueError'
+    """
+    return "".join([*traceback.format_tb(problem.__traceback__), type(problem).__name__])

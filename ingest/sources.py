@@ -1,11 +1,13 @@
 """Which session files lie on this machine, newest first."""
 
+import logging
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from ingest.readers.opening import oddity
 from ingest.readers.registry import READERS, reader_for
+from ingest.reading import traced
 from ingest.session import Reader, SourceFile, Unreadable
 from lmm_mcp.config import Sessions
 
@@ -26,6 +28,7 @@ _ENDINGS = (
 )
 """Of files in a folder that the user names; whether one is a session is asked of the readers."""
 _NEVER_ENTERED = frozenset({".git", "node_modules", ".venv", "__pycache__"})
+_log = logging.getLogger("lmm.ingest")
 
 
 def find(
@@ -65,6 +68,9 @@ def listed(reader: Reader, path: Path) -> list[SourceFile | Unreadable]:
         return list(reader.sources(path))
     except OSError as problem:
         return [Unreadable(str(path), 0, f"cannot be read: {problem.strerror or problem}")]
+    except Exception as problem:  # a reader breaks its word: the other files are read nevertheless
+        _log.error("a session file cannot be looked at: %s\n%s", path.name, traced(problem))
+        return [Unreadable(str(path), 0, f"cannot be looked at ({type(problem).__name__}); please report this")]
 
 
 def named(paths: Iterable[Path]) -> list[SourceFile | Unreadable]:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Literal
 
 from lmm_mcp import alarms, children, config, limits
+from lmm_mcp.domain.quoting import plain
 from lmm_mcp.domain.wording import counted
 from lmm_mcp.embedding import NoEmbedder, load
 from lmm_mcp.errors import ConfigError, LmmError
@@ -285,7 +286,8 @@ def unreadable(patient: Patient) -> Iterator[Finding]:
         kind = next(
             (name, step) for words, name, step in UNREADABLE_KINDS if any(word in row.problem for word in words)
         )
-        of_kind.setdefault(kind, []).append(f"{row.path}{f':{row.line}' if row.line else ''}: {row.problem}")
+        place = plain(row.path).replace("\n", "?")  # a file may be called anything, over several lines too
+        of_kind.setdefault(kind, []).append(f"{place}{f':{row.line}' if row.line else ''}: {row.problem}")
     for (name, step), examples in of_kind.items():
         yield Finding("warn", f"{len(examples):,} of them: {name}.", step, tuple(examples))
 

@@ -20,6 +20,13 @@ _KINDS = {
 }
 
 
+class _NeverNone(FileIO):
+    """Some files of /proc and of FUSE call themselves regular and yet have nothing to give just now: that is their end."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        return super().read(-1 if size is None else size) or b""
+
+
 def open_file(path: Path) -> FileIO:
     """Open a regular file for reading, unbuffered. Raises OSError where it cannot be opened or is something else."""
     descriptor = os.open(path, _HOW)
@@ -27,7 +34,7 @@ def open_file(path: Path) -> FileIO:
         if odd := oddity(os.fstat(descriptor).st_mode):
             number = errno.EISDIR if odd == _KINDS[stat.S_IFDIR] else errno.EINVAL
             raise OSError(number, f"it is {odd} and no file", str(path))
-        return FileIO(descriptor, "rb")
+        return _NeverNone(descriptor, "rb")
     except BaseException:
         os.close(descriptor)
         raise

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from ingest import sources
+from ingest.readers import opening
 from ingest.readers.base import json_lines, prefix_hash
 from ingest.readers.claude_results import persisted_output
 from ingest.readers.opening import open_file
@@ -163,3 +164,11 @@ def test_a_note_for_no_project_belongs_to_none_wherever_its_teller_stood(tmp_pat
     path.write_text('{"id":"n","at_ms":1,"text":"Moor it.","project":"","cwd":"/work/harbour"}\n', encoding="utf-8")
     thread, event, _ = by_agent("notes").read(path, Cursor())
     assert (thread.cwd, thread.remote, event.cwd) == ("", "", "")
+
+
+def test_a_file_that_has_nothing_to_give_just_now_ends_there() -> None:
+    end, other = os.pipe()  # as /proc/kmsg does, which calls itself a regular file
+    os.set_blocking(end, False)
+    with opening._NeverNone(end, "rb") as stream:
+        assert stream.read(10) == b""
+    os.close(other)

@@ -13,6 +13,7 @@ import pytest
 
 from ingest import service
 from ingest.readers import base
+from ingest.readers.claude_code import ClaudeCode
 from lmm_mcp import samples
 from lmm_mcp.config import Embedder, Settings
 from lmm_mcp.paths import Home
@@ -286,6 +287,40 @@ def test_a_file_that_shrinks_while_it_is_read_loses_nothing(machine, monkeypatch
     machine.read()
     kept = machine.kept("shrinks")
     assert all(kept.count(f"Load number {n}. ") == 1 for n in range(1600))
+
+
+@pytest.mark.parametrize("step", ["read", "sources"])
+def test_a_file_that_a_reader_stumbles_over_is_said_and_keeps_no_other_out(machine, monkeypatch, caplog, step):
+    machine.write("good", GOOD)
+    stumbling_block = machine.write("odd", "Nobody foresaw this.")
+    honest = getattr(ClaudeCode, step)
+
+    def stumble(self, path, *more):
+        if path == stumbling_block:
+            raise KeyError(" ".join(("what", "the", "session", "says")))
+        return honest(self, path, *more)
+
+    monkeypatch.setattr(ClaudeCode, step, stumble)
+    machine.read()
+    assert GOOD in machine.kept("good")
+    ((line_number, problem),) = machine.unreadable["odd.jsonl"]
+    assert line_number == 0
+    assert "(KeyError); please report this" in problem
+    assert "in stumble" in caplog.text
+    assert "what the session says" not in caplog.text
+    monkeypatch.setattr(ClaudeCode, step, honest)
+    machine.write("odd", "Nobody foresaw this. " * 2)
+    machine.read()
+    assert "Nobody foresaw" in machine.kept("odd")
+    assert not machine.unreadable
+
+
+def test_a_file_whose_name_goes_over_lines_is_named_on_one(machine):
+    path = machine.sessions / "two\nlines\x1b[31m.jsonl"
+    path.write_text("{not json\n", encoding="utf-8")
+    machine.read()
+    told = machine.run("doctor").stdout
+    assert "two?lines.jsonl:1: not JSON" in told
 
 
 # --- the machine --------------------------------------------------------------------------------------------------
