@@ -15,6 +15,7 @@ from ingest.readers.base import Decoded, FileReader, SLICE_bytes, json_lines
 from ingest.readers.codex_thread import AGENT, Originals, Transcript
 from ingest.readers.compressed import compressed_json_lines
 from ingest.readers.opening import open_file
+from ingest.readers.places import named_folder
 from ingest.readers.values import ODDITIES, id_in
 from ingest.session import Cursor, Item, ReadTo, Unreadable
 from lmm_mcp.paths import user_home
@@ -32,8 +33,7 @@ class Codex(FileReader):
 
     def roots(self, env: Mapping[str, str], extra: Sequence[Path]) -> tuple[Path, ...]:
         """Codex homes: `CODEX_HOME`, else `~/.codex`, then `extra`."""
-        named = env.get("CODEX_HOME", "").strip()
-        own = Path(named).expanduser() if named else user_home(env) / ".codex"
+        own = named_folder(env, "CODEX_HOME") or user_home(env) / ".codex"
         return tuple(dict.fromkeys((own, *extra)))
 
     def discover(self, root: Path) -> Iterator[Path]:

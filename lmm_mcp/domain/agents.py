@@ -39,3 +39,40 @@ KNOWN_AGENTS = (
 
 EXPORTS = "lmm-export"
 """Name of the reader of our own exports and backups. What it reads bears the names of the agents it came from."""
+
+PLACES = (
+    "AIDER_CHAT_HISTORY_FILE",
+    "AMP_THREADS_DIR",
+    "CLAUDE_CONFIG_DIR",
+    "CLINE_DATA_DIR",
+    "CLINE_DIR",
+    "CLINE_SESSION_DATA_DIR",
+    "CODEX_HOME",
+    "CONTINUE_GLOBAL_DIR",
+    "COPILOT_HOME",
+    "CRUSH_GLOBAL_DATA",
+    "CURSOR_CONFIG_DIR",
+    "DSH_HOME",
+    "FACTORY_DIR",
+    "FACTORY_HOME_OVERRIDE",
+    "FLATPAK_XDG_DATA_HOME",
+    "GEMINI_CLI_HOME",
+    "GOOSE_PATH_ROOT",
+    "GROK_HOME",
+    "HERMES_HOME",
+    "KILO_DB",
+    "KIMI_CODE_HOME",
+    "KIMI_HOME",
+    "OPENCLAW_STATE_DIR",
+    "OPENCODE_DB",
+    "OPENHANDS_CONVERSATIONS_DIR",
+    "OPENHANDS_PERSISTENCE_DIR",
+    "PI_CODING_AGENT_DIR",
+    "PI_CODING_AGENT_SESSION_DIR",
+    "QWEN_HOME",
+    "QWEN_RUNTIME_DIR",
+    "XDG_CONFIG_HOME",
+    "XDG_DATA_HOME",
+    "XDG_STATE_HOME",
+)
+"""Environment variables that say where sessions lie. The readers go by them, so whatever starts the reading hands them on."""

@@ -1,6 +1,7 @@
 """Codex: the MCP server in `config.toml`. Its own lines at the end of the file, the rest is not touched.
 
-Codex gives an MCP server a few variables of its environment only, so those that say where sessions lie are named.
+Codex gives an MCP server a few variables of its environment only, so those that say where sessions lie, and which of them
+may be read, are named.
 """
 
 import tomllib
@@ -8,6 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from lmm_mcp import config
+from lmm_mcp.domain.agents import PLACES
 from lmm_mcp.errors import ConfigError
 from lmm_mcp.integrations import files
 from lmm_mcp.integrations import program as programs
@@ -18,7 +21,7 @@ _SERVERS = "mcp_servers"
 STARTUP_TIMEOUT_s = 30
 """Codex gives a server ten seconds, which a cold disk may need."""
 TOOL_TIMEOUT_s = 60
-_PASSED_ON = ["CLAUDE_CONFIG_DIR", "CODEX_HOME"]
+_PASSED_ON = (*PLACES, *map(config.variable, config.names()))
 _FOLDER = ".."
 
 

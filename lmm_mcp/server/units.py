@@ -4,13 +4,15 @@ import plistlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from lmm_mcp import config
+from lmm_mcp.domain.agents import PLACES
 from lmm_mcp.paths import user_home
 
 MARK = "written by lmm serve, which may write it anew"
 KINDS = ("systemd", "launchd")
 _LABEL = "lmm.engine"
-_PASSED_ON = ("LMM_HOME", "CLAUDE_CONFIG_DIR", "CODEX_HOME")
-"""What says where things lie: a service does not see the variables of a shell."""
+_PASSED_ON = ("LMM_HOME", *PLACES, *map(config.variable, config.names()))
+"""What says where things lie and what may be read: a service does not see the variables of a shell."""
 
 
 def place(kind: str, env: Mapping[str, str]) -> Path:

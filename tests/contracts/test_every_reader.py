@@ -23,7 +23,7 @@ from ingest import sources
 from ingest.readers.registry import BUILT_IN, READERS, by_agent, reader_for
 from ingest.session import Cursor, Item, Reader, ReadTo, SourceFile, Unreadable
 from lmm_mcp.config import Sessions
-from lmm_mcp.domain.agents import EXPORTS, KNOWN_AGENTS
+from lmm_mcp.domain.agents import EXPORTS, KNOWN_AGENTS, PLACES
 from lmm_mcp.domain.event import Event, LAST_ms, Thread
 
 SESSIONS = Path(__file__).parent.parent / "sessions"
@@ -126,6 +126,26 @@ def all_events(sample: Sample) -> list[tuple[Thread, Event]]:
 
 def test_every_agent_that_may_be_named_has_a_reader_and_the_other_way_round() -> None:
     assert {reader.agent for reader in BUILT_IN} == {*KNOWN_AGENTS, EXPORTS}
+
+
+class Asked(dict[str, str]):
+    """An environment that remembers which variables it was asked for."""
+
+    def __init__(self, given: dict[str, str]) -> None:
+        super().__init__(given)
+        self.names: set[str] = set()
+
+    def get(self, name: str, default: Any = None) -> Any:
+        self.names.add(name)
+        return super().get(name, default)
+
+
+def test_every_variable_that_says_where_sessions_lie_is_known_to_whoever_must_hand_it_on(tmp_path: Path) -> None:
+    env = Asked({"HOME": str(tmp_path)})
+    for reader in BUILT_IN:
+        reader.roots(env, [])
+    # Those of the system itself every process has.
+    assert env.names - {"HOME", "USERPROFILE", "APPDATA", "LOCALAPPDATA"} == {*PLACES}
 
 
 def test_every_reader_has_a_sample() -> None:

@@ -469,6 +469,7 @@ def test_no_record_however_odd_stops_the_reading(tmp_path_factory, kind, item, p
 def test_codex_homes_come_from_its_own_variable_else_from_home(tmp_path):
     assert Codex().roots({"HOME": str(tmp_path)}, [Path("/more")]) == (tmp_path / ".codex", Path("/more"))
     assert Codex().roots({"HOME": "/h", "CODEX_HOME": str(tmp_path)}, [tmp_path]) == (tmp_path,)
+    assert Codex().roots({"HOME": str(tmp_path), "CODEX_HOME": "~/agents"}, []) == (tmp_path / "agents",)
 
 
 def test_only_rollouts_are_found_and_the_plain_one_of_two(tmp_path):

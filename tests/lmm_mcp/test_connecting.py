@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from lmm_mcp import doctor
+from lmm_mcp import config, doctor
+from lmm_mcp.domain.agents import PLACES
 from lmm_mcp.errors import BadInput, ConfigError
 from lmm_mcp.integrations import files, registry
 from lmm_mcp.integrations import program as programs
@@ -143,6 +144,12 @@ def test_what_the_clients_read_is_what_they_write_themselves(user, program):
     assert group["hooks"] == [{"type": "command", "command": f"'{program.words[0]}' hook session-start", "timeout": 5}]
     table = tomllib.loads(user.read(TOML))["mcp_servers"]["lmm"]
     assert (table["command"], table["args"]) == (program.words[0], ["mcp"])
+
+
+def test_what_says_where_sessions_lie_and_what_may_be_read_gets_through_codex(user):
+    user.connect("codex")
+    passed_on = {*tomllib.loads(user.read(TOML))["mcp_servers"]["lmm"]["env_vars"]}
+    assert {*PLACES, "LMM_HOME", *map(config.variable, config.names())} == passed_on
 
 
 def test_a_memory_elsewhere_is_named_in_every_entry(user, program):

@@ -46,6 +46,15 @@ def test_a_launchd_agent_is_a_property_list_that_names_the_same(run, monkeypatch
 
 
 @pytest.mark.parametrize("kind", units.KINDS)
+def test_a_service_knows_where_sessions_lie_and_what_must_not_be_read(kind):
+    env = {"GEMINI_CLI_HOME": "/srv/gemini", "LMM_SESSIONS_EXCLUDE_PATHS": "/work/secret", "API_KEY": "none of ours"}
+    text = units.text(kind, ["/opt/lmm", "serve"], env)
+    assert "/srv/gemini" in text
+    assert "/work/secret" in text
+    assert "API_KEY" not in text
+
+
+@pytest.mark.parametrize("kind", units.KINDS)
 def test_a_service_file_is_written_where_the_system_looks_and_again_after_an_upgrade(run, kind):
     file = units.place(kind, os.environ)
     code, text, _ = run("serve", "--unit", kind, "--write-unit")
