@@ -40,7 +40,7 @@ def recall(
     ] = None,
     until: Annotated[str | None, typer.Option(help="Not after.", show_default=False)] = None,
     agent: Annotated[
-        str | None, typer.Option(help="Only this agent: claude-code, codex, notes.", show_default=False)
+        str | None, typer.Option(help="Only this agent, as `lmm agents` names it; or notes.", show_default=False)
     ] = None,
     budget: Annotated[
         str | None, typer.Option(help="Size of the brief in tokens, 50 to 20000.", show_default="1000")

@@ -132,7 +132,7 @@ def told(said: Progress, *, is_any_read: bool) -> str:
     """How far reading is, in one sentence. `is_any_read`: whether some session can be recalled by now.
 
     >>> told(Progress(phase="done"), is_any_read=False)
-    'No sessions of Claude Code or Codex were found on this machine: here are four invented ones.'
+    'No sessions of any agent were found on this machine: here are four invented ones.'
     >>> told(Progress(files_total=2, bytes_total=9_000_000), is_any_read=False)
     '2 session files were found (9 MB), and none is read yet: reading goes on in the background.'
     """
@@ -149,7 +149,7 @@ def told(said: Progress, *, is_any_read: bool) -> str:
         return "No session is read yet: reading goes on in the background."
     if said.files_total:
         return f"{found}, but nothing to remember in them: here are four invented sessions."
-    return "No sessions of Claude Code or Codex were found on this machine: here are four invented ones."
+    return "No sessions of any agent were found on this machine: here are four invented ones."
 
 
 def _own_question(desk: Desk) -> str:

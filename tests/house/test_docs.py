@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from lmm_mcp import config
+from lmm_mcp.domain.agents import KNOWN_AGENTS, PLACES
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("lmm_mcp", "ingest", "trainer", "prompts")
@@ -53,6 +54,12 @@ def test_ci_runs_the_test_command_of_the_readme_and_nothing_weaker():
     lines = [line.strip() for line in script.splitlines() if line.strip().startswith("python3")]
     assert sorted(lines) == ["python3 bootstrap.py check", "python3 bootstrap.py test"]
     assert "|| true" not in script
+
+
+@pytest.mark.parametrize("name", [*KNOWN_AGENTS, *PLACES])
+def test_every_agent_that_is_read_and_every_variable_that_leads_to_one_is_documented(name):
+    if name != "notes":  # our own
+        assert f"`{name}`" in (ROOT / "docs" / "readers.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("name", config.names())

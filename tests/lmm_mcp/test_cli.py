@@ -203,7 +203,7 @@ def test_start_asks_what_it_is_told_to(owner):
 
 def test_start_without_sessions_shows_invented_ones_and_throws_them_away(newcomer):
     told = newcomer.run("start", "--wait", "0")
-    assert "No sessions of Claude Code or Codex were found" in told
+    assert "No sessions of any agent were found" in told
     assert "5433" in told
     assert not list(newcomer.home.root.glob("demo*"))
     assert "nothing has been imported" in newcomer.run("status")
