@@ -11,6 +11,7 @@ from typing import Any, get_args, get_origin
 
 from lmm_mcp.domain.recall import DEFAULT_BUDGET_tokens, MAX_BUDGET_tokens, MIN_BUDGET_tokens
 from lmm_mcp.errors import ConfigError
+from lmm_mcp.paths import expanded
 
 MIN_MEMORY_mb = 600
 """An ingest process that has a model loaded and nothing else to do holds 400."""
@@ -46,7 +47,7 @@ class Sessions:
         pairs = [folder.split("=", 1) for folder in self.folders]
         pairs += [["claude-code", folder] for folder in self.claude_code]
         pairs += [["codex", folder] for folder in self.codex]
-        return tuple((agent.strip(), Path(folder.strip()).expanduser()) for agent, folder in pairs)
+        return tuple((agent.strip(), expanded(folder.strip())) for agent, folder in pairs)
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,10 +4,10 @@ import hashlib
 import re
 from dataclasses import dataclass
 from fnmatch import translate
-from pathlib import Path
 
 from lmm_mcp.config import Sessions
 from lmm_mcp.domain.project import normalise_path, normalise_remote, same_folder_key
+from lmm_mcp.paths import expanded
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ class Exclusion:
 
 
 def _absolute(path: str) -> str:
-    return same_folder_key(normalise_path(str(Path(path).expanduser()) if path.startswith("~") else path))
+    return same_folder_key(normalise_path(str(expanded(path)) if path.startswith("~") else path))
 
 
 def _remote(remote: str) -> str:

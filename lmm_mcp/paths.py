@@ -113,11 +113,28 @@ class Home:
 
 
 def home_of(env: Mapping[str, str]) -> Home:
-    """Find the memory home: `LMM_HOME`, else `.lmm` in the user's home folder."""
+    """Find the memory home: `LMM_HOME`, else `.lmm` in the user's home folder. Raises HomeError where neither can be told."""
     named = env.get("LMM_HOME", "").strip()
-    return Home(Path(named).expanduser().absolute() if named else user_home(env) / ".lmm")
+    try:
+        return Home(Path(named).expanduser().absolute() if named else user_home(env) / ".lmm")
+    except (OSError, RuntimeError) as problem:  # a folder that is gone, a user that is not known
+        raise HomeError(
+            f"the memory home {named or '~/.lmm'} cannot be found: {str(problem).rstrip('.')}. Set LMM_HOME to the full path of a folder of yours."
+        ) from problem
 
 
 def user_home(env: Mapping[str, str]) -> Path:
     """Find the user's home folder as the environment names it."""
     return Path(env.get("HOME") or env.get("USERPROFILE") or Path.home())
+
+
+def expanded(path: str) -> Path:
+    """The path with `~` made the home folder it stands for; as it is where this machine does not know that user.
+
+    >>> expanded("~nobody-of-that-name/work")
+    PosixPath('~nobody-of-that-name/work')
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        return Path(path)

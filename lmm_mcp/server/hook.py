@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
+from lmm_mcp.errors import HomeError
 from lmm_mcp.paths import Home, home_of
 
 EVENT = "session-start"
@@ -30,7 +31,10 @@ MAX_LOG_bytes = 100_000
 def main(env: Mapping[str, str], arguments: Sequence[str]) -> None:
     """Answer and end this process; exit code 0, always."""
     ends_s = time.monotonic() + PATIENCE_s
-    home = Home(home_of({**env, "LMM_HOME": _value_of("--home", arguments) or env.get("LMM_HOME", "")}).root)
+    try:
+        home = home_of({**env, "LMM_HOME": _value_of("--home", arguments) or env.get("LMM_HOME", "")})
+    except HomeError:
+        os._exit(0)
     answers: list[str] = []
     troubles: list[str] = []
 
@@ -44,7 +48,7 @@ def main(env: Mapping[str, str], arguments: Sequence[str]) -> None:
     worker = threading.Thread(target=work, name="answer", daemon=True)
     worker.start()
     worker.join(max(0.0, ends_s - time.monotonic()))
-    with suppress(OSError, ValueError):
+    with suppress(AttributeError, OSError, ValueError):  # there may be no standard output at all
         if answers and answers[0]:
             sys.stdout.write(answers[0] + "\n")
             sys.stdout.flush()

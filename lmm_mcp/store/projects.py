@@ -23,6 +23,8 @@ from lmm_mcp.domain.project import (
 from lmm_mcp.errors import BadInput
 
 _MAX_CONFIG_bytes = 1024 * 1024
+_MAX_PATH_chars = 4096
+"""No folder's path is longer. The folders above one are looked at one by one, which takes the square of its length."""
 
 
 def resolve(
@@ -38,7 +40,7 @@ def resolve(
     >>> resolve("", aliases={}, roots={})
     Project(key='', how='cwd')
     """
-    found = _resolve(normalise_path(cwd), normalise_remote(remote), roots, read_git)
+    found = _resolve(_folder(cwd), normalise_remote(remote), roots, read_git)
     return Project(follow(found.key, aliases), found.how)
 
 
@@ -89,7 +91,7 @@ def learn(cwd: str, project: Project, *, roots: Mapping[str, str]) -> Learnt:
     >>> learn("/work/shop", Project("github.com/ann/shop", "remote"), roots={"/work/shop": "/work/shop"})
     Learnt(roots={'/work/shop': 'github.com/ann/shop'}, aliases={'/work/shop': 'github.com/ann/shop'})
     """
-    folder = normalise_path(cwd)
+    folder = _folder(cwd)
     if not folder or looks_like_home(folder) or project.how == "root":
         return Learnt({}, {})
     main = worktree_root(folder)
@@ -103,6 +105,10 @@ def learn(cwd: str, project: Project, *, roots: Mapping[str, str]) -> Learnt:
     # A repository of its own below keeps its name: only folder names that nothing else claims are drawn in.
     aliases = {name: project.key for name in below if _is_folder(_known(name, roots) or "")}
     return Learnt(new_roots, aliases)
+
+
+def _folder(cwd: str) -> str:
+    return normalise_path(cwd) if len(cwd) <= _MAX_PATH_chars else ""
 
 
 def _resolve(folder: str, remote: str, roots: Mapping[str, str], read_git: bool) -> Project:

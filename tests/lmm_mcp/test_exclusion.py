@@ -1,5 +1,7 @@
 """What the user excluded, by folder, remote or agent, however it is written."""
 
+from pathlib import Path
+
 import pytest
 
 from lmm_mcp.config import Sessions
@@ -97,3 +99,10 @@ def test_the_fingerprint_changes_with_the_rules_and_only_with_them() -> None:
     one, again, other = excluded_paths("/a"), excluded_paths("/a"), excluded_remotes("/a")
     assert one.fingerprint == again.fingerprint
     assert one.fingerprint != other.fingerprint
+
+
+def test_a_home_of_a_user_that_is_not_known_excludes_nothing_and_stops_nothing():
+    assert not excluded_paths("~nobody-of-that-name/work").excludes_place("codex", "/work")
+    assert Sessions(folders=("aider=~nobody-of-that-name",)).named_folders() == (
+        ("aider", Path("~nobody-of-that-name")),
+    )

@@ -126,3 +126,19 @@ def test_nothing_heavy_is_loaded_for_it(harbour_env, harbour_project):
     )
     done = subprocess.run([sys.executable, "-c", program], env=harbour_env, cwd=ROOT, capture_output=True, text=True)
     assert done.stdout.splitlines() == ["True", "[]"], done.stderr
+
+
+@pytest.mark.parametrize(
+    ("home", "before"),
+    [("~nobody-of-that-name/lmm", ""), ("relative", 'rmdir "$PWD"; '), ("", "exec 1>&-; "), ("", "exec 0<&-; ")],
+    ids=["home of nobody", "folder that is gone", "no standard output", "no standard input"],
+)
+@pytest.mark.skipif(os.name != "posix", reason="a shell as POSIX knows it")
+def test_wherever_it_is_started_it_is_silent_and_succeeds(harbour_env, tmp_path, home, before):
+    (tmp_path / "here").mkdir()
+    env = {**harbour_env, "PYTHONPATH": str(ROOT), **({"LMM_HOME": home} if home else {})}
+    command = ["sh", "-c", f'{before}exec "$@"', "sh", sys.executable, "-m", "lmm_mcp", "hook", "session-start"]
+    done = subprocess.run(
+        command, cwd=tmp_path / "here", env=env, stdin=subprocess.DEVNULL, capture_output=True, timeout=30
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")

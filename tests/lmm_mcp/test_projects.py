@@ -4,7 +4,7 @@ import pytest
 
 from lmm_mcp.domain.project import NO_PROJECT, Project
 from lmm_mcp.errors import BadInput
-from lmm_mcp.store.projects import follow, learn, merge, remote_urls, resolve
+from lmm_mcp.store.projects import Learnt, follow, learn, merge, remote_urls, resolve
 
 REMOTE = "github.com/harbour/till"
 ORIGIN = '[remote "origin"]\n\turl = git@github.com:harbour/till.git\n'
@@ -211,3 +211,10 @@ def test_neighbours_without_a_remote_stay_apart():
 def test_nothing_is_learnt_from_a_home_folder():
     learnt = learn("/home/nobody", Project(REMOTE, "remote"), roots={"/home/nobody/x": "/home/nobody/x"})
     assert (learnt.roots, learnt.aliases) == ({}, {})
+
+
+def test_a_folder_longer_than_any_is_none_and_costs_nothing():
+    endless = "/a" * 2_000_000
+    found = resolve(endless, aliases={}, roots={"/work": "/work"})
+    assert found == Project("", "cwd")
+    assert learn(endless, found, roots={"/work": "/work"}) == Learnt({}, {})
