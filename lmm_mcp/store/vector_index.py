@@ -10,8 +10,8 @@ from typing import Any
 
 from lancedb.index import Bitmap, BTree, IvfRq
 
-EXACT_rows = 100_000
-"""Vectors in the whole store up to which no index is made: looking at each takes 40 to 100 ms."""
+EXACT_rows = 50_000
+"""Vectors in the whole store up to which no index is made: looking at each takes 25 to 50 ms."""
 FEW_rows = 10_000
 """A slice of this many rows of a shelf is quicker to look through than its index, which grows less sure in small slices."""
 PARTITION_rows = 1_000
