@@ -72,6 +72,10 @@ def survey(env: Mapping[str, str], settings: Sessions, notes: Path, projects: Se
         if agent not in known:
             problem = f"{folder}: no agent is called {agent}, see the setting sessions.folders"
             found.append(Surveyed(agent, False, False, (), 0, 0, (problem,)))
+    for agent in settings.exclude_agents:
+        if agent not in known:  # nothing is left out by it, though its user believes so
+            problem = f"no agent is called {agent}, see the setting sessions.exclude_agents"
+            found.append(Surveyed(agent, False, False, (), 0, 0, (problem,)))
     return found
 
 

@@ -59,3 +59,8 @@ def test_agents_that_were_never_here_are_only_counted(told):
 def test_a_folder_of_an_agent_that_nobody_knows_is_said(told, monkeypatch):
     monkeypatch.setenv("LMM_SESSIONS_FOLDERS", "gosse=/somewhere")
     assert "/somewhere: no agent is called gosse" in told()
+
+
+def test_an_exclusion_that_excludes_nobody_is_said(told, monkeypatch):
+    monkeypatch.setenv("LMM_SESSIONS_EXCLUDE_AGENTS", "cursr")
+    assert "no agent is called cursr, see the setting sessions.exclude_agents" in told()
