@@ -18,6 +18,7 @@ import orjson
 from ingest.readers.base import FileReader, SLICE_bytes, json_lines
 from ingest.readers.claude_records import Earlier, Problem, branch_in, events_of, text_in
 from ingest.readers.opening import open_file
+from ingest.readers.places import config_folders
 from ingest.readers.values import ODDITIES, id_in
 from ingest.session import Cursor, Item, ReadTo, Unreadable
 from lmm_mcp.domain.event import Event, Thread
@@ -25,6 +26,8 @@ from lmm_mcp.paths import user_home
 
 _OBSERVERS = "-claude-mem-observer-sessions"
 """Folders in which another memory tool lets an agent watch: retellings of sessions, never a session of their own."""
+_DESKTOP = ("*/*/local_*/.claude/projects", "*/*/agent/local_*/.claude/projects")
+"""Each session of the desktop application that works by itself (Cowork) has a configuration folder of its own."""
 
 _SPEAKING = frozenset({"user", "assistant", "attachment", "system"})
 _TITLES = {"custom-title": ("customTitle", 3), "ai-title": ("aiTitle", 2), "summary": ("summary", 1)}
@@ -61,10 +64,17 @@ class ClaudeCode(FileReader):
     version = 2
 
     def roots(self, env: Mapping[str, str], extra: Sequence[Path]) -> tuple[Path, ...]:
-        """`projects` under each folder of CLAUDE_CONFIG_DIR (several may be named), else under `~/.claude`; then `extra`."""
+        """`projects` under each folder of CLAUDE_CONFIG_DIR (several may be named), else `~/.claude`; the desktop's; `extra`."""
         named = env.get("CLAUDE_CONFIG_DIR", "").strip()
         folders = [_expanded(part, env) for part in _several(named)] or [user_home(env) / ".claude"]
-        projects = (folder if folder.name == "projects" else folder / "projects" for folder in (*folders, *extra))
+        desktop = [
+            found
+            for place in config_folders(env, "Claude", "local-agent-mode-sessions")
+            for pattern in _DESKTOP
+            for found in sorted(place.glob(pattern))
+        ]
+        own = (*folders, *desktop, *extra)
+        projects = (folder if folder.name == "projects" else folder / "projects" for folder in own)
         return tuple(dict.fromkeys(projects))
 
     def discover(self, root: Path) -> Iterator[Path]:

@@ -28,6 +28,8 @@ def environment(env: Mapping[str, str], home: Path) -> dict[str, str]:
         "LMM_SESSIONS_EXCLUDE_AGENTS": os.pathsep.join({*KNOWN_AGENTS} - {"claude-code", "codex", "notes"}),
         "HOME": str(home),
         "USERPROFILE": str(home),
+        "APPDATA": str(home),
+        "XDG_CONFIG_HOME": str(home),
         "LMM_HOME": str(home),
         "CLAUDE_CONFIG_DIR": str(FOLDER / "claude"),
         "CODEX_HOME": str(FOLDER / "codex"),

@@ -392,6 +392,16 @@ def test_sessions_are_looked_for_where_the_environment_says(tmp_path: Path) -> N
     assert READER.roots({"CLAUDE_CONFIG_DIR": str(play)}, [work / "projects"]) == (play / "projects", work / "projects")
 
 
+def test_sessions_of_the_desktop_application_are_found_in_their_own_folders(tmp_path: Path) -> None:
+    place = tmp_path / "Library" / "Application Support" / "Claude" / "local-agent-mode-sessions"
+    session = place / "account" / "organisation" / "local_1f2a" / ".claude" / "projects" / "-sessions-quay" / "s1.jsonl"
+    session.parent.mkdir(parents=True)
+    session.write_text("{}\n", encoding="utf-8")
+    session.parents[2].joinpath(".credentials.json").write_text("{}", encoding="utf-8")
+    roots = READER.roots({"HOME": str(tmp_path)}, [])
+    assert [path for root in roots for path in READER.discover(root)] == [session]
+
+
 def test_a_compact_diff_shows_only_what_changes() -> None:
     assert compact_diff("a", "a") == " a"
     assert compact_diff("", "new") == "+new"
