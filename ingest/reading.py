@@ -54,12 +54,14 @@ def where_to_start(source: SourceFile, ledger: Ledger, stamp: str) -> Cursor:
     if source.part:
         return source.start
     state = ledger.source(source.name)
-    if state is None or state.reader_version != stamp or source.size < state.cursor_offset or not state.prefix_bytes:
-        return Cursor()
-    was_edited = source.size == state.size and source.mtime_ns != state.mtime_ns
-    if was_edited or not _holds(source.path, state):
+    if state is None or state.reader_version != stamp or not state.prefix_bytes:
         return Cursor()
     found = orjson.loads(state.cursor_json)
+    # Not the offset: of a packed file that counts what is within.
+    end = found["tail"]["end"] if "tail" in found else state.cursor_offset
+    was_edited = source.size == state.size and source.mtime_ns != state.mtime_ns
+    if source.size < end or was_edited or not _holds(source.path, state):
+        return Cursor()
     return Cursor(found["offset"], found["line"], found["context"])
 
 

@@ -110,7 +110,7 @@ class Codex(FileReader):
 
 def _lines(path: Path, cursor: Cursor, *, slice_bytes: int | None = None) -> Iterator[Decoded]:
     if path.suffix == ".zst":
-        yield from compressed_json_lines(path, cursor, final=True)
+        yield from compressed_json_lines(path, cursor, final=True, slice_bytes=slice_bytes)
     else:
         yield from json_lines(path, cursor, slice_bytes=slice_bytes)
 

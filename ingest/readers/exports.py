@@ -24,6 +24,10 @@ from lmm_mcp.domain.event import Thread
 
 SLICE_bytes = 16 * 1024 * 1024
 """Of conversations; a zip must be unpacked anew up to where a slice begins, so there should not be many."""
+MAX_RATIO = 100
+"""Conversations shrink to a fifth. What unpacks to so many times its size was made to keep a machine busy,"""
+FREE_bytes = 256 * 1024 * 1024
+"""unless it is small even so."""
 _NAME = re.compile(r"conversations(?:[-_]\d+)?\.json", re.IGNORECASE)
 _BLOCK_bytes = 1024 * 1024
 _FIRST_bytes = 64 * 1024
@@ -188,8 +192,11 @@ def _opened(path: Path) -> Iterator[list[_Part]]:
             yield [_Part(file)]
             return
         with zipfile.ZipFile(file) as archive:
-            names = sorted(name for name in archive.namelist() if _NAME.fullmatch(PurePosixPath(name).name))
-            yield [_Part(file, archive, name) for name in names]
+            members = [each for each in archive.infolist() if _NAME.fullmatch(PurePosixPath(each.filename).name)]
+            # What is said here is the most that will be unpacked.
+            if any(each.file_size > max(FREE_bytes, MAX_RATIO * each.compress_size) for each in members):
+                raise zipfile.BadZipFile(f"it unpacks to more than {MAX_RATIO} times its size")
+            yield [_Part(file, archive, name) for name in sorted(each.filename for each in members)]
 
 
 @dataclass(frozen=True, slots=True)

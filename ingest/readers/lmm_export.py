@@ -15,7 +15,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import zstandard
 
-from ingest.readers.base import FileReader, SLICE_bytes, json_lines, json_lines_of
+from ingest.readers.base import FileReader, SLICE_bytes, json_lines
+from ingest.readers.compressed import compressed_json_lines
 from ingest.readers.opening import open_file
 from ingest.readers.values import ODDITIES
 from ingest.session import Cursor, Item, ReadTo, Unreadable
@@ -74,27 +75,19 @@ class LmmExport(FileReader):
 
 def _json_lines(path: Path, cursor: Cursor) -> Iterator[Item]:
     thread = exporting.thread_of(dict(cursor.context["thread"])) if "thread" in cursor.context else None
+    if thread is not None:
+        yield thread
     if path.suffix == ".zst":
-        with open_file(path) as file:
-            stream = zstandard.ZstdDecompressor().stream_reader(file, read_across_frames=True)
-            try:
-                decoded = list(json_lines_of(stream, path, Cursor(), final=True))
-            except zstandard.ZstdError as problem:
-                yield Unreadable(str(path), 0, f"compressed data is damaged: {problem}")
-                decoded = [ReadTo(Cursor())]
-        found: Iterator[Any] = iter(decoded)
+        found = compressed_json_lines(path, cursor, final=True, slice_bytes=SLICE_bytes)
     else:
         found = json_lines(path, cursor, slice_bytes=SLICE_bytes)
-        if thread is not None:
-            yield thread
     for item in found:
         if isinstance(item, Unreadable):
             yield item
             continue
         if isinstance(item, ReadTo):
             context = {"thread": _fields(thread)} if thread is not None else {}
-            reached = item.cursor if path.suffix != ".zst" else Cursor()
-            yield ReadTo(Cursor(reached.offset, reached.line, context), item.has_more)
+            yield ReadTo(Cursor(item.cursor.offset, item.cursor.line, context), item.has_more)
             continue
         line, record = item
         if exporting.MARK in record:

@@ -10,9 +10,10 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+import zstandard
 
 from ingest import service
-from ingest.readers import base
+from ingest.readers import base, codex
 from ingest.readers.claude_code import ClaudeCode
 from lmm_mcp import samples
 from lmm_mcp.config import Embedder, Settings
@@ -287,6 +288,30 @@ def test_a_file_that_shrinks_while_it_is_read_loses_nothing(machine, monkeypatch
     machine.read()
     kept = machine.kept("shrinks")
     assert all(kept.count(f"Load number {n}. ") == 1 for n in range(1600))
+
+
+def test_a_packed_session_is_read_slice_by_slice_to_its_end(machine, monkeypatch):
+    monkeypatch.setattr(codex, "SLICE_bytes", 100_000)
+    name = "rollout-2026-03-01T10-00-00-0199c7a0-0000-7000-8000-000000000001"
+    path = machine.root / "codex" / "sessions" / "2026" / "03" / "01" / f"{name}.jsonl.zst"
+    path.parent.mkdir(parents=True)
+    records = [
+        {"type": "session_meta", "payload": {"id": name[-36:], "cwd": "/work/harbour"}},
+        *(
+            {"type": "event_msg", "payload": {"type": "user_message", "message": f"Load number {n}. {'Heave. ' * 100}"}}
+            for n in range(500)
+        ),
+    ]
+    lines = (
+        json.dumps({"timestamp": f"2026-03-01T10:{n // 60:02}:{n % 60:02}.000Z", **each})
+        for n, each in enumerate(records)
+    )
+    path.write_bytes(zstandard.compress("".join(f"{each}\n" for each in lines).encode()))
+    assert path.stat().st_size < 100_000  # less than where the second slice begins
+    machine.read()
+    chunks = ChunkStore.open(machine.home.store).thread("codex", name[-36:])
+    said = "\n".join(line.text for chunk in chunks for line in chunk.lines)
+    assert all(said.count(f"Load number {n}. ") == 1 for n in range(500))
 
 
 @pytest.mark.parametrize("step", ["read", "sources"])

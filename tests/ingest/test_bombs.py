@@ -1,0 +1,53 @@
+"""Small files that unpack to far more than any session: given up soon, and said."""
+
+import json
+import zipfile
+from pathlib import Path
+
+import pytest
+import zstandard
+
+from ingest.readers import compressed, exports
+from ingest.readers.registry import by_agent
+from ingest.session import Cursor, ReadTo, Unreadable
+
+CONVERSATION = {"title": "", "create_time": 1, "update_time": 1, "mapping": {}}
+
+
+def test_a_zip_that_unpacks_to_a_hundred_times_its_size_is_not_unpacked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "export.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("conversations.json", json.dumps([CONVERSATION] * 20_000))
+    reader = by_agent("chatgpt")
+    assert reader.claims(path)  # small enough to be unpacked, whatever it is
+    monkeypatch.setattr(exports, "FREE_bytes", 100_000)
+    assert not reader.claims(path)
+    *said, end = reader.read(path, Cursor())
+    assert said == [Unreadable(str(path), 0, "a zip that cannot be unpacked (BadZipFile) (1 times)")]
+    assert end == ReadTo(Cursor())
+
+
+def test_packed_lines_that_grow_without_end_are_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "rollout-bomb.jsonl.zst"
+    line = json.dumps({"timestamp": "2026-03-01T10:00:00Z", "type": "compacted", "payload": {}}) + "\n"
+    path.write_bytes(zstandard.compress(line.encode() * 100_000))
+    reader = by_agent("codex")
+
+    def problems() -> list[str]:
+        cursor, found = Cursor(), list[str]()
+        while True:
+            *said, end = reader.read(path, cursor)
+            found += [
+                item.problem for item in said if isinstance(item, Unreadable) and "times its size" in item.problem
+            ]
+            assert isinstance(end, ReadTo)
+            if not end.has_more:
+                return found
+            cursor = end.cursor
+
+    assert problems() == []
+    monkeypatch.setattr(compressed, "FREE_bytes", 100_000)
+    monkeypatch.setattr(compressed, "MAX_RATIO", 100)
+    assert problems() == ["unpacks to more than 100 times its size"]
