@@ -5,12 +5,13 @@ import logging
 import os
 import signal
 import sys
+import time
 from contextlib import suppress
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from typing import NoReturn
 
-from lmm_mcp import config
+from lmm_mcp import children, config
 from lmm_mcp.errors import LmmError
 from lmm_mcp.paths import Home, home_of
 from lmm_mcp.refusal import exit_code_of, explained, is_full, refusal_behind
@@ -34,6 +35,7 @@ def main() -> int:
     try:
         home.ensure()
         _start_logging(home)
+        _say_that_we_come(home)
         # Lance is loud about indexes that grow; what matters is raised.
         os.environ.setdefault("LANCEDB_LOG", "error")
         from ingest import service  # after the home stands: these imports take most of a second
@@ -51,6 +53,14 @@ def main() -> int:
         told = "" if isinstance(problem, LmmError) else explained(refusal, home.root)
         _say(f"lmm: {told or problem}\n")
         return exit_code_of(refusal)
+
+
+def _say_that_we_come(home: Home) -> None:
+    """What follows loads for a second or more, and `lmm stop` must know of us already."""
+    said = children.progress(home)
+    if said is None or not said.is_running:
+        with suppress(OSError):  # a full disk is met again by those who can tell of it
+            children.write_progress(home, children.Progress(pid=os.getpid(), started_ms=time.time_ns() // 1_000_000))
 
 
 def _survey(home: Home) -> int:

@@ -13,8 +13,6 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-import orjson
-
 from ingest import pipeline
 from ingest.pipeline import Cut, Rooms
 from lmm_mcp import children
@@ -114,9 +112,7 @@ class _Walk:
         if phase != "done" and time.monotonic() - self._said_at < 0.2:
             return
         self._said_at = time.monotonic()
-        beside = self._home.progress.with_suffix(".part")
-        beside.write_bytes(orjson.dumps(self._progress))
-        beside.replace(self._home.progress)
+        children.write_progress(self._home, self._progress)
 
 
 def _file_in(problem: ArchiveError, home: Home) -> str:

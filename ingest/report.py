@@ -7,10 +7,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-import orjson
-
 from ingest.session import SourceFile
-from lmm_mcp.children import Phase, Progress
+from lmm_mcp.children import Phase, Progress, write_progress
 from lmm_mcp.paths import Home
 
 EVERY_s = 0.2
@@ -70,10 +68,8 @@ class Report:
             return
         self._written = self._progress
         self._written_at = time.monotonic()
-        beside = self._home.progress.with_suffix(".part")
         try:
-            beside.write_bytes(orjson.dumps(self._progress))
-            beside.replace(self._home.progress)
+            write_progress(self._home, self._progress)
         except OSError as problem:  # how far we are is a courtesy; the work itself complains where it cannot go on
             _log.warning("progress cannot be written: %s", problem)
 

@@ -15,7 +15,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import IO, Any, Literal
 
@@ -109,6 +109,13 @@ def survey(home: Home, env: Mapping[str, str]) -> list[Surveyed]:
         Surveyed(**{**found, "folders": tuple(found["folders"]), "problems": tuple(found["problems"])})
         for found in json.loads(done.stdout)
     ]
+
+
+def write_progress(home: Home, progress: Progress) -> None:
+    """Say how far this process is. Raises OSError."""
+    beside = home.progress.with_suffix(f".{os.getpid()}.part")
+    beside.write_text(json.dumps(asdict(progress)), encoding="utf-8")
+    beside.replace(home.progress)
 
 
 class IngestChild:

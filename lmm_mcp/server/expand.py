@@ -133,7 +133,7 @@ def _of_thread(
 
 def rendered(found: Sequence[Passage], *, whole: bool = False) -> str:
     """Passages as text. Long outputs are cut to head and tail unless it must be `whole`, and so is an endless answer."""
-    text = "\n\n".join(_rendered(passage, whole) for passage in found)
+    text = "\n\n".join(_rendered(passage, whole, _started_by(passage.thread, found)) for passage in found)
     if whole or len(text) <= MAX_PASSAGE_chars:
         return text
     return (
@@ -142,7 +142,13 @@ def rendered(found: Sequence[Passage], *, whole: bool = False) -> str:
     )
 
 
-def _rendered(passage: Passage, whole: bool) -> str:
+def _started_by(thread: Thread, found: Sequence[Passage]) -> list[str]:
+    """Those of the sub-agents shown that a thread started itself."""
+    others = dict.fromkeys(passage.thread for passage in found if passage.thread.agent == thread.agent)
+    return [each.thread_id for each in others if each.is_subagent and each.parent == thread.thread_id]
+
+
+def _rendered(passage: Passage, whole: bool, started: Sequence[str]) -> str:
     thread = passage.thread
     about = [
         f"session {plain_name(thread.session_id)}",
@@ -156,6 +162,8 @@ def _rendered(passage: Passage, whole: bool) -> str:
     ]
     about += [plain_name(part) for part in (thread.cwd, thread.branch, thread.title) if part]
     lines = ["# " + " · ".join(about), f"# {_range(passage)}"]
+    if started:
+        lines.append(f"# started sub-agents: {', '.join(map(plain_name, started))}")
     for event in passage.events:
         lines.append("")
         lines.append(f"[{moment(event.at_ms)}] {_speaker(event)}:")

@@ -12,12 +12,14 @@ from lmm_mcp import children
 from lmm_mcp.errors import HomeError
 from lmm_mcp.limits import TOO_MUCH_MEMORY_code
 from lmm_mcp.paths import Home
+from lmm_mcp.refusal import refusal_of
 
 LOOK_EVERY_s = 15.0
 _LOOK_AT_OTHERS_EVERY_s = 1.0
 """While a process that is not our child has the store: it may be the last engine's, about to leave."""
 _FIRST_RETRY_s = 5.0
 _LAST_RETRY_s = 600.0
+_REFUSED_RETRY_s = 30.0
 
 _log = logging.getLogger(__name__)
 
@@ -88,7 +90,8 @@ class Keeper:
             if code not in (0, TOO_MUCH_MEMORY_code):  # 0: it found another one at work and handed over
                 self._num_failures += 1
                 _log.warning("the ingest process ended with code %d; see ingest-stderr.log", code)
-                return self._retry_s()
+                # A full disk is made room on by somebody, sooner or later: to look for that costs little.
+                return min(self._retry_s(), _REFUSED_RETRY_s) if refusal_of(code) else self._retry_s()
         reading = children.progress(self._home)
         if reading is None or not reading.is_running:
             self._child = children.start_ingest(self._home, self._env, stay=True)

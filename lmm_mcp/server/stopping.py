@@ -34,6 +34,7 @@ def stop(home: Home) -> list[str]:
 
 def _stop_engine(home: Home) -> tuple[list[str], int]:
     """What was done, and the process id of the ingest process that was its child, 0 for none."""
+    _wait_for_one_that_starts(home)
     if _is_free(home):
         return [], 0
     pid = endpoint.about(home).get("pid", 0)
@@ -58,9 +59,15 @@ def _stop_ingest(home: Home, pid: int) -> str:
     def is_gone() -> bool:
         return not Progress(pid=pid).is_running
 
-    if not _until(is_gone, _FOLLOWS_s):  # the engine's own child leaves with it
-        children.ask_to_stop(home)
-    if _until(is_gone, LEAVE_s):
+    def is_gone_if_asked() -> bool:
+        children.ask_to_stop(
+            home
+        )  # again and again: one that only just started takes an older wish for somebody else's
+        return is_gone()
+
+    # The engine's own child leaves with it.
+    if _until(is_gone, _FOLLOWS_s) or _until(is_gone_if_asked, LEAVE_s):
+        children.forget_stop(home)
         return f"the ingest process has ended (process {pid})"
     if not _is_ours(pid, "ingest", home):
         raise EngineError(
@@ -69,6 +76,20 @@ def _stop_ingest(home: Home, pid: int) -> str:
     if not _ended_by_force(pid, is_gone):
         raise EngineError(f"the ingest process {pid} cannot be ended. End it in the list of processes.")
     return f"the ingest process did not answer and was ended (process {pid}); reading goes on where it was"
+
+
+def _wait_for_one_that_starts(home: Home) -> None:
+    """An engine that is being started has no lock yet: then the lock of whoever starts it is held."""
+
+    def is_up_or_given_up() -> bool:
+        if not _is_free(home):
+            return True
+        starting = endpoint.hold(home.engine_start_lock)
+        if starting is not None:
+            starting.release()
+        return starting is not None
+
+    _until(is_up_or_given_up, LEAVE_s)
 
 
 def _is_free(home: Home) -> bool:

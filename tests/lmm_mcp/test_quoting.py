@@ -165,3 +165,14 @@ def test_a_passage_has_the_headers_that_we_wrote_and_no_others():
         assert [line for line in lines[2:] if line.startswith("#")] == []
         assert len([line for line in lines if line.lstrip().startswith(("[time", "[2026"))]) == 2
         assert "[c77]" not in "".join(lines[:2]) + next(line for line in lines if "agent calls" in line)
+
+
+def test_a_session_names_the_sub_agents_it_started():
+    event = Event("e1", "prompt", "look at the cranes", 1)
+    main = Thread("codex", "s1", "s1")
+    sub = Thread("codex", "s1", "t1", parent="s1")
+    nested = Thread("codex", "s1", "t2", parent="t1")
+    text = rendered([Passage(thread, (event,), (), 0, 0) for thread in (main, sub, nested)])
+    assert text.count("# started sub-agents: ") == 2
+    assert "# started sub-agents: t1\n" in text and "# started sub-agents: t2\n" in text
+    assert "started by sub-agent t1" in text

@@ -5,11 +5,15 @@ import plistlib
 import signal
 import subprocess
 import sys
+import time
+from pathlib import Path
 
 import pytest
 
+from lmm_mcp import children
 from lmm_mcp.cli import program
-from lmm_mcp.server import units
+from lmm_mcp.paths import Home
+from lmm_mcp.server import stopping, units
 
 
 @pytest.fixture
@@ -95,3 +99,20 @@ def test_lmm_watch_reads_until_it_is_interrupted_and_a_second_one_says_who_does(
         assert "reads the sessions of" in second.stdout
         watching.send_signal(signal.SIGINT)
         assert watching.wait(60) == 130
+
+
+@pytest.mark.skipif(os.name != "posix", reason="processes are looked for as POSIX tells of them")
+def test_an_ingest_process_that_has_only_just_started_is_stopped_too(plain_env):
+    home = Home(Path(plain_env["LMM_HOME"])).ensure()
+    child = children.start_ingest(home, plain_env, stay=True)
+    try:
+        # It says that it comes before it loads what takes long, and before it has the lock.
+        while (said := children.progress(home)) is None or said.pid != child.pid:
+            assert child.poll() is None
+            time.sleep(0.005)
+        told = stopping.stop(home)
+        assert told == [f"the ingest process has ended (process {child.pid})"]
+        assert child.wait(10) == 0
+    finally:
+        child.stop()
+    assert stopping.stop(home) == []
