@@ -1,0 +1,36 @@
+"""Every fault that the suite tries, at full length, by one command.
+
+    python benchmarks/faults.py [--kills 200] [--quick]
+
+Runs, one after the other: `kill -9` of the ingest process and of the engine (benchmarks/killing.py), then the walks of the
+suite through bad files, full and read-only disks, clocks set back, unmounted folders, limits, and files that grow while
+they are read. What needs rights that this user has not is skipped, and pytest says so. Exit code 1 where one fails.
+"""
+
+import argparse
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+WALKS = ("bad_input", "following", "growing_files", "killing", "limits_walk")
+
+
+def main() -> int:
+    """Run them all; 1 where one failed."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--kills", type=int, default=200)
+    parser.add_argument("--quick", action="store_true", help="only the walks of the suite")
+    arguments = parser.parse_args()
+    commands = []
+    if not arguments.quick:
+        commands += [
+            ["benchmarks/killing.py", "--kills", str(arguments.kills), "--what", what] for what in ("ingest", "engine")
+        ]
+    commands += [["-m", "pytest", "-q", *(f"tests/walks/test_{name}.py" for name in WALKS)]]
+    codes = [subprocess.call([sys.executable, *command], cwd=ROOT) for command in commands]
+    return int(any(codes))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
