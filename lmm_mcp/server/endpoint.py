@@ -189,9 +189,17 @@ def connect(home: Home, *, timeout_s: float = HELLO_TIMEOUT_s) -> tuple[socket.s
 
 def _connected(family: int, address: Any, timeout_s: float, secret: str) -> tuple[socket.socket, str] | None:
     made = socket.socket(family, socket.SOCK_STREAM)
+    ends_s = time.monotonic() + timeout_s
     try:
         made.settimeout(timeout_s)
-        made.connect(address)
+        while True:
+            try:
+                made.connect(address)
+                break
+            except BlockingIOError:  # so many come at once that the engine's queue is full
+                if time.monotonic() >= ends_s:
+                    raise
+                time.sleep(0.01)
     except (OSError, ValueError, OverflowError):  # a stale file may name anything
         made.close()
         return None

@@ -353,7 +353,7 @@ async def _say(writer: asyncio.StreamWriter, line: dict[str, Any]) -> None:
 def _parsed(line: bytes) -> dict[str, Any]:
     try:
         found = json.loads(line) if line.endswith(b"\n") and len(line) <= endpoint.MAX_HELLO_bytes else {}
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}
 

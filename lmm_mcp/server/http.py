@@ -16,6 +16,7 @@ from urllib.parse import unquote
 
 import uvicorn
 from mcp.server.transport_security import TransportSecuritySettings
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from lmm_mcp.errors import EngineError, HomeError
 from lmm_mcp.paths import Home
@@ -29,6 +30,10 @@ PATH = "/mcp"
 PROJECT_HEADER = b"x-lmm-project"
 MAX_REQUESTS = 64
 """At once; more are turned away with 503."""
+MAX_CONNECTIONS = 256
+"""At once; more are cut off: everybody on this machine may knock, and each costs the engine a file descriptor."""
+SILENCE_s = 10.0
+"""How long a connection may last without a request."""
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -98,6 +103,7 @@ class HttpDoor:
             access_log=False,
             server_header=False,
             lifespan="on",
+            http=_Impatient,
             limit_concurrency=MAX_REQUESTS,
             timeout_graceful_shutdown=2,
         )
@@ -129,6 +135,21 @@ class HttpDoor:
             await app(scope, receive, send)
 
         return guarded
+
+
+class _Impatient(H11Protocol):
+    """A connection that is cut off where there are too many, or where nobody asks anything."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        if len(self.connections) > MAX_CONNECTIONS:
+            transport.abort()
+        else:
+            self.loop.call_later(SILENCE_s, self._cut_off_if_silent)
+
+    def _cut_off_if_silent(self) -> None:
+        if not vars(self).get("cycle"):  # what answers the request, where there has been one
+            self.transport.abort()
 
 
 class _Server(uvicorn.Server):

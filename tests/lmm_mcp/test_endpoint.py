@@ -254,6 +254,24 @@ def test_a_folder_that_cannot_be_written_to_is_named(home):
         endpoint.hold(home.root / "nowhere" / "x.lock")
 
 
+@pytest.mark.skipif(os.name != "posix", reason="where there are Unix sockets")
+def test_who_finds_a_crowd_at_the_door_waits_for_its_turn(home, monkeypatch):
+    monkeypatch.setattr(endpoint, "_BACKLOG", 0)
+    with opened(home, "socket") as door:
+        crowd = []
+        with pytest.raises(BlockingIOError):  # the queue is full
+            while True:
+                crowd.append(socket.socket(socket.AF_UNIX))
+                crowd[-1].setblocking(False)
+                crowd[-1].connect(str(door._path))
+        assert endpoint.connect(home, timeout_s=0.1) is None
+        threading.Timer(0.1, lambda: [door.socket.accept()[0].close() for _ in crowd[:-1]]).start()
+        found = endpoint.connect(home, timeout_s=10)
+        assert found is not None
+        for each in (*crowd, found[0]):
+            each.close()
+
+
 def test_versions_are_told_apart_by_their_numbers():
     assert order("0.9.0") < order("0.10.0.dev1") < order("0.10.0") < order("1.0a1") < order("1.0") == order("1.0.0")
     assert order("") < order("0.0.1")

@@ -293,6 +293,7 @@ def test_what_an_engine_was_asked_before_it_makes_room_is_answered(plain_env, ag
         b'{"wire": 1, "version": "0.1.0", "want": "mcp", "cwd": 3, "env": [1], "client": {}}\n{"jsonrpc": 3}\nx\n',
         b"x" * 3_000_000,
         b"[" * 200_000 + b"\n",
+        b'{"wire": 1, "version": "0.0.1", "want": "mcp"}\n' + b"[" * 200_000 + b"\n",
     ],
     ids=lambda said: repr(said[:40]),
 )

@@ -1,12 +1,15 @@
 """`lmm serve --http`: the same tools for clients that want a URL, and for nobody else."""
 
+import contextlib
 import json
 import os
 import re
+import socket
 import stat
 import subprocess
 import sys
 import urllib.error
+import urllib.parse
 import urllib.request
 from pathlib import Path
 
@@ -140,3 +143,18 @@ def test_a_port_that_is_taken_is_named(tmp_path):
         assert taken.getsockname()[0] == "127.0.0.1"
         with pytest.raises(EngineError, match="Choose another one with --port"):
             http.bound(taken.getsockname()[1])
+
+
+def test_silent_neighbours_are_cut_off_and_keep_nobody_out(served):
+    _, url, token = served
+    address = ("127.0.0.1", urllib.parse.urlsplit(url).port)
+    silent = [socket.create_connection(address, timeout=30) for _ in range(http.MAX_CONNECTIONS + 20)]
+    try:
+        silent[0].sendall(b"POST /mcp HTTP/1.1\r\nHost: ")  # one that never ends its request
+        for each in silent:
+            with contextlib.suppress(ConnectionResetError):
+                assert each.recv(1) == b""
+    finally:
+        for each in silent:
+            each.close()
+    assert asked(url, {"Authorization": f"Bearer {token}"})[0] == 200
