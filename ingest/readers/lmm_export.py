@@ -16,14 +16,14 @@ import pyarrow.parquet as pq
 import zstandard
 
 from ingest.readers.base import FileReader, SLICE_bytes, json_lines
-from ingest.readers.compressed import compressed_json_lines
+from ingest.readers.compressed import MAX_RATIO, FREE_bytes, compressed_json_lines
 from ingest.readers.opening import open_file
 from ingest.readers.values import ODDITIES
 from ingest.session import Cursor, Item, ReadTo, Unreadable
 from lmm_mcp.domain.agents import EXPORTS
 from lmm_mcp.domain.event import Thread
 from lmm_mcp.errors import ArchiveError
-from lmm_mcp.store import exporting
+from lmm_mcp.store import exporting, frames
 from lmm_mcp.store.archive import records_in
 from lmm_mcp.store.backup import MANIFEST
 
@@ -146,7 +146,9 @@ def _backup(path: Path, cursor: Cursor) -> Iterator[Item]:
         try:
             with tarfile.open(fileobj=file, mode="r:") as tar:
                 while (member := tar.next()) is not None:
-                    if member.name.startswith("archive/") and member.isfile():
+                    if member.issparse():  # a few bytes that stand for any number of zeros
+                        yield Unreadable(str(path), 0, "no backup of lmm has files with holes")
+                    elif member.name.startswith("archive/") and member.isfile():
                         packed = tar.extractfile(member)
                         assert packed is not None  # it is a file
                         yield from _archived(packed.read(), path, member.name)
@@ -162,6 +164,11 @@ def _backup(path: Path, cursor: Cursor) -> Iterator[Item]:
 
 def _archived(packed: bytes, path: Path, name: str) -> Iterator[Item]:
     try:
+        spans, _ = frames.walk(packed, Path(name))
+        num_bytes = sum(zstandard.get_frame_parameters(packed[start:end]).content_size for start, end in spans)
+        if num_bytes > max(FREE_bytes, MAX_RATIO * len(packed)):
+            yield Unreadable(str(path), 0, f"{name} unpacks to more than {MAX_RATIO:,} times its size")
+            return
         yield from records_in(packed, Path(name))
     except ArchiveError as problem:
         yield Unreadable(str(path), 0, f"{name}: {str(problem).split('. ', 1)[0]}")

@@ -24,6 +24,8 @@ STALE_LOCK_s = 10.0
 def read(path: Path) -> bytes | None:
     """The whole file; None where there is none. Raises ConfigError where it cannot be read."""
     try:
+        if not stat.S_ISREG(path.stat().st_mode) and not path.is_dir():  # a named pipe would be waited for, for ever
+            raise ConfigError(f"{path} is no file. Nothing was changed: move it away, then try again.")
         return path.read_bytes()
     except FileNotFoundError:
         return None
@@ -54,7 +56,7 @@ def write(change: Change) -> None:
                     f"{change.path} was changed by another program just now. Nothing was written there: try again."
                 )
             if change.after is None:
-                change.path.unlink(missing_ok=True)
+                target.unlink(missing_ok=True)
                 if change.takes_folder:
                     with contextlib.suppress(OSError):  # something else is in it
                         change.path.parent.rmdir()

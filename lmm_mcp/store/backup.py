@@ -125,7 +125,7 @@ def _unpack(source: Path, target: Path) -> int:
             if told.get("lmm_backup") != FORMAT:
                 raise BadInput(f"{source} was made by a newer lmm ({told.get('made_by', '')}). Upgrade this one first.")
             for member in _members(tar):
-                if not member.isfile() or not _NAMES.fullmatch(member.name):
+                if not member.isfile() or member.issparse() or not _NAMES.fullmatch(member.name):
                     raise StoreError(
                         f"{source} holds {member.name[:80]!r}, which no backup of lmm does. Nothing was restored."
                     )

@@ -1,15 +1,18 @@
 """Small files that unpack to far more than any session: given up soon, and said."""
 
+import io
 import json
+import tarfile
 import zipfile
 from pathlib import Path
 
 import pytest
 import zstandard
 
-from ingest.readers import compressed, exports
+from ingest.readers import compressed, exports, lmm_export
 from ingest.readers.registry import by_agent
 from ingest.session import Cursor, ReadTo, Unreadable
+from lmm_mcp.store.backup import MANIFEST
 
 CONVERSATION = {"title": "", "create_time": 1, "update_time": 1, "mapping": {}}
 
@@ -51,3 +54,30 @@ def test_packed_lines_that_grow_without_end_are_given_up(tmp_path: Path, monkeyp
     monkeypatch.setattr(compressed, "FREE_bytes", 100_000)
     monkeypatch.setattr(compressed, "MAX_RATIO", 100)
     assert problems() == ["unpacks to more than 100 times its size"]
+
+
+def test_of_a_backup_nothing_is_unpacked_that_stands_for_more_than_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "all.tar"
+    packed = zstandard.compress(b"\n" * 1_000_000)
+    with tarfile.open(path, "w:", format=tarfile.PAX_FORMAT) as tar:
+        for name, content in (
+            (MANIFEST, b"{}"),
+            ("archive/codex/00.jsonl.zst", b"bad"),
+            ("archive/codex/01.jsonl.zst", packed),
+        ):
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            if content == b"bad":
+                member.pax_headers = {"GNU.sparse.map": "0,3", "GNU.sparse.size": str(10**12)}
+            tar.addfile(member, io.BytesIO(content))
+    monkeypatch.setattr(lmm_export, "FREE_bytes", 100_000)
+    reader = by_agent("lmm-export")
+    assert reader.claims(path)
+    *said, end = reader.read(path, Cursor())
+    assert [item.problem for item in said if isinstance(item, Unreadable)] == [
+        "no backup of lmm has files with holes",
+        "archive/codex/01.jsonl.zst unpacks to more than 1,000 times its size",
+    ]
+    assert end == ReadTo(Cursor(path.stat().st_size))

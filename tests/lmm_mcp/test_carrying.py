@@ -223,7 +223,7 @@ def test_a_backup_is_refused_by_a_memory_that_holds_sessions_and_imported_into_i
     assert other.rows() == old.rows()
 
 
-@pytest.mark.parametrize("spoil", ["cut", "climbs", "link", "no backup", "empty"])
+@pytest.mark.parametrize("spoil", ["cut", "climbs", "link", "holes", "no backup", "empty"])
 def test_a_spoiled_backup_changes_nothing(old, new, tmp_path, spoil):
     file = tmp_path / "all.tar"
     old.run("backup", str(file))
@@ -244,6 +244,8 @@ def test_a_spoiled_backup_changes_nothing(old, new, tmp_path, spoil):
                     member.type, member.linkname = tarfile.SYMTYPE, "/etc/passwd"
                 else:
                     member.size = 3
+                if spoil == "holes":
+                    member.pax_headers = {"GNU.sparse.map": "0,3", "GNU.sparse.size": str(10**12)}
                 tar.addfile(member, io.BytesIO(b"bad"))
     other = new("other")
     _, complaint = other.run("restore", str(file), expect=1)

@@ -288,6 +288,23 @@ def test_rights_and_links_stay_what_they_are(user, tmp_path):
     assert dotfiles.read_text(encoding="utf-8") == "{}"
 
 
+def test_what_a_link_leads_to_comes_and_goes_and_the_link_stays(user, tmp_path):
+    there = tmp_path / "dotfiles" / "claude.json"
+    (user.folder / GLOBAL).symlink_to(there)  # nothing is there yet
+    user.connect("claude-code")
+    assert there.exists()
+    user.disconnect("claude-code")
+    assert (user.folder / GLOBAL).is_symlink()
+    assert not there.exists()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="named pipes")
+def test_a_pipe_in_place_of_a_file_is_named_and_not_waited_for(user):
+    os.mkfifo(user.folder / GLOBAL)
+    with pytest.raises(ConfigError, match="is no file"):
+        user.connect("claude-code")
+
+
 def test_a_file_that_its_agent_wrote_meanwhile_is_not_overwritten(user):
     path = user.write(GLOBAL, "{}")
     (plan,) = user.plans("claude-code")
