@@ -60,9 +60,13 @@ def roots(
             yield from ((reader, root) for root in reader.roots(env, folders))
 
 
-def listed(reader: Reader, path: Path) -> list[SourceFile | Unreadable]:
-    """The session file as something to read, or every session in it."""
+def listed(reader: Reader, path: Path, *, is_named: bool = False) -> list[SourceFile | Unreadable]:
+    """The session file as something to read, or every session in it. `is_named`: the user names it, wherever it leads."""
     try:
+        if reader.lies_in_projects and not is_named and _leads_away(path):
+            return [
+                Unreadable(str(path), 0, "is a link out of its project, which is not followed; `lmm import` reads it")
+            ]
         if path.is_dir() and (refused := _unlisted(path)):
             return [refused]
         return list(reader.sources(path))
@@ -71,6 +75,15 @@ def listed(reader: Reader, path: Path) -> list[SourceFile | Unreadable]:
     except Exception as problem:  # a reader breaks its word: the other files are read nevertheless
         _log.error("a session file cannot be looked at: %s\n%s", path.name, traced(problem))
         return [Unreadable(str(path), 0, f"cannot be looked at ({type(problem).__name__}); please report this")]
+
+
+def _leads_away(path: Path) -> bool:
+    """Whether a session in a folder that is worked in is a link to somewhere else.
+
+    Such a folder may be a stranger's repository, and what a link in it leads to would be told to whoever asks there.
+    """
+    hidden = next((each for each in (path, *path.parents) if each.name.startswith(".")), path)
+    return not path.resolve().is_relative_to(hidden.parent.resolve())
 
 
 def named(paths: Iterable[Path]) -> list[SourceFile | Unreadable]:
@@ -91,7 +104,7 @@ def named(paths: Iterable[Path]) -> list[SourceFile | Unreadable]:
                 found.append(Unreadable(str(candidate), 0, f"cannot be read: {problem.strerror or problem}"))
                 continue
             if reader is not None:
-                found.extend(listed(reader, candidate))
+                found.extend(listed(reader, candidate, is_named=True))
             elif not is_folder:
                 found.append(Unreadable(str(candidate), 0, "this is no session file of a known agent"))
     return newest_first(found)

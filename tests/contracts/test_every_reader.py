@@ -302,6 +302,23 @@ def test_garbage_is_said_and_never_raised(sample: Sample) -> None:
                 assert not isinstance(event, Event)
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="named pipes")
+@every_store
+def test_a_pipe_in_place_of_a_session_is_not_waited_for(sample: Sample) -> None:
+    for path in sample.found():
+        if path.is_dir():
+            continue
+        for suffix in ("-wal", "-shm"):
+            path.with_name(path.name + suffix).unlink(missing_ok=True)
+        path.unlink()
+        os.mkfifo(path)
+        assert not sample.reader.claims(path)
+        assert not [item for item in told_or_refused(sample.reader, path) if isinstance(item, Event)]
+        with pytest.raises(OSError):  # it took the place of the file after that was looked at
+            for source in [SourceFile(sample.reader.agent, path, 1, 1, part) for part in ("", "a")]:
+                list(sample.reader.read(path, source.start))
+
+
 @every_store
 def test_a_file_cut_anywhere_is_read_as_far_as_it_goes(sample: Sample) -> None:
     for path in sample.found():

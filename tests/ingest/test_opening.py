@@ -14,7 +14,7 @@ from ingest.readers import opening
 from ingest.readers.base import json_lines, prefix_hash
 from ingest.readers.claude_results import persisted_output
 from ingest.readers.opening import open_file
-from ingest.readers.registry import READERS, by_agent
+from ingest.readers.registry import by_agent
 from ingest.session import Cursor, Reader, SourceFile, Unreadable
 from lmm_mcp.config import Sessions
 
@@ -81,7 +81,7 @@ def test_what_is_no_file_is_said_where_the_user_names_it(
 
 
 @every_kind
-@pytest.mark.parametrize("reader", READERS, ids=lambda reader: reader.agent)
+@pytest.mark.parametrize("reader", [by_agent(name) for name in NAMES], ids=lambda reader: reader.agent)
 def test_what_took_the_place_of_a_file_after_it_was_found_is_refused_and_not_waited_for(
     make: Callable[[Path], None], kind: str, reader: Reader, tmp_path: Path
 ) -> None:
@@ -116,6 +116,37 @@ def test_a_link_to_a_file_is_that_file(tmp_path: Path) -> None:
     (tmp_path / "x.jsonl").symlink_to("there.jsonl")
     with open_file(tmp_path / "x.jsonl") as file:
         assert file.read() == b"{}\n"
+
+
+@pytest.mark.parametrize(("link", "name"), [("history", ".aider.chat.history.md"), ("folder", ".crush/crush.db")])
+def test_a_stranger_s_project_cannot_have_what_lies_elsewhere_read(link: str, name: str, tmp_path: Path) -> None:
+    project, private = tmp_path / "cloned", tmp_path / "private"
+    project.mkdir()
+    target = private / Path(name).name
+    private.mkdir()
+    target.write_text(
+        "# aider chat started at 2026-03-01 10:00:00\n\n#### what is nobody's business\n", encoding="utf-8"
+    )
+    if link == "folder":
+        (project / ".crush").symlink_to(private)
+    else:
+        (project / name).symlink_to(target)
+    (found,) = sources.find({"HOME": str(tmp_path / "home")}, Sessions(), tmp_path / "notes", [project])
+    assert isinstance(found, Unreadable)
+    assert found.path == str(project / name)
+    assert "is a link out of its project" in found.problem
+    (project / "own").mkdir()
+    (project / "own" / target.name).write_bytes(target.read_bytes())
+    if link == "history":  # what stays within is its own, and so is what the user names
+        (project / name).unlink()
+        (project / name).symlink_to(project / "own" / target.name)
+        (found,) = sources.find({"HOME": str(tmp_path / "home")}, Sessions(), tmp_path / "notes", [project])
+        assert isinstance(found, SourceFile)
+        assert found.agent == "aider"
+        (project / name).unlink()
+        (project / name).symlink_to(target)
+        (found,) = sources.named([project / name])
+        assert isinstance(found, SourceFile)
 
 
 def test_a_file_among_pipes_is_found(tmp_path: Path) -> None:
