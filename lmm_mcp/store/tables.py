@@ -37,8 +37,8 @@ _TEXT_INDEX = FTS(
     max_token_length=256,  # bytes; a term has up to 64 characters
     with_position=False,
 )
-INDEX_CACHE_bytes = 256_000_000
-METADATA_CACHE_bytes = 64_000_000
+INDEX_CACHE_bytes = 1_000_000_000
+METADATA_CACHE_bytes = 512_000_000
 _LONG_LIST_ids = 1_000
 _SOURCE_PLACE = re.compile(r",?\s*[^\s,]*\.rs:\d+(?::\d+)?")
 _ERROR_KIND = re.compile(r"(?:\b(?:lance|wrapped|generic \w+|external) error|\bLanceError\(\w+\)):\s*", re.I)

@@ -17,7 +17,7 @@ FEW_rows = 10_000
 PARTITION_rows = 1_000
 NUM_PROBES = 40
 """Partitions that a search looks into: of 2,000 clusters in 100 partitions it finds all of the ten nearest."""
-REFINE_FACTOR = 4
+REFINE_FACTOR = 2
 """So many times more candidates than asked for are compared exactly."""
 _NEARLY = 0.9
 _FEWEST_rows = 256
