@@ -29,6 +29,7 @@ def main() -> int:
         "paths", nargs="*", type=Path, help="session files or folders; all that can be found if left out"
     )
     arguments = parser.parse_args()
+    os.umask(0o077)  # what the libraries of the store write is nobody else's, wherever the home is copied to
     home = home_of(os.environ)
     if arguments.survey:
         return _survey(home)

@@ -240,7 +240,8 @@ def _give_way(pid: int) -> None:
 def _complaints_file(home: Home) -> IO[bytes]:
     """Where the child's complaints go: nowhere on a disk that takes no file, for then its exit code tells."""
     try:
-        return (home.logs / STDERR_LOG).open("wb")
+        descriptor = os.open(home.logs / STDERR_LOG, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        return os.fdopen(descriptor, "wb")
     except OSError:
         return Path(os.devnull).open("wb")
 

@@ -162,6 +162,13 @@ def test_of_a_bad_file_all_is_kept_that_can_be_read_and_the_rest_is_said(read_on
     assert [at for at, _ in read_once.unreadable.get(f"{name}.jsonl", [])] == complaints
 
 
+@pytest.mark.skipif(os.name != "posix", reason="rights as POSIX knows them")
+def test_every_file_of_the_memory_is_readable_by_its_user_alone(read_once):
+    everything = [read_once.home.root, *read_once.home.root.rglob("*")]
+    assert len(everything) > 20
+    assert not [path for path in everything if path.stat().st_mode & 0o077]
+
+
 def test_the_doctor_lists_what_could_not_be_read_with_its_line(read_once):
     told = read_once.run("doctor").stdout
     assert f"{read_once.sessions / 'one-bad-line.jsonl'}:2: " in told
