@@ -22,6 +22,9 @@ from lmm_mcp.domain.event import LAST_ms
 MAX_LINE_bytes = 256 * 1024 * 1024
 """Longer lines are skipped. Real ones reach tens of MB (embedded images); this keeps a broken file from eating the memory."""
 
+MAX_VALUES = 20_000_000
+"""In one line or document. Each costs some seventy bytes of memory, however few it takes in the file: `[{},{},...`."""
+
 SLICE_bytes = 4 * 1024 * 1024
 """A reading ends with the line that reaches this, and the next one goes on from there: a plain file of any size is read in bounded
 memory, and what is more urgent need not wait for its end."""
@@ -130,6 +133,9 @@ def json_lines_of(
         line = line.strip(_PADDING)
         if not line:
             continue
+        if has_too_many_values(line):
+            yield Unreadable(str(path), line_number, f"line of more than {MAX_VALUES:,} values")
+            continue
         try:
             found = orjson.loads(line)
         except orjson.JSONDecodeError:
@@ -143,9 +149,16 @@ def json_lines_of(
     yield ReadTo(Cursor(offset=offset, line=line_number, context=cursor.context), has_more)
 
 
+def has_too_many_values(content: bytes) -> bool:
+    """Whether JSON would fill the memory once it is decoded. Commas within texts count too: in sessions they are few."""
+    return len(content) > MAX_VALUES and content.count(b",") + content.count(b"[") + content.count(b"{") > MAX_VALUES
+
+
 def _whole_object(line: bytes | None) -> dict[str, Any] | None:
+    if line is None or has_too_many_values(line):
+        return None
     try:
-        found = orjson.loads((line or b"").strip(_PADDING))
+        found = orjson.loads(line.strip(_PADDING))
     except orjson.JSONDecodeError:
         return None
     return found if isinstance(found, dict) else None

@@ -10,7 +10,7 @@ from typing import Any
 
 import orjson
 
-from ingest.readers.base import MAX_LINE_bytes, without_lone_surrogates
+from ingest.readers.base import MAX_VALUES, MAX_LINE_bytes, has_too_many_values, without_lone_surrogates
 from ingest.readers.opening import open_file
 from ingest.session import Unreadable
 
@@ -30,6 +30,8 @@ def json_value(content: bytes | str, path: Path) -> Any | Unreadable:
     >>> json_value(b'\xef\xbb\xbf{"a": 1}', Path("a.json"))
     {'a': 1}
     """
+    if isinstance(content, bytes) and has_too_many_values(content):
+        return Unreadable(str(path), 0, f"holds more than {MAX_VALUES:,} values")
     try:
         return orjson.loads(content)
     except orjson.JSONDecodeError:

@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 import zstandard
 
-from ingest.readers import compressed, exports, lmm_export
+from ingest.readers import base, compressed, exports, lmm_export
+from ingest.readers.base import json_lines
+from ingest.readers.documents import json_value
 from ingest.readers.registry import by_agent
 from ingest.session import Cursor, ReadTo, Unreadable
 from lmm_mcp.store.backup import MANIFEST
@@ -81,3 +83,19 @@ def test_of_a_backup_nothing_is_unpacked_that_stands_for_more_than_it_is(
         "archive/codex/01.jsonl.zst unpacks to more than 1,000 times its size",
     ]
     assert end == ReadTo(Cursor(path.stat().st_size))
+
+
+def test_what_would_fill_the_memory_once_decoded_is_said_and_what_follows_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "x.jsonl"
+    bomb = b'{"type":"user","x":[' + b"{}," * 2_000 + b"{}]}"
+    path.write_bytes(bomb + b"\n" + b'{"text":"' + b"," * 500 + b'"}\n' + bomb)
+    assert [item[0] for item in json_lines(path, Cursor()) if isinstance(item, tuple)] == [1, 2, 3]
+    assert json_value(bomb, path)["type"] == "user"
+    monkeypatch.setattr(base, "MAX_VALUES", 1_000)
+    said, (line, _), end = json_lines(path, Cursor())
+    assert said == Unreadable(str(path), 1, "line of more than 1,000 values")
+    assert line == 2
+    assert isinstance(end, ReadTo)
+    assert isinstance(json_value(bomb, path), Unreadable)
