@@ -28,6 +28,9 @@ class Settled:
 
     events: tuple[Event, ...]
     robbed: tuple[Robbed, ...]
+    unclaimed: tuple[str, ...]
+    """Ids of those events that the ledger does not yet call the thread's. An archive may hold them already, from before
+    somebody died."""
 
 
 def settle(
@@ -55,11 +58,13 @@ def settle(
             robbed.append(Robbed(other, frozenset(shared)))
         else:
             given_up |= shared
-    return Settled(tuple(event for event in events if event.id not in given_up), tuple(robbed))
+    mine = tuple(event for event in events if event.id not in given_up)
+    unclaimed = (event.id for event in mine if owners.get(event.id) != thread.thread_id)
+    return Settled(mine, tuple(robbed), tuple(unclaimed))
 
 
-def take(thread: Thread, settled: Settled, new: Sequence[Event], archive: Archive, ledger: Ledger) -> None:
-    """Give `new`, which the thread's own archive holds already, to it, and take from others what is not theirs.
+def take(thread: Thread, settled: Settled, archive: Archive, ledger: Ledger) -> None:
+    """Give the thread its events, which its own archive holds already, and take from others what is not theirs.
 
     The ledger is told last, and in one: who dies in between decides the same again. It also notes that the others are to
     be cut anew, so that this is made up for if their new cut is lost.
@@ -71,7 +76,7 @@ def take(thread: Thread, settled: Settled, new: Sequence[Event], archive: Archiv
     with ledger.transaction():
         for other in settled.robbed:
             ledger.revise(other.thread)
-        ledger.claim(thread.agent, thread.thread_id, [event.id for event in new])
+        ledger.claim(thread.agent, thread.thread_id, settled.unclaimed)
 
 
 def _is_original(mine: Thread, other: Thread, mine_unshared_ms: int | None, their_unshared_ms: int | None) -> bool:

@@ -305,7 +305,7 @@ def _take_in(thread: Thread, events: Sequence[Event], rooms: Rooms) -> _Taken:
         return _Taken((), is_whole)
     if new or (known is not None and known[0] != thread):
         rooms.archive.append(thread, new, sync=False)
-    ownership.take(thread, settled, new, rooms.archive, rooms.ledger)
+    ownership.take(thread, settled, rooms.archive, rooms.ledger)
     robbed = [_cut(other.thread, _left(other.thread, rooms), rooms) for other in settled.robbed]
     merged = archived | {event.id: event for event in new}
     return _Taken((*robbed, _cut(thread, list(merged.values()), rooms)), is_whole)

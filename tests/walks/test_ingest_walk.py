@@ -225,6 +225,35 @@ def test_a_robbed_fork_is_cut_anew_whenever_the_walk_dies(machine, monkeypatch, 
     assert machine.recall("zanzibar barge").sessions == ("origin",)
 
 
+def test_what_was_archived_before_a_death_is_claimed_after_it_and_never_kept_twice(machine, monkeypatch):
+    origin = [said("origin", n, "user", f"Question {n} about the barge?", uuid=f"u{n}") for n in range(6)]
+    copy = [{**record, "sessionId": "fork"} for record in origin]
+    own = said("fork", 9, "user", "And in a storm?", uuid="u9", at="2026-03-02T09:00:00Z")
+
+    def power_cut(*given):
+        raise KeyboardInterrupt
+
+    def read_and_die(place, name):
+        with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+            patched.setattr(place, name, power_cut)
+            machine.read()
+
+    machine.write("other", said("other", 1, "user", "Of an empty ledger all would be cut anew."))
+    machine.read()
+    first = machine.write("origin", *origin)
+    read_and_die(pipeline.ownership, "take")  # archived, and nobody knows whose
+    second = machine.write("fork", *copy, own)
+    os.utime(first, ns=(1, 1))  # the fork is read first from now on
+    read_and_die(pipeline, "keep")
+    os.utime(second, ns=(0, 0))
+    machine.read()
+    archive = Archive(machine.home.archive)
+    kept = {name: [event.id for event in archive.read("claude-code", name)[1]] for name in ("origin", "fork")}
+    assert kept == {"origin": [f"u{n}" for n in range(6)], "fork": ["u9"]}
+    assert set(machine.ledger.owners("claude-code", kept["origin"]).values()) == {"origin"}
+    machine.everything()
+
+
 def test_what_we_answered_leaves_no_trace_in_store_or_brief(machine):
     machine.write("s1", said("s1", 1, "user", "The winch is rated for nine tonnes."))
     machine.read()
