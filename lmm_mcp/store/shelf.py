@@ -25,7 +25,7 @@ from lmm_mcp.store.search import Hit, Scope, any_id, filter_of, nearest_in
 from lmm_mcp.store.tables import ALL_ROWS, parts, upsert
 
 SHELF_rows = 30_000
-"""From here on new rows go to a new shelf. Upkeep of the last one takes six seconds at most."""
+"""From here on new rows go to a new shelf. That bounds the upkeep of the last one: some six seconds of a core."""
 _FEW_ids = 500
 """Up to here a filter by id is quicker than reading the whole id column."""
 
