@@ -1,11 +1,11 @@
 """`python -m ingest [--once | --stay] [PATHS]`: reads session files into the memory home. Started by `lmm`, seldom by hand."""
 
 import argparse
+import atexit
 import logging
 import os
 import signal
 import sys
-import time
 from contextlib import suppress
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
@@ -58,10 +58,9 @@ def main() -> int:
 
 def _say_that_we_come(home: Home) -> None:
     """What follows loads for a second or more, and `lmm stop` must know of us already."""
-    said = children.progress(home)
-    if said is None or not said.is_running:
-        with suppress(OSError):  # a full disk is met again by those who can tell of it
-            children.write_progress(home, children.Progress(pid=os.getpid(), started_ms=time.time_ns() // 1_000_000))
+    with suppress(OSError):  # a full disk is met again by those who can tell of it
+        mark = children.come(home)
+        atexit.register(mark.unlink, missing_ok=True)
 
 
 def _survey(home: Home) -> int:

@@ -31,6 +31,7 @@ STOP_GRACE_s = 10.0
 """How long a child may take to finish the file it is in before it is killed (it is resumable at any point)."""
 STDERR_LOG = "ingest-stderr.log"
 """What the last ingest process wrote to standard error: why it could not start, above all."""
+_COMING = "coming."
 _count = itertools.count()
 
 
@@ -303,6 +304,25 @@ def is_lock_wanted(home: Home) -> bool:
         return _is_alive(int(_wish(home).read_text(encoding="utf-8")))
     except (OSError, ValueError):
         return False
+
+
+def come(home: Home) -> Path:
+    """Say that this is an ingest process, which may be far from having the lock yet; the mark, for it to remove in the end."""
+    mark = home.write_lock.with_name(f"{_COMING}{os.getpid()}")
+    mark.touch(mode=0o600)
+    return mark
+
+
+def those_who_came(home: Home) -> list[int]:
+    """The ids of all ingest processes of this home that may be alive. Marks that the dead left are removed."""
+    found = []
+    for mark in home.write_lock.parent.glob(f"{_COMING}*"):
+        pid = int(digits) if (digits := mark.name.removeprefix(_COMING)).isdecimal() else 0
+        if _is_alive(pid):
+            found.append(pid)
+        else:
+            mark.unlink(missing_ok=True)
+    return sorted(found)
 
 
 def ask_to_stop(home: Home) -> None:

@@ -28,8 +28,10 @@ def stop(home: Home) -> list[str]:
     """End the engine and the ingest process, whoever started it; what was done. Raises EngineError where that cannot be."""
     told, child_pid = _stop_engine(home)
     said = children.progress(home)
-    pid = said.pid if said is not None and said.is_running else child_pid
-    return [*told, *([_stop_ingest(home, pid)] if pid else [])]
+    pids = {said.pid if said is not None and said.is_running else child_pid} - {0}
+    # Some only just come; of others the mark was left, and their number is somebody else's now.
+    pids |= {pid for pid in children.those_who_came(home) if _is_ours(pid, "ingest", home)}
+    return [*told, *(_stop_ingest(home, pid) for pid in sorted(pids))]
 
 
 def _stop_engine(home: Home) -> tuple[list[str], int]:

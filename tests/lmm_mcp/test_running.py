@@ -107,7 +107,7 @@ def test_an_ingest_process_that_has_only_just_started_is_stopped_too(plain_env):
     child = children.start_ingest(home, plain_env, stay=True)
     try:
         # It says that it comes before it loads what takes long, and before it has the lock.
-        while (said := children.progress(home)) is None or said.pid != child.pid:
+        while child.pid not in children.those_who_came(home):
             assert child.poll() is None
             time.sleep(0.005)
         told = stopping.stop(home)
