@@ -6,6 +6,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -88,12 +90,23 @@ def test_an_unknown_kind_of_service_is_refused_with_the_known_ones(run):
     assert "--unit systemd" in told and "--unit launchd" in told
 
 
+@contextmanager
+def ended(process: "subprocess.Popen[str]") -> Iterator[None]:
+    """See that a process is gone, however the test ends."""
+    try:
+        yield
+    finally:
+        process.kill()
+
+
 @pytest.mark.skipif(os.name != "posix", reason="Ctrl-C cannot be sent there")
 def test_lmm_watch_reads_until_it_is_interrupted_and_a_second_one_says_who_does(plain_env):
     command = [sys.executable, "-m", "lmm_mcp", "watch"]
     env = {**plain_env, "PYTHONUNBUFFERED": "1"}
-    watching = subprocess.Popen(command, env=env, stdout=subprocess.PIPE, text=True, encoding="utf-8")
-    with watching:
+    # Who runs in the background of a shell has its Ctrl-C ignored, and would hand that on.
+    hears = lambda: signal.signal(signal.SIGINT, signal.default_int_handler)  # noqa: E731
+    watching = subprocess.Popen(command, env=env, stdout=subprocess.PIPE, text=True, encoding="utf-8", preexec_fn=hears)
+    with watching, ended(watching):
         assert any(line.startswith("up to date, watching") for line in watching.stdout)
         second = subprocess.run(command, env=env, capture_output=True, text=True, timeout=60, check=False)
         assert "reads the sessions of" in second.stdout
