@@ -23,6 +23,8 @@ from lmm_mcp.errors import BadInput
 ALL_PROJECTS = ("*", "all")
 MAX_QUERY_chars = 20_000
 """A question may hold a whole stack trace; more than this is a mistake."""
+MAX_SUGGESTED = 8
+"""Names that a refusal proposes."""
 MAX_ECHO_chars = 80
 """Of an argument that is refused: what is repeated lands in the context of a model."""
 _NUM_NEAR = 5
@@ -99,19 +101,19 @@ def checked_budget(budget_tokens: Any, default: int) -> int:
     return budget
 
 
-def checked_agent(agent: Any, also: Collection[str] = ()) -> str | None:
-    """An agent's name, or None for all. `also`: further names that the ledger knows. Raises BadInput.
+def checked_agent(agent: Any, held: Collection[str] = ()) -> str | None:
+    """An agent's name, or None for all. `held`: of whom something is kept; they are suggested. Raises BadInput.
 
     >>> checked_agent("Claude Code"), checked_agent(None)
     ('claude-code', None)
     """
     if agent is None or agent == "" or agent in ALL_PROJECTS:
         return None
-    known = tuple(dict.fromkeys((*KNOWN_AGENTS, *also)))
     name = re.sub(r"[\s_]+", "-", as_text(agent).lower())
-    if name not in known:
+    if name not in (*KNOWN_AGENTS, *held):
+        some = tuple(held)[:MAX_SUGGESTED] or KNOWN_AGENTS[:3]
         raise BadInput(
-            f"there is no agent {echoed(agent)}; the known ones are {', '.join(known)}. Leave it out to ask about all."
+            f"there is no agent {echoed(agent)}; write one of {', '.join(some)}, or leave it out to ask about all."
         )
     return name
 

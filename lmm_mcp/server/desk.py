@@ -89,7 +89,7 @@ class Desk:
         since_ms, until_ms = asking.checked_times(since, until, now_ms())
         text = asking.checked_query(query)
         budget = asking.checked_budget(budget_tokens, self.settings.recall.budget_tokens)
-        checked_agent = asking.checked_agent(agent)
+        checked_agent = asking.checked_agent(agent, self.ledger.agents() if agent else ())
         asker = self.asker(project)
         found: Recall
         if (recaller := self.holdings.recaller()) is None:

@@ -149,6 +149,14 @@ class Ledger:
         )
         return [ThreadRow(Thread(*row[:9]), *row[9:]) for row in rows]
 
+    def agents(self) -> list[str]:
+        """Every agent of whom a thread is recorded, those of the most threads first."""
+        rows = self._rows(
+            "SELECT name FROM agents JOIN threads ON agents.number = threads.agent WHERE session_id IS NOT NULL"
+            " GROUP BY name ORDER BY count(*) DESC, name"
+        )
+        return [name for (name,) in rows]
+
     def revise(self, thread: Thread) -> None:
         """Say anew what is known about a recorded thread, and that it must be cut anew (`chunker_version` becomes 0)."""
         known = mended([thread.title, thread.cwd, thread.branch, thread.remote, thread.thread_id, thread.agent])

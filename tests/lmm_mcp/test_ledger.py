@@ -350,3 +350,11 @@ def test_a_second_connection_leaves_the_locks_of_the_first_alone(tmp_path):
         change = f"from pathlib import Path; from lmm_mcp.store.ledger import Ledger; l = Ledger.open(Path({str(path)!r})); l.set_meta('colour', '{colour}'); l.close()"
         subprocess.run([sys.executable, "-c", change], check=True)
         assert [each.meta("colour") for each in (first, second)] == [colour, colour]
+
+
+def test_agents_are_those_of_whom_threads_are_recorded(ledger):
+    assert ledger.agents() == []
+    for agent, thread_id in (("codex", "a"), ("parrot", "b"), ("parrot", "c")):
+        thread = replace(THREAD, agent=agent, thread_id=thread_id)
+        ledger.record_thread(thread, project="", first_ms=1, last_ms=2, num_events=1, chunker_version=1)
+    assert ledger.agents() == ["parrot", "codex"]

@@ -232,7 +232,7 @@ async def test_an_empty_memory_says_that_nothing_was_imported(tmp_path, era):
         ({"since": "last spring"}, "2026-03-01"),
         ({"since": "2026-02-31"}, "which is no time"),
         ({"since": "2026-03-10", "until": "2026-03-01"}, "lies after until"),
-        ({"agent": "clippy"}, "claude-code, codex, notes"),
+        ({"agent": "clippy"}, "write one of claude-code, codex"),
         ({"project": "harbor"}, f"Did you mean {HARBOUR}"),
         ({"project": "zzz"}, 'project="*"'),
     ],
