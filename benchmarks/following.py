@@ -38,7 +38,7 @@ CREATE TABLE session (id text PRIMARY KEY, project_id text, parent_id text, slug
 CREATE TABLE message (id text PRIMARY KEY, session_id text, time_created integer, time_updated integer, data text);
 CREATE TABLE part (id text PRIMARY KEY, message_id text, session_id text, time_created integer, time_updated integer,
   data text);
-INSERT INTO project VALUES ('p', '/work/quay', 'git', 1772366400000, 1772366400000);
+INSERT INTO project VALUES ('p', '/home/ann/quay', 'git', 1772366400000, 1772366400000);
 """
 
 Say = Callable[[int, str], None]
@@ -51,7 +51,7 @@ def claude_code(home: Path, session: int) -> Say:
     def say(number: int, text: str) -> None:
         about = {
             "sessionId": f"c{session}",
-            "cwd": "/work/quay",
+            "cwd": "/home/ann/quay",
             "timestamp": moment(number),
             "uuid": f"c{session}-{number}",
         }
@@ -63,7 +63,7 @@ def claude_code(home: Path, session: int) -> Say:
 def codex(home: Path, session: int) -> Say:
     name = f"00000000-0000-4000-8000-{session:012}"
     path = made(home / ".codex" / "sessions" / "2026" / "03" / "01" / f"rollout-2026-03-01T10-00-00-{name}.jsonl")
-    meta = {"id": name, "timestamp": moment(0), "cwd": "/work/quay", "originator": "codex_cli_rs"}
+    meta = {"id": name, "timestamp": moment(0), "cwd": "/home/ann/quay", "originator": "codex_cli_rs"}
     append(path, {"timestamp": moment(0), "type": "session_meta", "payload": meta})
 
     def say(number: int, text: str) -> None:
@@ -77,7 +77,7 @@ def gemini_cli(home: Path, session: int) -> Say:
     """The older format: one document, written anew for each message."""
     folder = home / ".gemini" / "tmp" / "quay"
     path = made(folder / "chats" / f"session-2026-03-01T10-00-{session:08}.json")
-    (folder / ".project_root").write_text("/work/quay", encoding="utf-8")
+    (folder / ".project_root").write_text("/home/ann/quay", encoding="utf-8")
     messages: list[dict[str, object]] = []
 
     def say(number: int, text: str) -> None:
@@ -108,7 +108,7 @@ def opencode(home: Path, session: int) -> Say:
         "p",
         None,
         "s",
-        "/work/quay",
+        "/home/ann/quay",
         f"Session {session}",
         "1",
         None,

@@ -81,7 +81,7 @@ def write(file: Path, megabytes: float, steps: int) -> int:
 
 def record(uuid: str, role: str, content: object) -> dict[str, object]:
     """One line of a Claude Code session."""
-    about = {"sessionId": "s1", "cwd": "/work/quay", "timestamp": "2026-03-01T10:00:00.000Z", "uuid": uuid}
+    about = {"sessionId": "s1", "cwd": "/home/ann/quay", "timestamp": "2026-03-01T10:00:00.000Z", "uuid": uuid}
     return {"type": role, **about, "message": {"id": f"m-{uuid}", "role": role, "content": content}}
 
 

@@ -217,14 +217,14 @@ def claude_lines(session: str, num_turns: int, dice: random.Random) -> list[str]
         role = "assistant" if n % 2 else "user"
         text = speech(dice)
         content = [{"type": "text", "text": text}] if n % 2 else text
-        about = {"sessionId": session, "cwd": "/work/quay", "timestamp": moment(n), "uuid": f"{session}-{n}"}
+        about = {"sessionId": session, "cwd": "/home/ann/quay", "timestamp": moment(n), "uuid": f"{session}-{n}"}
         record = {"type": role, **about, "message": {"id": f"m-{session}-{n}", "role": role, "content": content}}
         lines.append(json.dumps(record) + "\n")
     return lines
 
 
 def codex_lines(name: str, num_turns: int, dice: random.Random) -> list[str]:
-    meta = {"id": name, "timestamp": moment(0), "cwd": "/work/dock", "originator": "codex_cli_rs"}
+    meta = {"id": name, "timestamp": moment(0), "cwd": "/home/ann/dock", "originator": "codex_cli_rs"}
     lines = [json.dumps({"timestamp": moment(0), "type": "session_meta", "payload": meta}) + "\n"]
     for n in range(num_turns * 2):
         kind = ("assistant", "output_text") if n % 2 else ("user", "input_text")

@@ -66,7 +66,7 @@ def make(home: Home, num_chunks: int) -> int:
     ledger, archive = Ledger.open(home.ledger), Archive(home.archive)
     made, dice = 0, random.Random(7)
     for number in range(100_000):
-        project = f"/work/project{number % NUM_PROJECTS}"
+        project = f"/home/ann/project{number % NUM_PROJECTS}"
         thread = Thread("claude-code", f"session-{number}", f"session-{number}", cwd=project)
         events = events_of(thread.thread_id, dice)
         chunks = chunk_thread(thread, pair_turns(thread, events), project=project)
@@ -108,7 +108,7 @@ def main() -> None:
         sizes, times_ms = [], []
         for run in range(arguments.runs):
             started_s = time.perf_counter()
-            brief = opening.for_folder(ledger, archive, cwd=f"/work/project{run % NUM_PROJECTS}")
+            brief = opening.for_folder(ledger, archive, cwd=f"/home/ann/project{run % NUM_PROJECTS}")
             times_ms.append((time.perf_counter() - started_s) * 1000)
             sizes.append(num_tokens(brief))
         ledger.close()
@@ -117,7 +117,9 @@ def main() -> None:
         times_ms = []
         env = {**os.environ, "LMM_HOME": folder}
         for run in range(arguments.runs):
-            given = json.dumps({"cwd": f"/work/project{run % NUM_PROJECTS}", "session_id": "new", "source": "startup"})
+            given = json.dumps(
+                {"cwd": f"/home/ann/project{run % NUM_PROJECTS}", "session_id": "new", "source": "startup"}
+            )
             started_s = time.perf_counter()
             done = subprocess.run(
                 [sys.executable, "-m", "lmm_mcp", "hook", "session-start"],

@@ -5,32 +5,13 @@ house asks for this by `python -m ingest --survey`, since it never imports this 
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from ingest import sources
 from ingest.readers.registry import BUILT_IN, READERS
 from ingest.session import SourceFile, Unreadable
+from lmm_mcp.children import Surveyed
 from lmm_mcp.config import Sessions
-
-
-@dataclass(frozen=True, slots=True)
-class Surveyed:
-    """One agent on this machine."""
-
-    agent: str
-    is_excluded: bool
-    """By the user's settings: it is not read."""
-    is_built_in: bool
-    """False for a reader that another package brought."""
-    folders: tuple[str, ...]
-    """Those of its places that exist."""
-    num_sources: int
-    """Session files; of databases, sessions."""
-    newest_ms: int
-    """When the newest of them changed, UTC milliseconds since 1970; 0 where there is none."""
-    problems: tuple[str, ...]
-    """What could not be listed, and why."""
 
 
 def survey(env: Mapping[str, str], settings: Sessions, notes: Path, projects: Sequence[Path]) -> list[Surveyed]:

@@ -86,15 +86,21 @@ def progress(home: Home) -> Progress | None:
 
 @dataclass(frozen=True, slots=True)
 class Surveyed:
-    """What the ingest wing found of one agent on this machine; see `ingest.survey.Surveyed`."""
+    """What the ingest wing found of one agent on this machine."""
 
     agent: str
     is_excluded: bool
+    """By the user's settings: it is not read."""
     is_built_in: bool
+    """False for a reader that another package brought."""
     folders: tuple[str, ...]
+    """Those of its places that exist."""
     num_sources: int
+    """Session files; of databases, sessions."""
     newest_ms: int
+    """When the newest of them changed, UTC milliseconds since 1970; 0 where there is none."""
     problems: tuple[str, ...]
+    """What could not be listed, and why."""
 
 
 def survey(home: Home, env: Mapping[str, str]) -> list[Surveyed]:

@@ -15,7 +15,7 @@ from ingest.readers.aider_blocks import Block, blocks_in, edits_in
 from ingest.readers.base import FileReader, SLICE_bytes, parse_time_ms
 from ingest.readers.opening import open_file
 from ingest.readers.places import named_folder
-from ingest.readers.transcript import Transcript
+from ingest.readers.transcript import Known
 from ingest.readers.values import Naming
 from ingest.session import Cursor, Item, ReadTo
 from lmm_mcp.domain.event import Event, EventKind, Thread
@@ -144,7 +144,7 @@ _UNTOLD: Mapping[str, Any] = {"named": {}, "edits": [], "command": "", "has_begu
 """What is noted of a session of which nothing was told yet: names given, edits not yet applied, the command that runs."""
 
 
-class _History(Transcript):
+class _History(Known):
     """The session that is being read."""
 
     agent = AGENT

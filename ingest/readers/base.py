@@ -8,6 +8,7 @@ So only lines that end in a newline are taken, nothing here raises for bad conte
 import hashlib
 import json
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -42,7 +43,7 @@ _BASE64 = re.compile("[A-Za-z0-9+/]++={0,2}+")  # possessive: linear whatever it
 _DECODER = json.JSONDecoder()
 
 
-class FileReader:
+class FileReader(ABC):
     """What most readers are: each session file is one source, its sessions do not lie among the user's work."""
 
     agent: str
@@ -60,9 +61,9 @@ class FileReader:
         """The file itself, where a look through its folder would find it. Readers of large trees know it by its name."""
         return path if path in self.discover(root) else None
 
+    @abstractmethod
     def discover(self, root: Path) -> Iterator[Path]:
         """See `ingest.session.Reader`."""
-        raise NotImplementedError
 
 
 class Bytes(Protocol):

@@ -8,6 +8,7 @@ import io
 import re
 import zipfile
 import zlib
+from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -51,9 +52,9 @@ class ExportReader(FileReader):
     key: ClassVar[re.Pattern[bytes]]
     """A field that every conversation of this service begins with, and no other's has."""
 
+    @abstractmethod
     def conversation(self, found: Mapping[str, Any]) -> tuple["Conversation", Iterable[Mapping[str, Any]]]:
         """One conversation: what takes its messages, and the messages in order. May raise any of ODDITIES."""
-        raise NotImplementedError
 
     def roots(self, env: Mapping[str, str], extra: Sequence[Path]) -> tuple[Path, ...]:  # noqa: ARG002 - the protocol
         """The files and folders named."""

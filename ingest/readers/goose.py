@@ -17,6 +17,7 @@ from ingest.readers.opening import open_file
 from ingest.readers.places import data_folders, named_folder
 from ingest.readers.sqlite import ENDINGS, database_of, holds, opened, tables
 from ingest.readers.values import ODDITIES, id_in
+from ingest.readers.walking import files_in
 from ingest.session import Cursor, Item, ReadTo, SourceFile, Unreadable
 from lmm_mcp.domain.event import Event, Thread
 
@@ -58,17 +59,7 @@ class Goose(FileReader):
 
     def discover(self, root: Path) -> Iterator[Path]:
         """The database, and sessions of before there was one."""
-        if root.is_file():
-            yield root
-            return
-        try:
-            names = sorted(path.name for path in root.iterdir())
-        except (FileNotFoundError, NotADirectoryError):
-            return
-        except OSError:
-            yield root
-            return
-        yield from (root / name for name in names if name == _NAME or _LINES.fullmatch(name))
+        yield from files_in(root, lambda name: name == _NAME or _LINES.fullmatch(name))
 
     def session_of(self, root: Path, path: Path) -> Path | None:
         """The log speaks for the database, lines for themselves."""

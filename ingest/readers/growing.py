@@ -4,6 +4,7 @@ Records in, events out, as in `transcript`. What is open at the end of a reading
 under the same id once it has grown.
 """
 
+from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -26,9 +27,9 @@ class Growing(Transcript):
         """Events of the next record; at the end of a reading what is open."""
         yield from self._told() if record is _END else self.take_record(record)
 
+    @abstractmethod
     def take_record(self, record: Mapping[str, Any]) -> Iterator[Event]:
         """Yield the events of one record; may raise any of ODDITIES where it is not built as expected."""
-        raise NotImplementedError
 
     def piece(self, key: str, kind: EventKind, text: str, *, own: str = "") -> Iterator[Event]:
         """Take in the next piece: of the open message where that has the same `key`, else of a new one, which is then called `own`."""

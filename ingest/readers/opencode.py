@@ -25,6 +25,7 @@ from ingest.readers.places import data_folders, named_folder
 from ingest.readers.sqlite import ENDINGS, database_of, holds, opened
 from ingest.readers.unknown import Unknown
 from ingest.readers.values import ODDITIES, Naming
+from ingest.readers.walking import files_in
 from ingest.session import Cursor, Item, ReadTo, SourceFile, Unreadable
 from lmm_mcp.domain.event import Thread
 from lmm_mcp.paths import user_home
@@ -59,18 +60,10 @@ class OpenCode:
 
     def discover(self, root: Path) -> Iterator[Path]:
         """Databases, sessions of the old tree, and exports that are called so; credentials lie beside them."""
-        if root.is_file():
-            yield root
-            return
-        try:
-            names = sorted(path.name for path in root.iterdir())
-        except (FileNotFoundError, NotADirectoryError):
-            return
-        except OSError:
-            yield root
-            return
-        yield from (root / name for name in names if self._database.fullmatch(name))
-        yield from (root / name for name in names if _EXPORTED.fullmatch(name) and _is_export(root / name))
+        yield from files_in(
+            root,
+            lambda name: self._database.fullmatch(name) or (_EXPORTED.fullmatch(name) and _is_export(root / name)),
+        )
         refused: list[OSError] = []
         for here, folders, files in os.walk(root / "storage" / "session", onerror=refused.append):
             folders[:] = sorted(folders) if Path(here).name == "session" else []

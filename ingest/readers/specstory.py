@@ -18,6 +18,7 @@ from ingest.readers.ours import is_our_command
 from ingest.readers.specstory_blocks import Part, Said, said_in, tool_use
 from ingest.readers.transcript import Transcript, read_document
 from ingest.readers.values import exit_code_in, id_in
+from ingest.readers.walking import files_in
 from ingest.session import Cursor, Item, ReadTo, Unreadable
 from lmm_mcp.domain.event import Event
 
@@ -44,16 +45,8 @@ class SpecStory(FileReader):
 
     def discover(self, root: Path) -> Iterator[Path]:
         """The histories in `.specstory/history` of a folder, or in the folder itself if it is one; a file as it is named."""
-        if root.is_file():
-            yield root
-            return
-        folder = root if root.parts[-2:] == _HISTORY else root.joinpath(*_HISTORY)
-        try:
-            yield from sorted(path for path in folder.iterdir() if path.suffix == ".md")
-        except (FileNotFoundError, NotADirectoryError):
-            return
-        except OSError:
-            yield folder
+        is_there = root.is_file() or root.parts[-2:] == _HISTORY
+        yield from files_in(root if is_there else root.joinpath(*_HISTORY), lambda name: name.endswith(".md"))
 
     def session_of(self, root: Path, path: Path) -> Path | None:
         """A history speaks for itself."""

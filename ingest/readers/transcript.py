@@ -4,6 +4,7 @@ Records in, events out. A reader of one agent says in `take` what its records me
 the events are, which calls are ours, what was not understood, and all of that carried from one reading to the next.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
 from copy import deepcopy
 from dataclasses import replace
@@ -24,7 +25,7 @@ _UNIQUE_chars = 16
 """Shorter call ids (`call_1`) count within a request and come again in every other: they cannot join call and result."""
 
 
-class Transcript:
+class Known:
     """What is known of a session so far. Lives as long as one reading; `context` is what the next one begins with."""
 
     agent: ClassVar[str]
@@ -58,10 +59,6 @@ class Transcript:
             "calls": self._calls,
             "named": self._naming.seen,
         }
-
-    def take(self, record: Mapping[str, Any]) -> Iterator[Event]:
-        """Yield the events of the next record; may raise any of ODDITIES where it is not built as expected."""
-        raise NotImplementedError
 
     # What is known -----------------------------------------------------------------------------------------------------
 
@@ -136,6 +133,14 @@ class Transcript:
         group = "" if kind in ("prompt", "result", "summary") else self.group
         place = {"cwd": self.cwd, "branch": self.branch}
         return Event(event_id, kind, text, self.at_ms, group=group, **(place | fields))
+
+
+class Transcript(Known, ABC):
+    """A session of which the agent writes records."""
+
+    @abstractmethod
+    def take(self, record: Mapping[str, Any]) -> Iterator[Event]:
+        """Yield the events of the next record; may raise any of ODDITIES where it is not built as expected."""
 
 
 def read_lines(path: Path, cursor: Cursor, transcript: Transcript) -> Iterator[Item]:

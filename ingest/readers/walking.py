@@ -28,6 +28,11 @@ def files_below(root: Path, is_session: Callable[[Inside], bool], enters: Callab
     yield from (Path(problem.filename) for problem in refused if not isinstance(problem, FileNotFoundError))
 
 
+def files_in(root: Path, is_session: Callable[[str], object]) -> Iterator[Path]:
+    """The same of the folder alone, by the names in it."""
+    yield from files_below(root, lambda inside: bool(is_session(inside[0])), lambda _: False)
+
+
 def inside_of(root: Path, path: Path) -> Inside:
     """The names that lead from `root` to `path`; () where it is the root itself or lies elsewhere."""
     return path.relative_to(root).parts if path.is_relative_to(root) else ()
