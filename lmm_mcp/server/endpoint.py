@@ -222,7 +222,8 @@ def greet(
         hello = {"wire": WIRE, "version": version, **request}
         if secret:
             hello |= {"nonce": nonce, "proof": proof(secret, "pipe", nonce)}
-        made.sendall(json.dumps(hello).encode() + b"\n")
+        with suppress(BrokenPipeError):  # who has no room says so before it is greeted, and closes: hear that
+            made.sendall(json.dumps(hello).encode() + b"\n")
         heard = b""
         while b"\n" not in heard:
             made.settimeout(max(0.001, ends_s - time.monotonic()))

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -335,19 +336,17 @@ def test_who_says_nothing_is_not_waited_for(served_home):
 
 
 def test_a_crowd_at_the_door_is_turned_away_and_the_engine_goes_on(served_home):
-    hello = json.dumps({"wire": endpoint.WIRE, "version": version(), "want": "mcp", "reads": False}).encode() + b"\n"
-    crowd = [endpoint.connect(served_home)[0] for _ in range(25)]
-    answers = []
-    for made in crowd:
-        made.settimeout(10)
-        made.sendall(hello)
-    for made in crowd:
-        with made.makefile("rb") as lines:
-            answers.append(json.loads(lines.readline() or b"{}"))
-    assert sum(bool(answer.get("welcome")) for answer in answers) == 20
-    assert sum(answer.get("no") == "full" for answer in answers) == 5
-    for made in crowd:
-        made.close()
+    hello = {"want": "mcp", "reads": False}
+    with ExitStack() as crowd:
+        # The first sit down one after the other, so that who comes later finds no room whatever the machine has to do.
+        seated = [endpoint.greet(served_home, hello, version=version(), timeout_s=10) for _ in range(20)]
+        turned_away = [endpoint.greet(served_home, hello, version=version(), timeout_s=10) for _ in range(5)]
+        for found in (*seated, *turned_away):
+            crowd.enter_context(found[0])
+        assert [bool(found[1].get("welcome")) for found in seated] == [True] * 20
+        assert [found[1].get("no") for found in turned_away] == ["full"] * 5
+        with pytest.raises(EngineError, match="too many agents"):
+            reach.reach(served_home, {}, hello)
 
     def is_quiet() -> bool:
         try:
