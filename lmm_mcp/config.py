@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_args, get_origin
 
-from lmm_mcp.domain.recall import DEFAULT_BUDGET_tokens, MAX_BUDGET_tokens, MIN_BUDGET_tokens
+from lmm_mcp.domain.recall import PARTS, DEFAULT_BUDGET_tokens, MAX_BUDGET_tokens, MIN_BUDGET_tokens
 from lmm_mcp.errors import ConfigError
 from lmm_mcp.paths import expanded
 
@@ -66,6 +66,15 @@ class RecallSettings:
 
     budget_tokens: int = DEFAULT_BUDGET_tokens
     """Budget of a brief where the call names none; a token is four characters."""
+    without: tuple[str, ...] = ()
+    """Parts of recall that are left out; `lmm bench parts` names them."""
+
+    def __post_init__(self) -> None:
+        for part in self.without:
+            if part not in PARTS:
+                raise ConfigError(
+                    f"recall.without names {part!r}, which is no part of recall; write {', '.join(PARTS)}."
+                )
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,16 +1,28 @@
 """`lmm bench`: questions with known answers, through the same code that serves agents."""
 
 import dataclasses
+import hashlib
 import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from lmm_mcp import config
 from lmm_mcp.cli import terminal
 from lmm_mcp.cli.asking import AS_JSON
-from lmm_mcp.domain.recall import DEFAULT_BUDGET_tokens
+from lmm_mcp.domain.recall import PARTS, DEFAULT_BUDGET_tokens
+from lmm_mcp.domain.wording import counted
 from lmm_mcp.errors import BadInput, StoreError
+from lmm_mcp.server.desk import Desk
+
+if TYPE_CHECKING:
+    from lmm_mcp.evaluation import questions as questions_suite
+    from lmm_mcp.evaluation import runs as runs_suite
+    from lmm_mcp.store.chunks import ChunkStore
+    from lmm_mcp.store.search import Scope
 
 PANEL = "Keep"
 MIN_PAIRS = 20
@@ -31,30 +43,84 @@ def questions(
         list[Path],
         typer.Argument(metavar="FILE...", exists=True, dir_okay=False, help="JSON-lines files of questions."),
     ],
-    results: Annotated[Path, typer.Option(help="Where to write what was answered.")],
+    results: Annotated[
+        Path, typer.Option(help="Where to write what was answered; the run, with its figures, goes beside it.")
+    ],
     budget: Annotated[int, typer.Option(help="Tokens of each brief.")] = DEFAULT_BUDGET_tokens,
+    arm: Annotated[
+        str,
+        typer.Option(
+            help="What answers: `recall`, or to hold against it recent, grep, bm25, vectors, fusion, passages, oracle."
+        ),
+    ] = "recall",
+    without: Annotated[
+        list[str] | None, typer.Option(help="A part of recall to leave out; may be given several times.")
+    ] = None,
+    by: Annotated[bool, typer.Option("--by", help="Show the figures of each kind of question, too.")] = False,
 ) -> None:
-    """Ask every question of the files and write the answers down, ready to be scored.
+    """Ask every question of the files, write the answers down, and show how many were right.
 
     [dim]lmm bench questions suite.jsonl --results answers.jsonl[/]
+    [dim]lmm bench compare before.run.json answers.run.json[/]
     """
     from lmm_mcp.evaluation import questions as suite  # measuring is rare
-    from lmm_mcp.server.inprocess import tool_caller
+    from lmm_mcp.evaluation import runs
 
-    desk = terminal.desk()
-    with tool_caller(desk) as call:
+    asked = suite.read(files)
+    env = dict(os.environ)
+    if without:
+        env[config.variable("recall.without")] = os.pathsep.join(without)
+    desk = Desk(terminal.home(), env)
+    with _answering(desk, arm, budget) as ask:
+        rows = suite.run(asked, ask, results)
+    about = _about(desk, files, budget_tokens=budget, without=sorted(without or ()))
+    run = runs.Run("questions", arm, about, tuple(rows))
+    kept = results.with_suffix(".run.json")
+    runs.save(run, kept)
+    for line in table_of({arm: run}, by_group=by):
+        terminal.say(line)
+    terminal.aside(f"answers: {results}; run: {kept}")
 
-        def ask(asked: suite.Asked) -> suite.Answered:
-            desk.cwd = asked.project or ""
-            arguments = {"until": asked.asked_at} if asked.asked_at else {}
-            found = call("recall", query=asked.question, budget_tokens=budget, **arguments)
-            return suite.Answered(found["text"], tuple(found["sessions"]), abstained=found["status"] == "nothing_found")
 
-        times = suite.write(suite.read(files), ask, results)
-    terminal.aside(
-        f"{times.num_questions} questions, {times.num_abstained} of them answered with nothing found; "
-        f"p50 {times.p50_ms:.0f} ms, p95 {times.p95_ms:.0f} ms; written: {results}"
+@_group.command("parts")
+def parts() -> None:
+    """Name the parts of recall that can be left out, to see what each is worth.
+
+    [dim]lmm bench questions suite.jsonl --results a.jsonl --without neighbours[/]
+    """
+    for name, meaning in PARTS.items():
+        terminal.say(f"{name:14} {meaning}")
+
+
+@_group.command("compare")
+def compare(
+    a: Annotated[Path, typer.Argument(metavar="A.run.json", exists=True, dir_okay=False)],
+    b: Annotated[Path, typer.Argument(metavar="B.run.json", exists=True, dir_okay=False)],
+    as_json: Annotated[bool, AS_JSON] = False,
+) -> None:
+    """Show what B gives that A does not, question by question, with 95 % intervals.
+
+    [dim]lmm bench compare before.run.json after.run.json[/]
+    """
+    from lmm_mcp.evaluation import runs
+
+    first, second = runs.load(a), runs.load(b)
+    found = runs.difference(first, second)
+    differing = sorted(
+        name for name in {*first.about, *second.about} if first.about.get(name) != second.about.get(name)
     )
+    if as_json:
+        terminal.say_json({"figures": [dataclasses.asdict(each) for each in found], "differ_in": differing})
+        return
+    terminal.say(f"{'':12}{'A':>8}{'B':>8}{'B - A':>9}  {'95 %':16}{'better':>8}{'worse':>7}{'of':>5}")
+    for each in found:
+        low, high = f"{100 * each.difference.low:+.1f}", f"{100 * each.difference.high:+.1f}"
+        terminal.say(
+            f"{each.figure:12}{100 * each.a:8.1f}{100 * each.b:8.1f}{100 * each.difference.value:+9.1f}"
+            f"  {f'{low} to {high}':16}{each.num_better:8}{each.num_worse:7}{each.difference.num:5}"
+        )
+    if differing:
+        terminal.say(f"they differ in: {', '.join(differing)}")
 
 
 @_group.command("embedders")
@@ -94,3 +160,95 @@ def embedders(
             f"  {score.name}  hit@1 {score.hit_at_1:.0%}  hit@10 {score.hit_at_10:.0%}"
             f"  {score.per_second:.0f} passages/s  question {score.query_ms:.0f} ms  {score.dim} dimensions"
         )
+
+
+@contextmanager
+def _answering(desk: Desk, arm: str, budget: int) -> "Iterator[questions_suite.Ask]":
+    """What answers: the tool itself, or another arm over the same store. Raises BadInput and StoreError."""
+    from lmm_mcp.evaluation import questions as suite
+
+    if arm == "recall":
+        from lmm_mcp.server.inprocess import tool_caller
+
+        with tool_caller(desk) as call:
+
+            def ask(asked: suite.Asked) -> suite.Answered:
+                desk.cwd = asked.project or ""
+                arguments = {"until": asked.asked_at} if asked.asked_at else {}
+                found = call("recall", query=asked.question, budget_tokens=budget, **arguments)
+                abstained = found["status"] == "nothing_found"
+                return suite.Answered(found["text"], tuple(found["sessions"]), abstained=abstained)
+
+            yield ask
+        return
+    from lmm_mcp.evaluation.arms import ARMS, Bench
+
+    if arm not in ARMS:
+        raise BadInput(f"there is no arm {arm!r}; write recall, {', '.join(ARMS)}.")
+    bench = Bench(_opened(desk), desk.ledger, desk.archive, desk.ready_embedder(), lambda asked: _scope(desk, asked))
+    yield lambda asked: ARMS[arm](bench, asked, budget)
+
+
+def _scope(desk: Desk, asked: "questions_suite.Asked") -> "Scope":
+    desk.cwd = asked.project or ""
+    return desk.scope(until=asked.asked_at)
+
+
+def _opened(desk: Desk) -> "ChunkStore":
+    if (store := desk.store()) is None:
+        raise StoreError("nothing has been imported yet, so there is nothing to ask. Run `lmm import`.")
+    return store
+
+
+def _about(desk: Desk, files: Sequence[Path], **settings: Any) -> dict[str, Any]:
+    """Whatever a run depends on."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    from lmm_mcp.store import schema, terms
+
+    versions = {}
+    for package in ("lmm-mcp", "lancedb", "onnxruntime", "numpy", "mcp"):
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            versions[package] = ""
+    stats = _opened(desk).stats()
+    made_by = stats.embedder
+    return {
+        **settings,
+        "embedder": f"{made_by.name} {made_by.version}" if made_by and desk.ready_embedder() else "none",
+        "files": {file.name: hashlib.sha256(file.read_bytes()).hexdigest()[:16] for file in files},
+        "store": {
+            "chunks": stats.num_chunks,
+            "embedded": stats.num_embedded,
+            "schema": schema.SCHEMA_VERSION,
+            "terms": terms.TERMS_VERSION,
+        },
+        "versions": versions,
+    }
+
+
+def table_of(runs_by_name: "Mapping[str, runs_suite.Run]", *, by_group: bool = False) -> list[str]:
+    """A table of runs as lines of text: shares in percent with their interval, and times."""
+    from lmm_mcp.evaluation import runs
+
+    tables = {name: runs.table(run.rows) for name, run in runs_by_name.items()}
+    figures = list(dict.fromkeys(figure for found in tables.values() for figure in found[runs.EVERYTHING]))
+    lines = []
+    for name, run in runs_by_name.items():
+        for group, found in tables[name].items():
+            if group != runs.EVERYTHING and not by_group:
+                continue
+            num = max((each.num for each in found.values()), default=len(run.rows))
+            lines.append(f"{name} · {group} · {counted(num, 'question')}")
+            for figure in figures:
+                if figure in found:
+                    each = found[figure]
+                    lines.append(
+                        f"  {figure:12}{100 * each.value:6.1f} %   {100 * each.low:.1f} to {100 * each.high:.1f} (n {each.num})"
+                    )
+        times = [row.ms for row in run.rows if row.ms is not None]
+        if times:
+            p50, p95 = runs.percentile(times, 50), runs.percentile(times, 95)
+            lines.append(f"  time        p50 {p50:.0f} ms, p95 {p95:.0f} ms")
+    return lines

@@ -1,5 +1,6 @@
 """What a caller asks and what it gets: `Brief` or `NothingFound`, nothing in between."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from lmm_mcp.domain.chunk import ChunkId
@@ -9,6 +10,17 @@ MIN_BUDGET_tokens = 50
 MAX_BUDGET_tokens = 20_000
 CHARS_PER_TOKEN = 4
 """A token is counted as four characters, rounded up, so that no tokenizer is needed and everybody counts alike."""
+
+PARTS: Mapping[str, str] = {
+    "words": "search by the words of the question",
+    "vectors": "search by the meaning of the question",
+    "neighbours": "a line gains from the words of those beside it",
+    "roles": "what was said or typed weighs more than what was printed",
+    "supersession": "newer values first, older ones marked",
+    "duplicates": "what is told twice is told once",
+    "confidence": "silence where nothing fits",
+}
+"""Parts of recall that can be left out, one by one, to see what each is worth."""
 
 
 def num_tokens(text: str) -> int:

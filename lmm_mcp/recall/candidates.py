@@ -35,11 +35,13 @@ def scope_of(question: Question) -> Scope:
     return Scope(project=question.project, agent=question.agent, since_ms=question.since_ms, until_ms=question.until_ms)
 
 
-def gather(store: ChunkStore, query: Query, scope: Scope, embedder: Embedder | None) -> Candidates:
+def gather(
+    store: ChunkStore, query: Query, scope: Scope, embedder: Embedder | None, *, with_words: bool = True
+) -> Candidates:
     """Ask both sides at once. The lexical one is skipped where the question holds no term, the other where there is no model."""
 
     def lexical() -> dict[str, float]:
-        if not query.terms:
+        if not query.terms or not with_words:
             return {}
         return {hit.chunk_id: hit.score for hit in store.lexical(query.terms, scope, MAX_LEXICAL)}
 

@@ -1,7 +1,7 @@
 """Candidate chunks in, evidence lines out: the lines that answer, most useful first, each told once."""
 
 import re
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Collection, Container, Mapping, Sequence
 from dataclasses import dataclass
 
 from lmm_mcp.domain.chunk import Chunk, Line
@@ -37,6 +37,7 @@ ROLE_WEIGHT: Mapping[str, float] = {
     "path": 0.4,
 }
 """What people ask for later was mostly said or typed, seldom printed."""
+DEFAULT_WEIGHT = 0.5
 _NO_TERMS: frozenset[str] = frozenset()
 SAME_TERMS = 0.8
 """Share of common terms from which two lines tell the same, perhaps with another value: the newer one goes first."""
@@ -64,9 +65,19 @@ def only_asks(query: Query, chunk: Chunk) -> bool:
 
 
 def pick(
-    query: Query, chunks: Sequence[Chunk], scores: Mapping[str, float], *, budget_tokens: int = MAX_BUDGET_tokens
+    query: Query,
+    chunks: Sequence[Chunk],
+    scores: Mapping[str, float],
+    *,
+    budget_tokens: int = MAX_BUDGET_tokens,
+    without: Collection[str] = (),
 ) -> list[Evidence]:
-    """Rank the lines of `chunks`, as many as `budget_tokens` may hold. `scores` are their fused scores by id, 0 to 1."""
+    """Rank the lines of `chunks`, as many as `budget_tokens` may hold. `scores` are their fused scores by id, 0 to 1.
+
+    `without`: parts to leave out, of `domain.recall.PARTS`.
+    """
+    neighbour_share = 0.0 if "neighbours" in without else NEIGHBOUR_SHARE
+    role_weight = {} if "roles" in without else ROLE_WEIGHT
     max_lines = min(MAX_LINES, budget_tokens * CHARS_PER_TOKEN // _CHARS_PER_LINE + 20)
     ranked: list[tuple[float, int, int, frozenset[str]]] = []
     may_hold = query.sift()
@@ -77,8 +88,8 @@ def pick(
             if len(line.text) < MIN_LINE_chars or (line.role == "user" and query.is_asked_by(analysed[n])):
                 continue
             beside = max([overlaps[m] for m in (n - 1, n + 1) if 0 <= m < len(overlaps)], default=0.0)
-            score = ROLE_WEIGHT.get(line.role, 0.5) * (
-                overlaps[n] + NEIGHBOUR_SHARE * beside + CHUNK_SHARE * scores.get(chunk.id, 0.0)
+            score = role_weight.get(line.role, DEFAULT_WEIGHT) * (
+                overlaps[n] + neighbour_share * beside + CHUNK_SHARE * scores.get(chunk.id, 0.0)
             )
             ranked.append((-score, rank, n, analysed[n]))
     ranked.sort(key=lambda item: item[:3])
@@ -86,7 +97,8 @@ def pick(
     for score, rank, n, its_terms in ranked[:max_lines]:
         line = chunks[rank].lines[n]
         found.append((Evidence(chunks[rank], line, -score, quoted(line.text, query.idf)), its_terms))
-    return _newest_first(_told_once(found))
+    once = found if "duplicates" in without else _told_once(found)
+    return [evidence for evidence, _ in once] if "supersession" in without else _newest_first(once)
 
 
 def _told_once(found: Sequence[tuple[Evidence, frozenset[str]]]) -> list[tuple[Evidence, frozenset[str]]]:

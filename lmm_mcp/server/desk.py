@@ -28,6 +28,7 @@ if TYPE_CHECKING:  # each of these takes a tenth of a second or more to import; 
     from lmm_mcp.store.archive import Archive
     from lmm_mcp.store.chunks import ChunkStore
     from lmm_mcp.store.ledger import Ledger
+    from lmm_mcp.store.search import Scope
 
 NEVER_IMPORTED = "nothing has been imported yet"
 _MIN_SESSION_chars = 8
@@ -92,7 +93,7 @@ class Desk:
         checked_agent = asking.checked_agent(agent, self.ledger.agents() if agent else ())
         asker = self.asker(project)
         found: Recall
-        if (recaller := self.holdings.recaller()) is None:
+        if (recaller := self.holdings.recaller(self.settings.recall.without)) is None:
             found = NothingFound(text=f"Nothing relevant is remembered: {NEVER_IMPORTED}.", num_searched=0)
         else:
             found = recaller.recall(Question(text, asker.project, since_ms, until_ms, checked_agent, budget))
@@ -103,6 +104,13 @@ class Desk:
             told = " ".join([first, *(f"Note: {note}." for note in notes)])
             found = replace(found, text=told if num_tokens(told) <= budget else found.text)
         return replace(found, notes=notes)
+
+    def scope(self, *, until: Any = None) -> "Scope":
+        """What a question asked from here may look at. Raises BadInput."""
+        from lmm_mcp.store.search import Scope
+
+        _, until_ms = asking.checked_times(None, until, now_ms())
+        return Scope(project=self.asker().project, until_ms=until_ms)
 
     def passages(self, ids: Any, *, before: Any = None, after: Any = None) -> list[expand.Passage]:
         """Find the passages around citations. Raises BadInput for ids that mean nothing, ArchiveError for damage."""
@@ -197,6 +205,13 @@ class Desk:
     def embedder(self) -> "OnnxEmbedder | NoEmbedder":
         """The model for questions, or why there is none."""
         return self.holdings.embedder()
+
+    def ready_embedder(self) -> "OnnxEmbedder | None":
+        """The model for questions if the store's vectors are its own."""
+        from lmm_mcp.embedding import NoEmbedder
+
+        model = self.embedder()
+        return None if isinstance(model, NoEmbedder) or self.by_words_only() else model
 
     def look_for_model(self) -> None:
         """Look again at the next question: one was made ready."""

@@ -6,7 +6,7 @@ Nothing is opened when this is made; each thing comes to life on first use. Safe
 import gc
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -149,15 +149,17 @@ class Holdings:
             )
         return ""
 
-    def recaller(self) -> "Recaller | None":
-        """What answers questions; None where nothing was ever imported."""
+    def recaller(self, without: Collection[str] = ()) -> "Recaller | None":
+        """What answers questions, without some parts of recall; None where nothing was ever imported."""
         from lmm_mcp.embedding import NoEmbedder
         from lmm_mcp.recall.pipeline import Recaller
 
         if (store := self.store()) is None:
             return None
         model = self.embedder()
-        return Recaller(store, None if isinstance(model, NoEmbedder) or self.by_words_only() else model)
+        return Recaller(
+            store, None if isinstance(model, NoEmbedder) or self.by_words_only() else model, frozenset(without)
+        )
 
 
 def _identity(path: Path) -> tuple[int, int] | None:

@@ -8,6 +8,7 @@ Vectors are removed before the rows they belong to, so that a crash in between l
 vectors of a text that is gone. The tables come in shelves of a bounded size (`shelf.py`); most stores have one.
 """
 
+import heapq
 import threading
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -256,6 +257,11 @@ class ChunkStore:
         for part in parts(dict.fromkeys(ids)):
             found |= {chunk.id: chunk for chunk in self._load(any_id("id", part))}
         return [found[chunk_id] for chunk_id in dict.fromkeys(ids) if chunk_id in found]
+
+    def newest(self, scope: Scope, limit: int) -> list[Chunk]:
+        """The chunks within scope that ended last, newest first. Reads two columns of what is in scope whole."""
+        found = self._read(lambda: chain.from_iterable(self._on_each(lambda each: each.ends(scope))))
+        return self.get([chunk_id for _, chunk_id in heapq.nlargest(limit, found)])
 
     def thread(self, agent: str, thread_id: str) -> list[Chunk]:
         """All chunks of a thread in their order."""

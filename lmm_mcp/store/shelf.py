@@ -150,6 +150,13 @@ class Shelf:
         request = self.chunks.search().where(where).select(schema.CHUNK_COLUMNS).limit(ALL_ROWS)
         return schema.chunks_of(request.to_arrow())
 
+    def ends(self, scope: Scope) -> list[tuple[int, ChunkId]]:
+        """When each chunk within scope ended, milliseconds UTC, and its id."""
+        request = self.chunks.search().select(["last_ms", "id"]).limit(ALL_ROWS)
+        where = filter_of(scope)
+        found = (request if where is None else request.where(where)).to_arrow()
+        return list(zip(found["last_ms"].to_pylist(), found["id"].to_pylist(), strict=True))
+
     def count(self, scope: Scope) -> int:
         """Chunks within scope."""
         return tables.count(self.chunks, filter_of(scope))
