@@ -33,7 +33,11 @@ _group = typer.Typer(
 
 
 def register(app: typer.Typer) -> None:
-    """Add the commands of this file."""
+    """Add the commands of this file, and of those beside it that measure otherwise."""
+    from lmm_mcp.cli import measuring_conversations, proving  # which themselves need this file
+
+    measuring_conversations.register(_group)
+    proving.register_bench(_group)
     app.add_typer(_group, name="bench", rich_help_panel=PANEL)
 
 
@@ -73,7 +77,7 @@ def questions(
     desk = Desk(terminal.home(), env)
     with _answering(desk, arm, budget) as ask:
         rows = suite.run(asked, ask, results)
-    about = _about(desk, files, budget_tokens=budget, without=sorted(without or ()))
+    about = conditions(desk, files, budget_tokens=budget, without=sorted(without or ()))
     run = runs.Run("questions", arm, about, tuple(rows))
     kept = results.with_suffix(".run.json")
     runs.save(run, kept)
@@ -200,7 +204,7 @@ def _opened(desk: Desk) -> "ChunkStore":
     return store
 
 
-def _about(desk: Desk, files: Sequence[Path], **settings: Any) -> dict[str, Any]:
+def conditions(desk: Desk, files: Sequence[Path], **settings: Any) -> dict[str, Any]:
     """Whatever a run depends on."""
     from importlib.metadata import PackageNotFoundError, version
 
@@ -236,7 +240,7 @@ def table_of(runs_by_name: "Mapping[str, runs_suite.Run]", *, by_group: bool = F
     figures = list(dict.fromkeys(figure for found in tables.values() for figure in found[runs.EVERYTHING]))
     lines = []
     for name, run in runs_by_name.items():
-        for group, found in tables[name].items():
+        for group, found in sorted(tables[name].items(), key=lambda item: (item[0] != runs.EVERYTHING, item[0])):
             if group != runs.EVERYTHING and not by_group:
                 continue
             num = max((each.num for each in found.values()), default=len(run.rows))

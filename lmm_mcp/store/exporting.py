@@ -74,10 +74,10 @@ def export(
                 return _parquet(found, beside, made_by)
             case name if name.endswith(".jsonl"):
                 with beside.open("wb") as file:
-                    return _json_lines(found, file, made_by)
+                    return json_lines(found, file, made_by)
             case name if name.endswith(".jsonl.zst"):
                 with beside.open("wb") as raw, zstandard.ZstdCompressor(level=3).stream_writer(raw) as packed:
-                    return _json_lines(found, packed, made_by)
+                    return json_lines(found, packed, made_by)
             case _:
                 raise BadInput(
                     f"{target.name} ends in none of {', '.join(ENDINGS)}; name the file so that its ending says the format."
@@ -140,9 +140,10 @@ def _read(
             yield found
 
 
-def _json_lines(
+def json_lines(
     found: Iterable[tuple[Thread, Sequence[Event]]], file: IO[bytes] | Any, made_by: str
 ) -> tuple[int, int]:
+    """Write threads and their events to an open file as JSON lines; the numbers of both."""
     num_threads = num_events = 0
     file.write(orjson.dumps({MARK: FORMAT, "made_by": made_by}) + b"\n")
     for thread, events in found:
