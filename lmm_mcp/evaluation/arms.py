@@ -154,10 +154,11 @@ def _nearest(bench: Bench, asked: Asked) -> dict[str, float]:
 
 
 def _packed(chunks: Sequence[Chunk], budget_tokens: int) -> Answered:
-    return _joined([(f"{chunk.header}\n{chunk.text_of()}", chunk.session_id) for chunk in chunks], budget_tokens)
+    texts = [(f"{chunk.header}\n{chunk.text_of()}", chunk.session_id) for chunk in chunks]
+    return _joined(texts, budget_tokens, [chunk.id for chunk in chunks])
 
 
-def _joined(texts: Sequence[tuple[str, str]], budget_tokens: int) -> Answered:
+def _joined(texts: Sequence[tuple[str, str]], budget_tokens: int, passages: Sequence[str] = ()) -> Answered:
     """As many as begin within the budget, the last one cut."""
     room = budget_tokens * CHARS_PER_TOKEN
     said, sessions = [], []
@@ -167,7 +168,7 @@ def _joined(texts: Sequence[tuple[str, str]], budget_tokens: int) -> Answered:
         said.append(text[:room])
         sessions.append(session)
         room -= len(text) + 1
-    return Answered("\n".join(said), tuple(dict.fromkeys(sessions)), abstained=not said)
+    return Answered("\n".join(said), tuple(dict.fromkeys(sessions)), not said, tuple(passages[: len(said)]))
 
 
 def _is_later(line: bytes, until_ms: int | None) -> bool:

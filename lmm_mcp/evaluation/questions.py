@@ -40,6 +40,8 @@ class Answered:
     text: str
     sessions: tuple[str, ...]
     abstained: bool
+    passages: tuple[str, ...] = ()
+    """Ids of those cited, best first; none where what answers knows no passages."""
 
 
 Ask = Callable[[Asked], Answered]
