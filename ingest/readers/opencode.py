@@ -41,7 +41,7 @@ class OpenCode:
     """Reader of OpenCode sessions (terminal, desktop, server: one store)."""
 
     agent = "opencode"
-    version = 1
+    version = 2
     lies_in_projects = False
     _variable = "OPENCODE_DB"
     _database = re.compile(r"opencode(?:-[\w.-]+)?\.db")

@@ -102,8 +102,9 @@ def told_by_rows(connection: sqlite3.Connection, session_id: str) -> Told | None
         directory = _text(found[0]) if found and _text(found[0]) not in ("", "/") else directory
     parent = own_id(row.get("parent_id"))
 
-    def parent_of(above: str) -> str:
-        return own_id((_row(connection, known, above) or {}).get("parent_id"))
+    def parent_of(above: str) -> str | None:
+        found = _row(connection, known, above)
+        return None if found is None else own_id(found.get("parent_id"))
 
     can_tell = "time_created" in known["message"]
     originals = Originals(connection, session_id, row.get("time_created") if can_tell and not parent else None)
@@ -196,11 +197,11 @@ def told_by_tree(session_file: Path) -> Told | Unreadable:
         return Unreadable(str(session_file), 0, "not what OpenCode writes of a session")
     storage, session_id = session_file.parents[2], own_id(session_file.stem)
 
-    def parent_of(above: str) -> str:
+    def parent_of(above: str) -> str | None:
         for found in (storage / "session").glob(f"*/{above}.json") if re.fullmatch(r"[\w-]+", above) else ():
             record = json_document(found)
             return own_id(record.get("parentID")) if isinstance(record, Mapping) else ""
-        return ""
+        return None
 
     parent = own_id(info.get("parentID"))
     session = Session(

@@ -152,6 +152,15 @@ def test_every_sub_agent_belongs_to_the_main_line_and_names_who_started_it(home:
     assert threads[GRANDCHILD].is_subagent
 
 
+def test_a_sub_agent_whose_caller_is_not_there_stands_for_itself(home: Path) -> None:
+    database = home / "opencode.db"
+    change(database, "PRAGMA foreign_keys = OFF", f"DELETE FROM session WHERE id = '{MAIN}'")
+    (child,) = {item for item in read(database, CHILD) if isinstance(item, Thread)}
+    (grandchild,) = {item for item in read(database, GRANDCHILD) if isinstance(item, Thread)}
+    assert (child.session_id, child.parent) == (CHILD, MAIN)
+    assert (grandchild.session_id, grandchild.parent) == (CHILD, CHILD)
+
+
 def test_sessions_that_name_each_other_as_parents_are_read_all_the_same(home: Path) -> None:
     database = home / "opencode.db"
     change(database, f"UPDATE session SET parent_id = '{GRANDCHILD}' WHERE id = '{MAIN}'")
