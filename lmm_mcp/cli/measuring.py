@@ -238,6 +238,7 @@ def table_of(runs_by_name: "Mapping[str, runs_suite.Run]", *, by_group: bool = F
 
     tables = {name: runs.table(run.rows) for name, run in runs_by_name.items()}
     figures = list(dict.fromkeys(figure for found in tables.values() for figure in found[runs.EVERYTHING]))
+    width = max([12, *(len(figure) + 1 for figure in figures)])
     lines = []
     for name, run in runs_by_name.items():
         for group, found in sorted(tables[name].items(), key=lambda item: (item[0] != runs.EVERYTHING, item[0])):
@@ -249,7 +250,7 @@ def table_of(runs_by_name: "Mapping[str, runs_suite.Run]", *, by_group: bool = F
                 if figure in found:
                     each = found[figure]
                     lines.append(
-                        f"  {figure:12}{100 * each.value:6.1f} %   {100 * each.low:.1f} to {100 * each.high:.1f} (n {each.num})"
+                        f"  {figure:{width}}{100 * each.value:6.1f} %   {100 * each.low:.1f} to {100 * each.high:.1f} (n {each.num})"
                     )
         times = [row.ms for row in run.rows if row.ms is not None]
         if times:

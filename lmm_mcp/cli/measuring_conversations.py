@@ -38,6 +38,8 @@ _LIMIT = typer.Option(min=1, help="Ask only so many questions, spread evenly ove
 def register(group: typer.Typer) -> None:
     """Add the commands of this file."""
     group.command("locomo")(locomo)
+    group.command("locomo-plus")(locomo_plus)
+    group.command("longmemeval")(longmemeval)
 
 
 def locomo(
@@ -56,6 +58,48 @@ def locomo(
     from lmm_mcp.evaluation import locomo as shape
 
     _measure(shape.read(path).sampled(limit), [path], results, home, arm, without, pooled=pooled)
+
+
+def locomo_plus(
+    path: Annotated[Path, _PATH],
+    talks: Annotated[
+        Path | None,
+        typer.Option("--locomo", help="LoCoMo's file. Default: `locomo10.json` beside FILE.", show_default=False),
+    ] = None,
+    results: Annotated[Path | None, _RESULTS] = None,
+    home: Annotated[Path | None, _HOME] = None,
+    arm: Annotated[str, _ARM] = "recall",
+    without: Annotated[list[str] | None, _WITHOUT] = None,
+    limit: Annotated[int | None, _LIMIT] = None,
+) -> None:
+    """Measure whether a remark is found by what somebody says later, without a word in common.
+
+    [dim]lmm bench locomo-plus locomo_plus.json --locomo locomo10.json --home ~/plus-memory[/]
+    """
+    from lmm_mcp.evaluation import locomo_plus as shape
+
+    files = [path, talks or path.with_name("locomo10.json")]
+    _measure(shape.read(*files).sampled(limit), files, results, home, arm, without)
+
+
+def longmemeval(
+    path: Annotated[Path, _PATH],
+    results: Annotated[Path | None, _RESULTS] = None,
+    home: Annotated[Path | None, _HOME] = None,
+    arm: Annotated[str, _ARM] = "recall",
+    without: Annotated[list[str] | None, _WITHOUT] = None,
+    limit: Annotated[
+        int | None,
+        typer.Option(min=1, help="Read and ask only so many, spread evenly: to read all takes hours."),
+    ] = None,
+) -> None:
+    """Measure whether the sessions and turns that answer LongMemEval's questions are found: any of them, and all.
+
+    [dim]lmm bench longmemeval longmemeval_s.json --limit 50[/]
+    """
+    from lmm_mcp.evaluation import longmemeval as shape
+
+    _measure(shape.read(path, limit), [path], results, home, arm, without)
 
 
 def _measure(

@@ -218,12 +218,6 @@ def run(suite: Suite, rank: Rank, *, pooled: bool = False, num_warm: int = 3) ->
         yield Row(posed.id, posed.groups, suite.judge(posed, found), round(ms, 2))
 
 
-def without(found: Found, others: Collection[TurnId], session_of: Mapping[TurnId, str]) -> Found:
-    """The same ranking as if some turns were not there."""
-    turns = tuple(turn for turn in found.turns if turn not in others)
-    return Found(turns, tuple(dict.fromkeys(session_of[turn] for turn in turns)))
-
-
 def share(gold: Collection[str], ranked: Sequence[str], depth: int) -> float:
     """Which share of `gold` is among the first `depth`.
 

@@ -28,6 +28,8 @@ ANSWERABLE = "1-4"
 """Group of all but the adversarial ones."""
 TURN_DEPTHS = (5, 10, 20)
 SESSION_DEPTHS = (5, 10)
+ODDITIES = (KeyError, ValueError, TypeError, AttributeError, IndexError)
+"""What comes of a file of another shape."""
 _EVIDENCE = re.compile(r"D:?(\d+):(\d+)")
 _SESSION = re.compile(r"session_(\d+)")
 
@@ -50,8 +52,8 @@ def read(path: Path) -> Suite:
                 sessions = frozenset(part.id for part in talk.sessions for turn in part.turns if turn.id in gold)
                 questions.append(Posed(f"{talk.id}:q{number}", str(each["question"]), talk.id, gold, sessions, groups))
             talks.append(talk)
-        except (KeyError, ValueError, TypeError, AttributeError) as problem:
-            raise _no_locomo(path, problem) from problem
+        except ODDITIES as problem:
+            raise no_locomo(path, problem) from problem
     return Suite("locomo", tuple(talks), tuple(questions), judge, left_out)
 
 
@@ -62,7 +64,7 @@ def samples(path: Path) -> list[dict[str, Any]]:
     except (OSError, ValueError) as problem:
         raise BadInput(f"{path} cannot be read: {problem}") from problem
     if not isinstance(found, list) or not found:
-        raise _no_locomo(path, "it is no list of talks")
+        raise no_locomo(path, "it is no list of talks")
     return found
 
 
@@ -108,6 +110,7 @@ def _at_ms(text: str) -> int:
     return int(datetime.strptime(text, "%I:%M %p on %d %B, %Y").replace(tzinfo=UTC).timestamp() * 1000)
 
 
-def _no_locomo(path: Path, problem: object) -> BadInput:
+def no_locomo(path: Path, problem: object) -> BadInput:
+    """Say of a file that it is not what it should be."""
     told = f"{type(problem).__name__}: {problem}" if isinstance(problem, Exception) else problem
     return BadInput(f"{path} is no file of LoCoMo ({told}); name `locomo10.json` of its repository.")
