@@ -114,6 +114,8 @@ def _measure(
 ) -> None:
     from lmm_mcp.evaluation import conversations, runs
 
+    if arm not in conversations.ARMS:
+        raise BadInput(f"there is no arm {arm!r}; write {', '.join(conversations.ARMS)}.")
     if unknown := sorted(set(without or ()) - set(PARTS)):
         raise BadInput(f"{unknown[0]!r} is no part of recall; `lmm bench parts` names them.")
     env = {name: value for name, value in os.environ.items() if not name.startswith("LMM_SESSIONS_")}
@@ -154,12 +156,17 @@ def _memory_of(suite: "Suite", kept: Path | None, env: Mapping[str, str]) -> Ite
     """Give a memory home that has read the talks and nothing else; thrown away afterwards unless it is to be kept."""
     if kept is not None:
         root = kept.expanduser().absolute()
-        if root.exists() and not (root / CONVERSATIONS).exists() and any(root.iterdir()):
+        if root.exists() and not (root / CONVERSATIONS).exists() and any(_is_foreign(each) for each in root.iterdir()):
             raise BadInput(f"{root} holds other things; name an empty folder, or one that does not exist yet.")
         yield _filled(Home(root), suite, env)
         return
     with tempfile.TemporaryDirectory(prefix="lmm-bench-", ignore_cleanup_errors=True) as folder:
         yield _filled(Home(Path(folder)), suite, env)
+
+
+def _is_foreign(path: Path) -> bool:
+    """Whether it is more than what is left of a first run that was cut off before it had written the talks."""
+    return not (path.name.startswith(f".{CONVERSATIONS}.") and path.name.endswith(".part"))
 
 
 def _filled(home: Home, suite: "Suite", env: Mapping[str, str]) -> Home:

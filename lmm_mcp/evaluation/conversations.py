@@ -6,12 +6,13 @@ turns in the order in which they were first found, and sessions are ranked by th
 """
 
 import io
+import json
 import math
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 from lmm_mcp.domain.chunk import ChunkId
 from lmm_mcp.domain.event import Event, Thread
@@ -28,6 +29,7 @@ from lmm_mcp.store.terms import terms
 AGENT = "conversation"
 PASSAGE_ARMS = ("bm25", "vectors", "fusion")
 """What ranks whole passages; the turns of each follow in their order."""
+ARMS = ("recall", *PASSAGE_ARMS)
 SECOND_ms = 1000
 
 T = TypeVar("T")
@@ -131,6 +133,17 @@ def spread(items: Sequence[T], limit: int) -> list[T]:
     return list(items) if len(items) <= limit else [items[n * len(items) // limit] for n in range(limit)]
 
 
+def records(path: Path) -> list[Any]:
+    """The records of a suite's file, which is one list. Raises BadInput."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as problem:
+        raise BadInput(f"{path} cannot be read: {problem}") from problem
+    if not isinstance(found, list) or not found:
+        raise BadInput(f"{path} holds no list of records; name a file of the suite as it was published.")
+    return found
+
+
 def write(conversations: Iterable[Conversation], target: Path) -> None:
     """Write talks as an export that `lmm import` reads; left alone where it holds the same already.
 
@@ -172,8 +185,6 @@ def by_recall(recaller: Recaller) -> Rank:
 
 def by_passages(arm: str, store: ChunkStore, embedder: Embedder | None) -> Rank:
     """Whole passages, by the words of the question, by its meaning, or by both; see `PASSAGE_ARMS`. Raises BadInput."""
-    if arm not in PASSAGE_ARMS:
-        raise BadInput(f"there is no arm {arm!r}; write recall, {', '.join(PASSAGE_ARMS)}.")
     if arm != "bm25" and embedder is None:
         raise BadInput(f"the arm {arm} needs a model, and there is none; `lmm embedder install` makes one ready.")
 

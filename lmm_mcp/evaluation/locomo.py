@@ -1,11 +1,11 @@
 """LoCoMo (Maharana et al., ACL 2024): its file in, a suite out.
 
-Ten talks of some twenty to thirty dated sessions each, with questions that name the turns holding their answer as `D3:11`. An image that was
-shared is remembered by the caption that the file has of it. Evidence is read leniently (`D8:6; D9:17` names two turns,
-`D30:05` is `D30:5`); of the turns named, those that exist count, and a question of which none exists is left out.
+Ten talks of some twenty to thirty dated sessions each, with questions that name the turns holding their answer as `D3:11`.
+An image that was shared is remembered by the caption that the file has of it. Evidence is read leniently (`D8:6; D9:17`
+names two turns, `D30:05` is `D30:5`); of the turns named, those that exist count, and a question of which none exists is
+left out.
 """
 
-import json
 import re
 from collections import Counter
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from lmm_mcp.errors import BadInput
-from lmm_mcp.evaluation.conversations import Conversation, Figures, Found, Posed, Session, Suite, Turn, share
+from lmm_mcp.evaluation.conversations import Conversation, Figures, Found, Posed, Session, Suite, Turn, records, share
 
 CATEGORIES: Mapping[int, str] = {
     1: "multi-hop",
@@ -38,7 +38,7 @@ def read(path: Path) -> Suite:
     """Read the file. Raises BadInput for what is none."""
     talks, questions = [], []
     left_out: Counter[str] = Counter()
-    for sample in samples(path):
+    for sample in records(path):
         try:
             talk = conversation(sample)
             asked = sample["qa"]
@@ -55,17 +55,6 @@ def read(path: Path) -> Suite:
         except ODDITIES as problem:
             raise no_locomo(path, problem) from problem
     return Suite("locomo", tuple(talks), tuple(questions), judge, left_out)
-
-
-def samples(path: Path) -> list[dict[str, Any]]:
-    """The talks of the file as they stand there. Raises BadInput."""
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as problem:
-        raise BadInput(f"{path} cannot be read: {problem}") from problem
-    if not isinstance(found, list) or not found:
-        raise no_locomo(path, "it is no list of talks")
-    return found
 
 
 def conversation(sample: Mapping[str, Any]) -> Conversation:

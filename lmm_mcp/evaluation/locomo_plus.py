@@ -14,7 +14,6 @@ some forty of them: `turns@N` strikes the cues of the others from the ranking, a
 leaves them in. They still take places among the candidates, so that `turns@N` is, if anything, too low.
 """
 
-import json
 import re
 from collections import Counter, defaultdict
 from collections.abc import Mapping
@@ -25,7 +24,7 @@ from typing import Any
 
 from lmm_mcp.errors import BadInput
 from lmm_mcp.evaluation import locomo
-from lmm_mcp.evaluation.conversations import Conversation, Figures, Found, Posed, Session, Suite, Turn, share
+from lmm_mcp.evaluation.conversations import Conversation, Figures, Found, Posed, Session, Suite, Turn, records, share
 
 DEPTHS = (5, 10, 20)
 CROWDED_DEPTH = 10
@@ -40,7 +39,7 @@ _SAID = re.compile(r"^\s*([AB])\s*:\s*(.*\S)", re.MULTILINE)
 
 def read(path: Path, talks_path: Path) -> Suite:
     """Read the pairs, and the file of LoCoMo into whose talks they go. Raises BadInput for what is neither."""
-    samples = locomo.samples(talks_path)
+    samples = records(talks_path)
     try:
         talks = [(locomo.conversation(each), each["conversation"]) for each in samples]
         speakers = [(str(about["speaker_a"]), str(about["speaker_b"])) for _, about in talks]
@@ -50,8 +49,7 @@ def read(path: Path, talks_path: Path) -> Suite:
     asked: list[tuple[int, Posed]] = []
     left_out: Counter[str] = Counter()
     try:
-        pairs = json.loads(path.read_text(encoding="utf-8"))
-        for number, pair in enumerate(pairs):
+        for number, pair in enumerate(records(path)):
             at = number % len(talks)
             talk = talks[at][0]
             asked_ms = talk.sessions[-1].at_ms + _ms(ASKED_AFTER)
@@ -63,8 +61,6 @@ def read(path: Path, talks_path: Path) -> Suite:
             cues[at].append(cue)
             gold, groups = frozenset(turn.id for turn in cue.turns), (str(pair["relation_type"]),)
             asked.append((at, Posed(cue.id, trigger, talk.id, gold, frozenset({cue.id}), groups, asked_ms)))
-    except OSError as problem:
-        raise BadInput(f"{path} cannot be read: {problem}") from problem
     except locomo.ODDITIES as problem:
         raise BadInput(
             f"{path} is no file of LoCoMo-Plus ({type(problem).__name__}: {problem}); name `locomo_plus.json` of its repository."

@@ -6,7 +6,6 @@ are remembered once for each. Both sides of a session are remembered; the benchm
 Questions whose right answer is that nobody knows (`..._abs`) are left out, as they are there.
 """
 
-import json
 import re
 from collections import Counter
 from collections.abc import Mapping
@@ -24,6 +23,7 @@ from lmm_mcp.evaluation.conversations import (
     Suite,
     Turn,
     ndcg,
+    records,
     spread,
 )
 
@@ -37,8 +37,8 @@ _MOMENT = re.compile(r"(\d{4})/(\d\d?)/(\d\d?)\D+(\d\d?):(\d\d)")
 
 def read(path: Path, limit: int | None = None) -> Suite:
     """Read the file, with the haystacks of at most `limit` questions, spread evenly. Raises BadInput for what is none."""
+    entries = records(path)
     try:
-        entries = json.loads(path.read_text(encoding="utf-8"))
         asked = [entry for entry in entries if not str(entry["question_id"]).endswith(_UNANSWERABLE)]
         left_out = Counter(
             {"nobody knows their answer": len(entries) - len(asked)} if len(asked) < len(entries) else {}
@@ -51,7 +51,7 @@ def read(path: Path, limit: int | None = None) -> Suite:
                 continue
             talks.append(talk)
             questions.append(posed)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as problem:
+    except (ValueError, KeyError, TypeError, AttributeError) as problem:
         raise BadInput(
             f"{path} is no file of LongMemEval ({type(problem).__name__}: {problem}); name one such as `longmemeval_s.json`."
         ) from problem
