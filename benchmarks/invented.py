@@ -90,7 +90,7 @@ class Session:
         """All that was said and shown, step by step."""
         return "\n".join(
             "\n".join(
-                (step.line, step.output)
+                (f"$ {step.line}", step.output)
                 if isinstance(step, Command)
                 else (step.path, *step.lines)
                 if isinstance(step, Edit)
@@ -182,9 +182,7 @@ def _claude(session: Session) -> Iterator[dict[str, Any]]:
                 changes = {"file_path": path, "old_string": step.side("- "), "new_string": step.side("+ ")}
                 written = {"file_path": path, "content": step.side("+ ")}
                 asked = (
-                    {"name": "Edit", "input": changes}
-                    if changes["old_string"]
-                    else {"name": "Write", "input": written}
+                    {"name": "Edit", "input": changes} if changes["old_string"] else {"name": "Write", "input": written}
                 )
                 result = {"content": f"The file {path} has been updated successfully."}
         if isinstance(step, Command | Edit):

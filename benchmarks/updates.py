@@ -80,7 +80,9 @@ def tell_failures(run: runs.Run) -> None:
     texts = {str(line["id"]): line["question"] for line in updates_questions.lines()}
     for row in run.rows:
         wrong = [
-            name for name, is_wrong in (("cover@1000", 0.0), ("stale", 1.0), ("marked", 1.0)) if row.figures.get(name) == is_wrong
+            name
+            for name, is_wrong in (("cover@1000", 0.0), ("stale", 1.0), ("marked", 1.0))
+            if row.figures.get(name) == is_wrong
         ]
         if wrong:
             print(f"    {row.id} {row.groups[0]}: {texts[row.id]} ({', '.join(wrong)})")
