@@ -15,6 +15,7 @@ from lmm_mcp.cli import (
     keeping,
     measuring,
     models,
+    proving,
     reading,
     running,
     setting,
@@ -34,7 +35,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="First time here? [bold]lmm start[/] reads your sessions, answers a question about them and shows how to connect an agent.",
 )
-for group in (reading, asking, running, keeping, agents, carrying, installing, setting, models, measuring):
+for group in (reading, asking, running, keeping, agents, carrying, installing, setting, models, measuring, proving):
     group.register(app)
 
 # typer brings a copy of click or uses the one installed, depending on its version; both have these two.

@@ -76,7 +76,7 @@ def set_(
     else:
         value = config.parse(name, values[0])
     file = terminal.home().config
-    _write(file, name, value)
+    write(file, name, value)
     terminal.say(f"{name} = {value!r}   [{file}]")
 
 
@@ -86,7 +86,7 @@ def path() -> None:
     terminal.say(str(terminal.home().config))
 
 
-def _write(file: Path, name: str, value: Any) -> None:
+def write(file: Path, name: str, value: Any) -> None:
     """Put one value into the file, beside it first: a wrong one never takes its place."""
     import tomlkit  # keeps comments; nothing else here needs it
 

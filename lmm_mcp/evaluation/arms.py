@@ -99,7 +99,7 @@ def grep(bench: Bench, asked: Asked, budget_tokens: int) -> Answered:
             continue
         for line in path.read_bytes().splitlines():
             hits = {match.group().lower() for match in pattern.finditer(line)}
-            if hits and not _is_later(line, scope.until_ms):
+            if hits and not is_later(line, scope.until_ms):
                 at = next(pattern.finditer(line)).start()
                 text = line[max(0, at - 40) : at + MAX_GREP_LINE_chars - 40].decode("utf-8", "replace")
                 found.append((-len(hits), -len(found), text, mine[0].thread.session_id))
@@ -171,7 +171,8 @@ def _joined(texts: Sequence[tuple[str, str]], budget_tokens: int, passages: Sequ
     return Answered("\n".join(said), tuple(dict.fromkeys(sessions)), not said, tuple(passages[: len(said)]))
 
 
-def _is_later(line: bytes, until_ms: int | None) -> bool:
+def is_later(line: bytes, until_ms: int | None) -> bool:
+    """Whether a line of a session file names a time after `until_ms`."""
     if until_ms is None:
         return False
     found = _MOMENT.search(line.decode("utf-8", "replace")) or None
