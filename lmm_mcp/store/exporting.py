@@ -140,9 +140,7 @@ def _read(
             yield found
 
 
-def json_lines(
-    found: Iterable[tuple[Thread, Sequence[Event]]], file: IO[bytes] | Any, made_by: str
-) -> tuple[int, int]:
+def json_lines(found: Iterable[tuple[Thread, Sequence[Event]]], file: IO[bytes] | Any, made_by: str) -> tuple[int, int]:
     """Write threads and their events to an open file as JSON lines; the numbers of both."""
     num_threads = num_events = 0
     file.write(orjson.dumps({MARK: FORMAT, "made_by": made_by}) + b"\n")

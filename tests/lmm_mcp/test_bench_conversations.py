@@ -1,6 +1,7 @@
 """Suites of long talks: their files as they are published, the memory made of them, and the figures. All talks are invented."""
 
 import json
+import shutil
 import tempfile
 from pathlib import Path
 
@@ -260,6 +261,21 @@ def test_turns_are_found_by_recall_and_by_passages_and_the_memory_is_read_once(b
     assert first.about["without"] == ["confidence"]
     assert first.about["files"].keys() == {"locomo10.json"}
     assert "1-4 · 4 questions" in told
+
+
+@pytest.mark.parametrize("arm", ["vectors", "fusion"])
+def test_the_model_of_the_user_serves_the_talks_too(bench, tmp_path, monkeypatch, minilm_home, arm):
+    own = tmp_path / "own"
+    shutil.copytree(minilm_home.models, own / "models")
+    monkeypatch.setenv("LMM_HOME", str(own))
+    monkeypatch.delenv("LMM_EMBEDDER_NAME")
+    results = tmp_path / "arm.run.json"
+    told = bench("locomo", locomo_file(tmp_path), "--arm", arm, "--results", results)
+    run = runs.load(results)
+    assert "by words only" not in told
+    assert run.about["embedder"].startswith("sentence-transformers/all-MiniLM-L6-v2 ")
+    assert run.about["store"]["embedded"] == run.about["store"]["chunks"] > 0
+    assert [row.figures["turns@5"] for row in run.rows if row.id == "ferry:q0"] == [1.0]
 
 
 def test_all_talks_are_searched_only_where_that_is_asked_for(tmp_path):
