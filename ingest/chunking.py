@@ -375,12 +375,3 @@ def _header(
     if commands:
         rows.append("commands: " + "; ".join(_cut(command, 120) for command in commands))
     return "\n".join(rows)
-
-
-def embedding_text(chunk: Chunk) -> str:
-    """What the embedder sees of a chunk: what was asked and said before what was printed, since it reads 256 tokens only."""
-    asked = [row.split(": ", 1)[1] for row in chunk.header.splitlines() if row.startswith("asked: ")]
-    said = [line.text for line in chunk.lines if line.role in {"user", "agent", "summary", "note", "thought"}]
-    done = [line.text for line in chunk.lines if line.role in {"command", "error", "path"}]
-    rest = [line.text for line in chunk.lines if line.role in {"edit", "output"}]
-    return "\n".join([*asked, *said, *done, *rest])[:2000]

@@ -3,11 +3,14 @@
 import logging
 import os
 import time
+from itertools import chain
 
-from ingest.chunking import embedding_text
+import numpy as np
+
 from ingest.report import Report
 from lmm_mcp import embedding
 from lmm_mcp.config import Embedder
+from lmm_mcp.domain import windows
 from lmm_mcp.embedding import NoEmbedder
 from lmm_mcp.errors import MixedEmbeddings
 from lmm_mcp.paths import Home
@@ -55,8 +58,10 @@ class Vectors:
             self._report.say("watching", to_embed=store.num_unembedded())
             return None
         chunks = store.unembedded(SLICE)
-        vectors = self._model.embed([embedding_text(chunk) for chunk in chunks])
-        store.add_vectors([(chunk.id, 0, vector) for chunk, vector in zip(chunks, vectors, strict=True)])
+        texts = [windows.texts(chunk) for chunk in chunks]
+        made = np.split(self._model.embed([*chain(*texts)]), np.cumsum([len(each) for each in texts])[:-1])
+        vectors = {chunk.id: vectors_WD for chunk, vectors_WD in zip(chunks, made, strict=True)}
+        store.add_vectors([(each, 0, windows.mean(vectors_WD)) for each, vectors_WD in vectors.items()], vectors)
         self._is_done = False
         to_embed, num_chunks = store.num_unembedded(), store.count()
         self._report.say("embedding", chunks=num_chunks, embedded=num_chunks - to_embed, to_embed=to_embed)

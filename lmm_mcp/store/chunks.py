@@ -23,6 +23,7 @@ import pyarrow as pa
 from lancedb.expr import col, lit
 
 from lmm_mcp import memory
+from lmm_mcp.domain import windows as cut
 from lmm_mcp.domain.chunk import Chunk, ChunkId
 from lmm_mcp.errors import MixedEmbeddings, StoreError
 from lmm_mcp.store import frequencies, renewal, schema, scoring, shelf, tables, upkeep, vector_index
@@ -195,8 +196,12 @@ class ChunkStore:
             self._drop_vectors()
             self._remember(replace(self._record, embedder=None))
 
-    def add_vectors(self, rows: Sequence[tuple[ChunkId, int, np.ndarray]]) -> None:
+    def add_vectors(
+        self, rows: Sequence[tuple[ChunkId, int, np.ndarray]], windows: Mapping[ChunkId, np.ndarray] | None = None
+    ) -> None:
         """Add (chunk id, piece number, normalised vector). Repeated pieces are replaced, deleted chunks are left out.
+
+        `windows`: the vectors of each chunk's windows, [windows, dim], in the order of `domain.windows`.
 
         Raises StoreError before `set_embedder`, and MixedEmbeddings for vectors of another dimension.
         """
@@ -207,9 +212,10 @@ class ChunkStore:
                 raise StoreError("no embedder was named: call set_embedder before add_vectors.")
             left = {(chunk_id, piece): vector for chunk_id, piece, vector in rows}
             ids = {chunk_id for chunk_id, _ in left}
+            kept = {chunk_id: cut.packed(vectors) for chunk_id, vectors in (windows or {}).items()}
             for each in reversed(shelves):  # what is embedded is new for the most part
                 if left:
-                    done = each.add_vectors(left, embedder)
+                    done = each.add_vectors(left, embedder, kept)
                     left = {key: vector for key, vector in left.items() if key[0] not in done}
             self._await((), ids)
 
@@ -248,6 +254,18 @@ class ChunkStore:
                 )
             found = self._on_each(lambda each: each.nearest(vector, scope, limit))
             return found[0] if len(found) == 1 else sorted(chain(*found), key=lambda hit: -hit.score)[:limit]
+
+        return self._read(search)
+
+    def windows(self, ids: Sequence[ChunkId]) -> dict[ChunkId, np.ndarray]:
+        """The vectors of the windows of these chunks, float32 [windows, dim]; those that have none are left out."""
+
+        def search() -> dict[ChunkId, np.ndarray]:
+            if self.embedder is None or not ids:
+                return {}
+            dim = self.embedder.dim
+            found = chain.from_iterable(each.items() for each in self._on_each(lambda each: each.windows(ids)))
+            return {chunk_id: cut.unpacked(kept, dim) for chunk_id, kept in found}
 
         return self._read(search)
 

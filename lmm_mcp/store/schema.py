@@ -21,7 +21,7 @@ from lmm_mcp.errors import StoreError, StoreTooNew
 from lmm_mcp.store.surrogates import mended
 from lmm_mcp.store.terms import TERMS_VERSION, terms
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 RECORD_FILE = "store.json"
 
 CHUNKS = pa.schema(
@@ -66,6 +66,8 @@ def vectors_schema(dim: int) -> pa.Schema:
             pa.field("agent", pa.string(), nullable=False),
             pa.field("first_ms", pa.int64(), nullable=False),
             pa.field("last_ms", pa.int64(), nullable=False),
+            # The vectors of its windows (`domain/windows.py`); null where they were never made.
+            pa.field("windows", pa.binary()),
         ]
     )
 
@@ -127,8 +129,16 @@ def write_record(folder: Path, record: StoreRecord) -> None:
     beside.replace(folder / RECORD_FILE)
 
 
-MIGRATIONS: Mapping[int, Callable[[Any], None]] = {1: lambda _: None}
-"""1 to 2: more than one shelf became possible; what was the whole store is the first.
+def _add_windows(database: Any) -> None:
+    for path in sorted(Path(database.uri).glob("vectors*.lance")):
+        table = database.open_table(path.stem)
+        if "windows" not in table.schema.names:
+            table.add_columns(pa.field("windows", pa.binary()))
+
+
+MIGRATIONS: Mapping[int, Callable[[Any], None]] = {1: lambda _: None, 2: _add_windows}
+"""1 to 2: more than one shelf became possible; what was the whole store is the first. 2 to 3: windows have vectors; what
+was embedded before is found by its old vector until it is embedded anew.
 
 From schema version n to n + 1: what to do with the LanceDB connection. May be interrupted, so it must be repeatable."""
 

@@ -121,14 +121,19 @@ class Shelf:
             tables.move_vectors(self.vectors, scopes)
             self.untidy.num_vector_commits += 1
 
-    def add_vectors(self, rows: Mapping[tuple[ChunkId, int], np.ndarray], embedder: EmbedderRecord) -> set[ChunkId]:
+    def add_vectors(
+        self,
+        rows: Mapping[tuple[ChunkId, int], np.ndarray],
+        embedder: EmbedderRecord,
+        windows: Mapping[ChunkId, bytes],
+    ) -> set[ChunkId]:
         """Add those vectors whose chunks lie here, and name these chunks. Repeated pieces are replaced."""
         ids = {chunk_id for chunk_id, _ in rows}
         scopes = tables.scopes_of(self.chunks, ids)
         mine = [(chunk_id, piece, vector) for (chunk_id, piece), vector in rows.items() if chunk_id in scopes]
         if not mine:
             return set()
-        data = tables.vector_rows(mine, scopes, embedder)
+        data = tables.vector_rows(mine, scopes, embedder, windows)
         if any(tables.count(self.vectors, any_id("chunk_id", part)) for part in parts(scopes)):
             upsert(self.vectors, ["chunk_id", "piece"], data)
         else:
@@ -144,6 +149,15 @@ class Shelf:
             return []
         by_index = self._has_index() and not self._is_small(scope)
         return nearest_in(self.vectors, vector, scope, limit, by_index=by_index)
+
+    def windows(self, ids: Sequence[ChunkId]) -> dict[ChunkId, bytes]:
+        """The packed vectors of the windows of these chunks, where there are any."""
+        if self.vectors is None:
+            return {}
+        request = self.vectors.search().where(any_id("chunk_id", ids)).select(["chunk_id", "windows"]).limit(ALL_ROWS)
+        found = request.to_arrow()
+        pairs = zip(found["chunk_id"].to_pylist(), found["windows"].to_pylist(), strict=True)
+        return {chunk_id: kept for chunk_id, kept in pairs if kept}
 
     def load(self, where: Any) -> list[Chunk]:
         """The chunks of a filter."""
@@ -182,7 +196,9 @@ class Shelf:
         found = self.chunks.search().select(["id", "last_ms"]).limit(ALL_ROWS).to_arrow()
         if self.vectors is None:
             return found
-        done = self.vectors.search().select(["chunk_id"]).limit(ALL_ROWS).to_arrow()["chunk_id"]
+        # What was embedded before windows had vectors is found, and awaits them all the same.
+        wanted = self.vectors.search().where("windows IS NOT NULL").select(["chunk_id"])
+        done = wanted.limit(ALL_ROWS).to_arrow()["chunk_id"]
         return found.filter(pc.invert(pc.is_in(found["id"], done)))
 
     def forget_counts(self) -> None:

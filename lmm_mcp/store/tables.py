@@ -263,11 +263,11 @@ def ids_of(chunks: Any) -> list[str]:
 
 def placed_vectors(table: Any, scopes: Mapping[str, tuple[Any, ...]]) -> pa.Table:
     """The vectors of these chunks, each with the scope columns given for its chunk."""
-    columns = ["chunk_id", "piece", "vector"]
+    columns = ["chunk_id", "piece", "vector", "windows"]
     found = table.search().where(any_id("chunk_id", scopes)).select(columns).limit(ALL_ROWS).to_arrow()
     chunk_ids = found["chunk_id"].to_pylist()
     rows = [found[name].combine_chunks() for name in columns]
-    return _vector_table(rows, [scopes[each] for each in chunk_ids], table.schema)
+    return _vector_table(rows[:-1], rows[-1], [scopes[each] for each in chunk_ids], table.schema)
 
 
 def move_vectors(table: Any, scopes: Mapping[str, tuple[Any, ...]]) -> None:
@@ -279,9 +279,15 @@ def move_vectors(table: Any, scopes: Mapping[str, tuple[Any, ...]]) -> None:
 
 
 def vector_rows(
-    vectors: Sequence[tuple[str, int, np.ndarray]], scopes: Mapping[str, tuple[Any, ...]], embedder: EmbedderRecord
+    vectors: Sequence[tuple[str, int, np.ndarray]],
+    scopes: Mapping[str, tuple[Any, ...]],
+    embedder: EmbedderRecord,
+    windows: Mapping[str, bytes],
 ) -> pa.Table:
-    """Rows of the table of vectors. Raises MixedEmbeddings for a vector that `embedder` cannot have made."""
+    """Rows of the table of vectors. `windows` belong to the first piece of their chunk.
+
+    Raises MixedEmbeddings for a vector that `embedder` cannot have made.
+    """
     for chunk_id, _, vector in vectors:
         if vector.shape != (embedder.dim,):
             raise MixedEmbeddings(
@@ -294,7 +300,9 @@ def vector_rows(
         pa.array([piece for _, piece, _ in vectors], pa.int32()),
         pa.FixedSizeListArray.from_arrays(pa.array(flat.astype(np.float32)), embedder.dim),
     ]
-    return _vector_table(columns, [scopes[chunk_id] for chunk_id, _, _ in vectors], schema.vectors_schema(embedder.dim))
+    kept = pa.array([windows.get(chunk_id, b"") if piece == 0 else b"" for chunk_id, piece, _ in vectors], pa.binary())
+    places = [scopes[chunk_id] for chunk_id, _, _ in vectors]
+    return _vector_table(columns, kept, places, schema.vectors_schema(embedder.dim))
 
 
 def num_unindexed(chunks: Any) -> int:
@@ -347,12 +355,15 @@ def threads(table: Any) -> set[tuple[str, str]]:
     return set(zip(found["agent"].to_pylist(), found["thread_id"].to_pylist(), strict=True))
 
 
-def _vector_table(columns: Sequence[Any], scopes: Sequence[tuple[Any, ...]], wanted: pa.Schema) -> pa.Table:
+def _vector_table(
+    columns: Sequence[Any], windows: Any, scopes: Sequence[tuple[Any, ...]], wanted: pa.Schema
+) -> pa.Table:
     places = [
         pa.array([scope[number] for scope in scopes], wanted.field(name).type)
         for number, name in enumerate(schema.SCOPE_COLUMNS)
     ]
-    return pa.table([*columns, *places], schema=wanted)
+    by_name = dict(zip(["chunk_id", "piece", "vector", *schema.SCOPE_COLUMNS], [*columns, *places], strict=True))
+    return pa.table([(by_name | {"windows": windows})[name] for name in wanted.names], schema=wanted)
 
 
 def index_terms(chunks: Any, *, anew: bool = False) -> None:

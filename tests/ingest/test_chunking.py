@@ -3,7 +3,7 @@ from dataclasses import replace
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ingest.chunking import MAX_LINE_chars, MAX_PART_chars, chunk_thread, embedding_text
+from ingest.chunking import MAX_LINE_chars, MAX_PART_chars, chunk_thread
 from ingest.turns import pair_turns
 from lmm_mcp.domain.event import Event, Thread
 
@@ -139,13 +139,3 @@ def test_a_sub_agent_is_shown_under_its_parents_session():
     (chunk,) = cut(event("u1", "prompt", "search the docs"), thread=replace(THREAD, thread_id="agent-7"))
     assert (chunk.session_id, chunk.thread_id) == ("s1", "agent-7")
     assert "sub-agent" in chunk.header
-
-
-def test_the_embedder_sees_what_was_said_before_what_was_printed():
-    (chunk,) = cut(
-        event("u1", "prompt", "why?"),
-        *shell(1, "make", "noise\nmore noise"),
-        event("a1", "reply", "Because of the tide."),
-    )
-    text = embedding_text(chunk)
-    assert text.index("Because of the tide.") < text.index("noise")

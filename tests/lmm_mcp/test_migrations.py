@@ -9,6 +9,7 @@ from contextlib import closing
 from pathlib import Path
 
 import lancedb
+import numpy as np
 import orjson
 import pyarrow as pa
 import pytest
@@ -141,8 +142,8 @@ def test_migrated_step_by_step_is_the_same_as_made_anew(tmp_path: Path, version:
     assert shapes[0] == shapes[1]
 
 
-def older_store(folder: Path, terms_version: int) -> None:
-    """A store of schema version 1 as its first version wrote it: two passages, one of them embedded."""
+def older_store(folder: Path, terms_version: int, schema_version: int = 1) -> None:
+    """A store of schema version 1 or 2 as they wrote it: two passages, one of them embedded."""
     folder.mkdir()
     database = lancedb.connect(str(folder))
     rows = [
@@ -171,15 +172,21 @@ def older_store(folder: Path, terms_version: int) -> None:
     vector = {"chunk_id": rows[0]["id"], "piece": 0, "vector": [1.0, 0.0, 0.0, 0.0]}
     place = {name: rows[0][name] for name in ("project", "agent", "first_ms", "last_ms")}
     database.create_table("vectors", pa.Table.from_pylist([vector | place], schema=VECTORS_1))
-    record = {"schema_version": 1, "terms_version": terms_version, "embedder": {"name": "m", "version": "1", "dim": 4}}
+    record = {
+        "schema_version": schema_version,
+        "terms_version": terms_version,
+        "embedder": {"name": "m", "version": "1", "dim": 4},
+    }
+    if schema_version == 2:
+        record["shelves"] = [1]
     (folder / "store.json").write_text(json.dumps(record), encoding="utf-8")
 
 
-@pytest.mark.parametrize("terms_version", [0, 1])
-def test_a_store_of_the_first_version_is_opened_with_all_its_passages_and_vectors(
-    tmp_path: Path, terms_version: int
+@pytest.mark.parametrize(("terms_version", "schema_version"), [(0, 1), (1, 1), (2, 2)])
+def test_a_store_of_an_older_version_is_opened_with_all_its_passages_and_vectors(
+    tmp_path: Path, terms_version: int, schema_version: int
 ) -> None:
-    older_store(tmp_path / "store", terms_version)
+    older_store(tmp_path / "store", terms_version, schema_version)
     store = ChunkStore.open(tmp_path / "store", create=True)
     assert store.count() == 2
     assert [hit.chunk_id for hit in store.lexical(["yellow"], EVERYTHING, 5)] == ["00000000000000c1"]
@@ -187,14 +194,23 @@ def test_a_store_of_the_first_version_is_opened_with_all_its_passages_and_vector
         "lift the yellow crane",
         "lower the blue crane",
     ]
-    assert store.num_unembedded() == 1
+    # What was embedded is found by its old vector, and embedded anew since its windows have none.
+    old = np.array([1, 0, 0, 0], np.float32)
+    assert [hit.chunk_id for hit in store.nearest(old, EVERYTHING, 5)] == ["00000000000000c1"]
+    assert store.windows(["00000000000000c1"]) == {}
+    assert {chunk.id for chunk in store.unembedded(9)} == {"00000000000000c1", "00000000000000c2"}
+    store.add_vectors([("00000000000000c1", 0, old)], {"00000000000000c1": np.array([[1, 0, 0, 0]], np.float32)})
+    assert [chunk.id for chunk in store.unembedded(9)] == ["00000000000000c2"]
     store.optimize()
-    assert ChunkStore.open(tmp_path / "store").count() == 2
+    again = ChunkStore.open(tmp_path / "store", create=True)
+    assert again.count() == 2
+    assert [chunk.id for chunk in again.unembedded(9)] == ["00000000000000c2"]
+    assert again.windows(["00000000000000c1"])["00000000000000c1"] == pytest.approx(old[None, :], abs=0.01)
 
 
-def test_only_the_first_version_of_the_store_has_landed_besides_todays() -> None:
+def test_only_these_versions_of_the_store_have_landed_besides_todays() -> None:
     """If this fails, write the store of the version before down above and open it, too."""
-    assert schema.SCHEMA_VERSION in (1, 2)
+    assert schema.SCHEMA_VERSION in (1, 2, 3)
 
 
 def test_a_store_or_ledger_of_a_later_version_is_left_alone(tmp_path: Path) -> None:
