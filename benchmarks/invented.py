@@ -22,13 +22,15 @@ from typing import Any
 
 from ingest import service
 from lmm_mcp import config, embedder_fetch
-from lmm_mcp.evaluation import arms, questions, runs
+from lmm_mcp.evaluation import arms, judging, questions, runs
 from lmm_mcp.paths import Home
 from lmm_mcp.server.desk import Desk
 from lmm_mcp.server.inprocess import tool_caller
 
 BUDGET_tokens = 1000
 QUESTIONS = "questions.jsonl"
+BEFORE = "before"
+"""Category of the questions that want what held earlier."""
 BY_WORDS, BY_MODEL = "by words alone", "with MiniLM"
 ARMS: Mapping[str, Sequence[str]] = {
     BY_WORDS: ("recall", "bm25"),
@@ -282,8 +284,8 @@ def remembered(
     return Remembered(home, env, questions.read([suite]))
 
 
-def measured(memory: Remembered, suite: str, label: str) -> Iterator[runs.Run]:
-    """Ask everything of each arm. `label`: of ARMS."""
+def measured(memory: Remembered, suite: str, label: str, names: Sequence[str] = ()) -> Iterator[runs.Run]:
+    """Ask everything of each arm. `label`: of ARMS, which also says what is asked where `names` does not."""
     env = {**memory.env, **({"LMM_EMBEDDER_NAME": "none"} if label == BY_WORDS else {})}
     desk = Desk(memory.home, env)
     if (store := desk.store()) is None:
@@ -301,7 +303,7 @@ def measured(memory: Remembered, suite: str, label: str) -> Iterator[runs.Run]:
             found = call("recall", query=asked.question, budget_tokens=BUDGET_tokens, until=asked.asked_at)
             return questions.Answered(found["text"], tuple(found["sessions"]), found["status"] == "nothing_found")
 
-        for arm in ARMS[label]:
+        for arm in names or ARMS[label]:
             texts: dict[str, str] = {}
 
             def ask(asked: questions.Asked, arm: str = arm, texts: dict[str, str] = texts) -> questions.Answered:
@@ -310,34 +312,28 @@ def measured(memory: Remembered, suite: str, label: str) -> Iterator[runs.Run]:
                 return answered
 
             rows = questions.run(memory.asked, ask)
-            keys = {asked.id: asked.key for asked in memory.asked}
-            rows = [replace(row, figures={**row.figures, **_marked(keys[row.id], texts[row.id])}) for row in rows]
+            known = {asked.id: asked for asked in memory.asked}
+            rows = [replace(row, figures={**row.figures, **_marked(known[row.id], texts[row.id])}) for row in rows]
             yield runs.Run(suite, f"{arm}, {label}", {"budget_tokens": BUDGET_tokens}, tuple(rows))
 
 
-def _marked(key: Any, text: str) -> dict[str, float]:
-    """`marked`: what is true is told, and marked as if it held no more. Marking everything would pay otherwise."""
-    if key is None or not key.answers:
+def _marked(asked: questions.Asked, text: str) -> dict[str, float]:
+    """`marked`: what holds is told as if it held no more. Without this figure, marking everything would pay."""
+    if asked.key is None or not asked.key.answers or BEFORE in asked.groups:
         return {}
-    wanted = [folded for item in key.answers for folded in map(str.lower, item)]
-    lines = [line for line in text.splitlines() if any(each in line.lower() for each in wanted)]
-    return {"marked": float(bool(lines) and _MARKED.match(lines[0]) is not None)}
+    wanted = [judging.folded(alternative) for item in asked.key.answers for alternative in item]
+    first = next((line for line in text.splitlines() if any(each in judging.folded(line) for each in wanted)), "")
+    return {"marked": float(_MARKED.match(first) is not None)}
 
 
-def show(found: Iterable[runs.Run], only: Mapping[str, Sequence[str]] | None = None) -> None:
-    """Print a table, shares in percent: all questions of each arm, then its groups. `only`: figures that a group is not
-    without."""
+def show(found: Iterable[runs.Run]) -> None:
+    """Print a table, shares in percent: all questions of each arm, then each group of them."""
     print(f"{'':44}{'n':>4}" + "".join(f"{figure:>11}" for figure in FIGURES))
     for run in found:
         for group, means in runs.table(run.rows).items():
             name = run.arm if group == runs.EVERYTHING else f"  {group}"
-            shown = (only or {}).get(group, FIGURES)
-            cells = [
-                f"{100 * means[figure].value:11.0f}" if figure in means and figure in shown else f"{'':11}"
-                for figure in FIGURES
-            ]
-            num = max(mean.num for mean in means.values())
-            print(f"{name:44}{num:>4}{''.join(cells)}", flush=True)
+            cells = [f"{100 * means[each].value:11.0f}" if each in means else f"{'':11}" for each in FIGURES]
+            print(f"{name:44}{max(mean.num for mean in means.values()):>4}{''.join(cells)}", flush=True)
 
 
 def interval(run: runs.Run, figure: str, group: str = runs.EVERYTHING) -> str:

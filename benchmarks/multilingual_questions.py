@@ -1,7 +1,7 @@
 """Questions about the invented sessions of `multilingual_sessions.py`, each in Chinese and in English.
 
-Most of the items that an answer must hold are the same in both languages: a port, a command, an identifier. Eleven of the
-Chinese questions are Chinese alone, nine mix in English; six share few words with what answers them.
+Most of the items that an answer must hold are the same in both languages: a port, a command, an identifier. Of the
+Chinese questions 22 are Chinese alone and 18 mix in English; ten share few words with what answers them.
 """
 
 from dataclasses import dataclass
@@ -51,6 +51,26 @@ QUESTIONS = (
     _asked("为什么没有用 Meilisearch 做搜索？", "Why was Meilisearch not taken for search?", "tea search", ("不划算", "does not pay"), mixed=True),
     _asked("怎样让自动化检查跑得更快？", "What made the automated checks finish sooner?", "slow tests", ("--dist loadfile",), paraphrase=True),
     _asked("图片太大传不上去，nginx 改了哪个参数？", "Pictures were too big to send; which nginx directive was changed?", "image upload", ("client_max_body_size 12m",), mixed=True, paraphrase=True),
+    _asked("种子数据里有多少种茶？", "How many teas are in the seed data?", "database port", ("120",)),
+    _asked("快递单号取自哪个字段？", "Which field does the tracking number come from?", "export", ("shipment.tracking_no",)),
+    _asked("合并代码之前要几个人看过？", "How many people have to look at code before it goes in?", "house rules", ("两个人", "two people"), paraphrase=True),
+    _asked("singleflight 的代码在哪个文件？", "Which file is the singleflight code in?", "cache", ("cache/fill.py",), mixed=True),
+    _asked("拼音搜索用的是哪个 index？", "Which index does the pinyin search use?", "tea search", ("pg_trgm",), mixed=True),
+    _asked("Playwright 的结账用例为什么不稳定，怎么修的？", "Why was the Playwright checkout case flaky, and what was the fix?", "flaky checkout test", ("reducedMotion",), mixed=True),
+    _asked("汇率每天几点更新？", "At what time are exchange rates fetched every day?", "exchange rates", ("16:30",)),
+    _asked("放假那天拿不到兑换比例，按哪一天的算？", "On a public holiday there is nothing to convert with; which day counts?", "exchange rates", ("前一个工作日", "last working day"), paraphrase=True),
+    _asked("商品列表接口慢的原因是什么？", "Why was the product list slow?", "slow product list", ("N+1",)),
+    _asked("用了 selectinload 之后，/api/teas 要发几条查询？", "How many queries does /api/teas make with selectinload?", "slow product list", ("3 条查询", "3 queries"), mixed=True),
+    _asked("多少钱以上的退款要店长批准？", "Above which amount must the shop manager approve a refund?", "refunds", ("500 元", "五百块", "500 yuan", "five hundred yuan")),
+    _asked("新同事怎样把项目需要的库装好？", "How does a newcomer get all the libraries the project needs?", "package installer", ("uv sync --frozen",), paraphrase=True),
+    _asked("p95 延迟超过多少会报警，发到哪个 channel？", "Above which p95 latency is there an alert, and to which channel?", "too many alerts", ("800",), ("#tea-oncall",), mixed=True),
+    _asked("reading 'skuId' 这个 TypeError 是什么原因？", "What caused the TypeError reading 'skuId'?", "broken carts", ("旧格式", "old shape"), mixed=True),
+    _asked("localStorage 里购物车的 key 是什么？", "What is the key of the cart in localStorage?", "broken carts", ("cart:v3",), mixed=True),
+    _asked("注销账号的个人信息多久以后清除？", "After how long is the personal data of a closed account erased?", "deleted accounts", ("三十天", "thirty days")),
+    _asked("订单数据要保留几年？", "For how many years are orders kept?", "deleted accounts", ("五年", "five years")),
+    _asked("怎样让访客立刻拿到刚发布的脚本？", "How do visitors get the scripts that were just published, at once?", "stale scripts", ("mingshan.cdn purge",), paraphrase=True),
+    _asked("branch 的名字应该怎么起？", "How should a branch be named?", "branches", ("TEA-",), mixed=True),
+    _asked("面单的左边距在 ZPL 里怎么写？", "How is the left margin of the labels written in ZPL?", "label printer", ("^LH16,0",), mixed=True),
 )  # fmt: skip
 
 UNANSWERABLE = (

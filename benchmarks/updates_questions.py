@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from invented import named
+from invented import BEFORE, named
 
 ASKED_AT = "2026-11-15T09:00:00Z"
 
@@ -45,7 +45,7 @@ def _same(sessions: str, text: str, *answers: str) -> Question:
 
 
 def _was(sessions: str, text: str, *answers: str) -> Question:
-    return Question(text, tuple(sessions.split()), answers, category="before")
+    return Question(text, tuple(sessions.split()), answers, category=BEFORE)
 
 
 QUESTIONS = (
