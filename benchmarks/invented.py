@@ -215,7 +215,7 @@ def _claude(session: Session) -> Iterator[dict[str, Any]]:
 
 def _codex(session: Session) -> Iterator[dict[str, Any]]:
     began = f"{session.at:%Y-%m-%dT%H:%M:%S}.000Z"
-    about = {"id": session.id, "timestamp": began, "cwd": session.cwd, "originator": "codex-tui"}
+    about: dict[str, Any] = {"id": session.id, "timestamp": began, "cwd": session.cwd, "originator": "codex-tui"}
     about |= {"cli_version": "0.142.0", "source": "cli", "model_provider": "openai", "git": {"branch": session.branch}}
     yield {"timestamp": began, "type": "session_meta", "payload": about}
     for this, at, step in _timed(session):
