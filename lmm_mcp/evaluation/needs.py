@@ -14,7 +14,7 @@ from lmm_mcp.evaluation import history
 from lmm_mcp.evaluation.history import Act
 from lmm_mcp.recall.habits import plain_command
 
-MAX_NAMES = 8
+MAX_NAMES = 4
 """Of one question, those used most and told least often; files and commands come beside them."""
 MAX_FILES = 8
 MAX_COMMANDS = 4
@@ -23,7 +23,9 @@ MAX_SHARE_of_events = 0.05
 MIN_COMMON_events = 5
 MAX_TEXT_chars = 200_000
 """Of one event: what is longer was generated."""
-_WORD = re.compile(r"(?<![\w$-])[A-Za-z_]\w{4,60}|(?<![\w.$-])\d{4,5}(?![\w.])|\bv?\d+\.\d+\.\d+\b")
+_WORD = re.compile(
+    r"(?<![\w$-])[A-Za-z_]\w{4,60}|(?:(?<=[:=])|(?<=[:=] )|(?<=port ))\d{4,5}(?![\w.])|\bv?\d+\.\d+\.\d+\b"
+)
 _TELLING = re.compile(r"[a-z][A-Z]|[A-Za-z0-9]_[A-Za-z0-9]|\d")
 _NO_NAME = re.compile(r"^(?:[0-9a-f]{6,}|(?:19|20)\d\d|[A-Za-z]?\d{6,})$", re.IGNORECASE)
 """Hashes, years, large numbers."""

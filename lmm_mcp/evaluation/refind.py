@@ -78,7 +78,7 @@ def suite(ledger: Ledger, archive: Archive) -> Suite:
         asked = [_slim(turn) for turn in history.turns(archive, session, folders.get(session.project, ()))]
         if session.begins_ms:
             found[session.project].append((session, asked))
-        else:
+        elif asked:
             left_out[UNDATED] += len(asked)
     sought: list[Sought] = []
     names = {}

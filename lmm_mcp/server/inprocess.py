@@ -22,6 +22,7 @@ def tool_caller(desk: Desk) -> Iterator[Call]:
     """
     from mcp import Client
 
+    refused: LmmError | None = None
     with start_blocking_portal() as portal, portal.wrap_async_context_manager(Client(build_server(desk))) as client:
 
         def call(tool: str, **arguments: Any) -> dict[str, Any]:
@@ -30,4 +31,9 @@ def tool_caller(desk: Desk) -> Iterator[Call]:
                 raise LmmError(" ".join(getattr(block, "text", "") for block in reply.content))
             return dict(reply.structured_content)
 
-        yield call
+        try:
+            yield call
+        except LmmError as problem:  # on its way through the client it would become a group of errors
+            refused = problem
+    if refused is not None:
+        raise refused

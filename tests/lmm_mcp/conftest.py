@@ -273,3 +273,95 @@ def processes(plain_env) -> Processes:
     if not Path("/proc/self/cmdline").exists():
         pytest.skip("needs a list of processes in /proc")
     return Processes(Home(Path(plain_env["LMM_HOME"])))
+
+
+ORCHARD = "/home/mira/orchard-QUAGGA"
+
+
+def orchard_session(number: int, day: str, cwd: str, steps: list[dict[str, Any]]) -> str:
+    """One session in Claude Code's format; each step is `user`, `edit` (file and text) or `run` (command, output, failed)."""
+    session = f"5c0ffee{number}-6c55-4b07-9a1e-7d1c5a5f0a11"
+    records: list[dict[str, Any]] = []
+
+    def add(kind: str, content: Any, **more: Any) -> None:
+        n = len(records)
+        records.append(
+            {
+                "parentUuid": records[-1]["uuid"] if records else None,
+                "isSidechain": False,
+                "userType": "external",
+                "cwd": cwd,
+                "sessionId": session,
+                "version": "2.1.214",
+                "gitBranch": "main",
+                "type": kind,
+                "message": {"role": kind, "content": content},
+                "uuid": f"5c0ffee{number}-0000-4000-8000-{n:012d}",
+                "timestamp": f"{day}T10:{n:02d}:00.000Z",
+                **more,
+            }
+        )
+
+    for step in steps:
+        if "user" in step:
+            add("user", step["user"])
+            continue
+        call = f"toolu_{number}_{len(records)}"
+        if "edit" in step:
+            given = {"file_path": f"{cwd}/{step['edit']}", "old_string": "x = 1", "new_string": step["text"]}
+            add("assistant", [{"type": "tool_use", "id": call, "name": "Edit", "input": given}])
+        else:
+            add("assistant", [{"type": "tool_use", "id": call, "name": "Bash", "input": {"command": step["run"]}}])
+        failed = step.get("failed", False)
+        add(
+            "user",
+            [{"type": "tool_result", "tool_use_id": call, "content": step.get("output", "ok"), "is_error": failed}],
+        )
+    return "".join(json.dumps(record) + "\n" for record in records)
+
+
+@pytest.fixture(scope="session")
+def orchard_env(tmp_path_factory) -> dict[str, str]:
+    """A user who worked on one project in January, February and March, and the memory of it. Do not write to it."""
+    user = tmp_path_factory.mktemp("orchard")
+    january = [
+        {"user": "why does the till round the totals of the day down?"},
+        {"edit": "src/till_rounding.py", "text": "total = round_half_even(total_in_cents)"},
+        {"edit": "src/refund_ledger.py", "text": "refund = round_half_even(refund_in_cents)"},
+        {"run": "uv run pytest -q tests/till", "output": "8 passed"},
+    ]
+    february = [
+        {"user": "make the label printer use the new width of the paper"},
+        {"edit": "src/label_printer.py", "text": "paper_width_mm = 80"},
+        {"run": "make labels", "output": "done"},
+    ]
+    march = [
+        {"user": "the till rounds totals wrongly again, say MARCHHARE for refunds"},
+        {"edit": "src/till_rounding.py", "text": "total = round_half_even(total_in_cents, refunds=True)"},
+        {
+            "run": "uv run pytest -q tests/till",
+            "output": "TypeError: round_half_even got an unexpected keyword argument refunds",
+            "failed": True,
+        },
+        {"edit": "src/refund_ledger.py", "text": "def round_half_even(amount, refunds=False): ..."},
+        {"run": "uv run pytest -q tests/till", "output": "9 passed"},
+        {"user": "yes, go on"},
+    ]
+    folder = user / ".claude" / "projects" / "-home-mira-orchard"
+    folder.mkdir(parents=True)
+    for number, (day, cwd, steps) in enumerate(
+        [
+            ("2026-01-10", ORCHARD, january),
+            ("2026-02-10", ORCHARD, february),
+            ("2026-03-10", f"{ORCHARD}.worktrees/fix", march),
+        ]
+    ):
+        text = orchard_session(number, day, cwd, steps)
+        (folder / f"5c0ffee{number}-6c55-4b07-9a1e-7d1c5a5f0a11.jsonl").write_text(text, encoding="utf-8")
+    env = {name: value for name, value in os.environ.items() if not name.startswith(("LMM_", "CLAUDE_", "CODEX_"))}
+    env |= {"HOME": str(user), "USERPROFILE": str(user), "LMM_HOME": str(user / "lmm"), "PYTHONPATH": str(ROOT)}
+    env |= {"LMM_EMBEDDER_NAME": "none", "CLAUDE_CONFIG_DIR": str(user / ".claude"), "CODEX_HOME": str(user / ".codex")}
+    home = Home(user / "lmm").ensure()
+    child = children.start_ingest(home, env, stay=False, idle_priority=False)
+    assert child.wait(90) == 0, (home.logs / children.STDERR_LOG).read_text(encoding="utf-8")
+    return env
