@@ -44,7 +44,7 @@ def main() -> None:
             )
             for label in labels:
                 print(f"\n{name}, {label}")
-                for run in invented.measured(memory, "multilingual", label, ("recall", "bm25")):
+                for run in invented.measured(memory, "multilingual", label):
                     invented.show([run])
                     if run.arm.startswith("recall"):
                         print(f"cover@1000 {invented.interval(run, 'cover@1000')}")
