@@ -27,8 +27,10 @@ ALWAYS_ANSWERS = "confidence"
 """A part of recall that is always left out here: silence ranks nothing."""
 
 _PATH = typer.Argument(metavar="FILE", exists=True, dir_okay=False)
-_RESULTS = typer.Option(help="Where to write the run, to compare it with others.", show_default=False)
-_HOME = typer.Option(help="A folder that keeps the memory made of the talks for the next time.", show_default=False)
+_RESULTS = typer.Option(dir_okay=False, help="Where to write the run, to compare it with others.", show_default=False)
+_HOME = typer.Option(
+    file_okay=False, help="A folder that keeps the memory made of the talks for the next time.", show_default=False
+)
 _ARM = typer.Option(help="What ranks: `recall`, or to hold against it bm25, vectors, fusion.")
 _WITHOUT = typer.Option(help="A part of recall to leave out; may be given several times.")
 _POOLED = typer.Option("--pooled", help="Search all talks, not only the one that is asked about.")
@@ -118,7 +120,10 @@ def _measure(
         raise BadInput(f"there is no arm {arm!r}; write {', '.join(conversations.ARMS)}.")
     if unknown := sorted(set(without or ()) - set(PARTS)):
         raise BadInput(f"{unknown[0]!r} is no part of recall; `lmm bench parts` names them.")
+    if results is not None and not results.absolute().parent.is_dir():
+        raise BadInput(f"there is no folder {results.absolute().parent} for the results; make it, or name another.")
     env = {name: value for name, value in os.environ.items() if not name.startswith("LMM_SESSIONS_")}
+    env[config.variable("embedder.name")] = config.load(terminal.home().config, env).embedder.name
     left_out = sorted({*(without or ()), ALWAYS_ANSWERS})
     with _memory_of(suite, kept, env) as home:
         desk = Desk(home, env)

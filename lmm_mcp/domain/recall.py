@@ -14,6 +14,7 @@ CHARS_PER_TOKEN = 4
 PARTS: Mapping[str, str] = {
     "words": "search by the words of the question",
     "vectors": "search by the meaning of the question",
+    "windows": "the meaning of a few lines at a time, beside that of the whole passage",
     "neighbours": "a line gains from the words of those beside it",
     "roles": "what was said or typed weighs more than what was printed",
     "supersession": "newer values first, older ones marked",

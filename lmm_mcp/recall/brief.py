@@ -1,4 +1,7 @@
-"""Evidence in, brief out: as many lines as the budget holds, each with its mark, then where the marks come from."""
+"""Evidence in, brief out: as many lines as the budget holds, each with its mark, then where the marks come from.
+
+A session is named once with the ids of all that is quoted of it: room for sources is room taken from answers.
+"""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -38,7 +41,7 @@ def write(evidence: Sequence[Evidence], *, budget_tokens: int) -> Brief | None:
     projects = {item.chunk.project for item in evidence}
     title = f"sources, all from {_name(*projects)}:" if len(projects) == 1 else "sources:"
     lines: list[str] = []
-    sources: list[str] = []
+    sources: dict[tuple[str, ...], str] = {}
     citations: dict[str, Citation] = {}
     size = len(fenced(title)) + 1
     for item in evidence:
@@ -47,8 +50,10 @@ def write(evidence: Sequence[Evidence], *, budget_tokens: int) -> Brief | None:
         if citation is None:
             citation = _cite(item.chunk, len(citations) + 1)
         line = f"[{citation.mark}] {_SAID_BY.get(item.line.role, item.line.role)}{_was(item)}: {item.text}"
-        source = "" if known else _source(citation, with_project=len(projects) > 1)
-        cost = len(line) + 1 + (0 if known else len(source) + 1)
+        place, id_ = _place(citation, with_project=len(projects) > 1), f" [{citation.mark}] {citation.chunk_id}"
+        cost = len(line) + 1
+        if not known:
+            cost += len(id_) if place in sources else len(_row(place)) + len(id_) + 1
         if size + cost > max_chars:
             if max_chars - size < _ROOM_FOR_A_LINE_chars:
                 break
@@ -57,10 +62,10 @@ def write(evidence: Sequence[Evidence], *, budget_tokens: int) -> Brief | None:
         lines.append(line)
         if not known:
             citations[item.chunk.id] = citation
-            sources.append(source)
+            sources[place] = sources.get(place, _row(place)) + id_
     if not lines:
         return None
-    text = fenced("\n".join([*lines, title, *sources]))
+    text = fenced("\n".join([*lines, title, *sources.values()]))
     assert num_tokens(text) <= budget_tokens
     return Brief(text=text, citations=tuple(citations.values()))
 
@@ -87,11 +92,15 @@ def _cite(chunk: Chunk, number: int) -> Citation:
     )
 
 
-def _source(citation: Citation, *, with_project: bool) -> str:
+def _place(citation: Citation, *, with_project: bool) -> tuple[str, ...]:
+    """What passages of one session and day have in common."""
     day = datetime.fromtimestamp(citation.at_ms / 1000, UTC).strftime("%Y-%m-%d") if citation.at_ms else "undated"
-    project = f" {_name(citation.project)}" if with_project else ""
-    agent, session = plain_name(citation.agent), plain_name(citation.session_id[:_SESSION_chars])
-    return f"[{citation.mark}] {day} {agent}{project} session {session} id {citation.chunk_id}"
+    project = (_name(citation.project),) if with_project else ()
+    return day, plain_name(citation.agent), *project, f"session {plain_name(citation.session_id[:_SESSION_chars])}"
+
+
+def _row(place: tuple[str, ...]) -> str:
+    return " ".join(place)
 
 
 def _name(project: str) -> str:

@@ -2,10 +2,13 @@
 
 from collections.abc import Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+import numpy as np
+
+from lmm_mcp.domain import windows
 from lmm_mcp.domain.recall import Question
-from lmm_mcp.embedding import Embedder, embed_query
+from lmm_mcp.embedding import Embedder, Vectors, embed_query
 from lmm_mcp.recall.query import Query
 from lmm_mcp.store.chunks import ChunkStore, Scope
 
@@ -15,19 +18,30 @@ MAX_NEAREST = 60
 
 @dataclass(frozen=True, slots=True)
 class Candidates:
-    """Two rankings of chunk ids, best first, with their scores."""
+    """Chunk ids with their scores, each best first."""
 
     lexical: Mapping[str, float]
     """BM25."""
     nearest: Mapping[str, float]
-    """Cosine similarity; empty without an embedder."""
+    """Cosine similarity of the whole; empty without an embedder."""
+    windows: Mapping[str, Vectors] = field(default_factory=dict)
+    """Cosine similarity of each window of a chunk, where windows have vectors; see `domain.windows`."""
 
     def without(self, ids: Collection[str]) -> "Candidates":
         """The same, as if these chunks had not been found."""
         lexical, nearest = (
             {each: score for each, score in found.items() if each not in ids} for found in (self.lexical, self.nearest)
         )
-        return Candidates(lexical, nearest)
+        return Candidates(lexical, nearest, {each: kept for each, kept in self.windows.items() if each not in ids})
+
+    @property
+    def best_windows(self) -> Mapping[str, float]:
+        """Similarity of the best window of each chunk; of the whole where its windows have no vectors."""
+        found = {chunk_id: float(similarities_W.max()) for chunk_id, similarities_W in self.windows.items()}
+        return {**self.nearest, **found}
+
+
+NOTHING = Candidates({}, {})
 
 
 def scope_of(question: Question) -> Scope:
@@ -36,19 +50,45 @@ def scope_of(question: Question) -> Scope:
 
 
 def gather(
-    store: ChunkStore, query: Query, scope: Scope, embedder: Embedder | None, *, with_words: bool = True
+    store: ChunkStore, query: Query, scope: Scope, embedder: Embedder | None, *, without: Collection[str] = ()
 ) -> Candidates:
-    """Ask both sides at once. The lexical one is skipped where the question holds no term, the other where there is no model."""
+    """Ask both sides at once. The lexical one is skipped where the question holds no term, the other where there is no model.
+
+    `without`: parts to leave out, of `domain.recall.PARTS`.
+    """
 
     def lexical() -> dict[str, float]:
-        if not query.terms or not with_words:
+        if not query.terms or "words" in without:
             return {}
         return {hit.chunk_id: hit.score for hit in store.lexical(query.terms, scope, MAX_LEXICAL)}
 
-    if embedder is None:
+    if embedder is None or "vectors" in without:
         return Candidates(lexical(), {})
     with ThreadPoolExecutor(1) as beside:  # a second core looks for the words while this one embeds the question
         by_words = beside.submit(lexical)
-        vector = embed_query(embedder, query.text)
-        nearest = {hit.chunk_id: hit.score for hit in store.nearest(vector, scope, MAX_NEAREST)}
-        return Candidates(by_words.result(), nearest)
+        vector_D = embed_query(embedder, query.text)
+        nearest = {hit.chunk_id: hit.score for hit in store.nearest(vector_D, scope, MAX_NEAREST)}
+        found = by_words.result()
+    if "windows" in without:
+        return Candidates(found, nearest)
+    similarities: dict[str, Vectors] = {}
+    whole: dict[str, float] = {}
+    for chunk_id, vectors_WD in store.windows([*{**found, **nearest}]).items():
+        if len(vectors_WD):
+            similarities[chunk_id] = vectors_WD @ vector_D
+            # What only its words brought has a meaning, too.
+            whole[chunk_id] = float(windows.mean(vectors_WD) @ vector_D)
+    nearest = {**whole, **nearest}
+    return Candidates(found, dict(sorted(nearest.items(), key=lambda item: (-item[1], item[0]))), similarities)
+
+
+def by_line(found: Candidates, chunk_id: str, cut: list[range], num_lines: int) -> Vectors:
+    """The similarity of the window in which each line of a chunk stands: float32 [lines].
+
+    Where windows have no vectors, it is that of the whole chunk; 0 where nothing was embedded.
+    """
+    similarities_W = found.windows.get(chunk_id)
+    if similarities_W is None or len(similarities_W) != len(cut):
+        return np.full(num_lines, max(0.0, found.nearest.get(chunk_id, 0.0)), np.float32)
+    similarities_L: Vectors = np.repeat(similarities_W, [len(each) for each in cut])
+    return similarities_L

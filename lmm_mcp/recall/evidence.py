@@ -8,6 +8,8 @@ from lmm_mcp.domain.chunk import Chunk, Line
 from lmm_mcp.domain.fence import defused
 from lmm_mcp.domain.quoting import plain, unmarked
 from lmm_mcp.domain.recall import CHARS_PER_TOKEN, MAX_BUDGET_tokens
+from lmm_mcp.domain.windows import windows
+from lmm_mcp.recall.candidates import NOTHING, Candidates, by_line
 from lmm_mcp.recall.query import Query
 from lmm_mcp.store.terms import terms
 
@@ -24,6 +26,8 @@ NEIGHBOUR_SHARE = 0.3
 """What a line gains from the overlap of the line before or after it: an answer often stands beside the words asked for."""
 CHUNK_SHARE = 1.0
 """Weight of the chunk's own score against the line's overlap."""
+WINDOW_SHARE = 0.8
+"""Weight of the similarity of the few lines among which a line stands."""
 ROLE_WEIGHT: Mapping[str, float] = {
     "note": 1.2,
     "user": 1.0,
@@ -68,6 +72,7 @@ def pick(
     query: Query,
     chunks: Sequence[Chunk],
     scores: Mapping[str, float],
+    candidates: Candidates = NOTHING,
     *,
     budget_tokens: int = MAX_BUDGET_tokens,
     without: Collection[str] = (),
@@ -84,12 +89,16 @@ def pick(
     for rank, chunk in enumerate(chunks[:MAX_CHUNKS]):
         analysed = [frozenset(terms(line.text)) if may_hold(line.text) else _NO_TERMS for line in chunk.lines]
         overlaps = [query.overlap(each) for each in analysed]
+        similar = by_line(candidates, chunk.id, windows(chunk.lines), len(chunk.lines)).tolist()
         for n, line in enumerate(chunk.lines):
             if len(line.text) < MIN_LINE_chars or (line.role == "user" and query.is_asked_by(analysed[n])):
                 continue
             beside = max([overlaps[m] for m in (n - 1, n + 1) if 0 <= m < len(overlaps)], default=0.0)
             score = role_weight.get(line.role, DEFAULT_WEIGHT) * (
-                overlaps[n] + neighbour_share * beside + CHUNK_SHARE * scores.get(chunk.id, 0.0)
+                overlaps[n]
+                + neighbour_share * beside
+                + CHUNK_SHARE * scores.get(chunk.id, 0.0)
+                + WINDOW_SHARE * similar[n]
             )
             ranked.append((-score, rank, n, analysed[n]))
     ranked.sort(key=lambda item: item[:3])

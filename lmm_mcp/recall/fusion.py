@@ -1,22 +1,28 @@
-"""Two rankings in, one out: a weighted sum of scores scaled to 0..1.
+"""What words and meaning say in, one ranking out: a weighted sum of scores scaled to 0..1.
 
 Not reciprocal rank fusion: ranks throw away how far apart two candidates are, and on coding sessions plain RRF with
 k = 60 loses to the better of its two sides in the first 250 tokens (Bruch et al. 2023 find the same: a convex combination needs one weight and
-little data to fit it). The best share differs little between 0.5 and 0.9, so one inside that range was taken and not
-the peak of one set of questions; `benchmarks/fusion.py` measures every share, and what one chosen elsewhere is worth.
+little data to fit it). Meaning is half the whole passage and half its best window: the one finds where something was talked
+about, the other where it was said. `benchmarks/fusion.py` measures every share, and what one chosen elsewhere is worth.
 """
 
 from collections.abc import Mapping
 
-LEXICAL_SHARE = 0.75
+LEXICAL_SHARE = 0.5
 NEAREST_FLOOR = 0.1
 """Cosine similarity that says nothing for MiniLM; scaled to 0."""
 
 
 def fuse(
-    lexical: Mapping[str, float], nearest: Mapping[str, float], *, lexical_share: float = LEXICAL_SHARE
+    lexical: Mapping[str, float],
+    nearest: Mapping[str, float],
+    best_windows: Mapping[str, float] | None = None,
+    *,
+    lexical_share: float = LEXICAL_SHARE,
 ) -> dict[str, float]:
-    """Merge two scored candidate lists, best first. Ties are broken by id, so that equal input gives equal output.
+    """Merge scored candidate lists, best first. Ties are broken by id, so that equal input gives equal output.
+
+    `best_windows`: similarity of the best window of each chunk; None: that of the whole stands for it.
 
     >>> list(fuse({"a": 8.0, "b": 6.0}, {"b": 0.7, "c": 0.4}))
     ['b', 'a', 'c']
@@ -26,10 +32,12 @@ def fuse(
     if not nearest:
         lexical_share = 1.0
     by_words = _scaled(lexical, floor=0.0)
-    by_meaning = _scaled(nearest, floor=NEAREST_FLOOR)
+    by_whole = _scaled(nearest, floor=NEAREST_FLOOR)
+    by_window = by_whole if best_windows is None else _scaled(best_windows, floor=NEAREST_FLOOR)
     fused = {
-        key: lexical_share * by_words.get(key, 0.0) + (1 - lexical_share) * by_meaning.get(key, 0.0)
-        for key in {*by_words, *by_meaning}
+        key: lexical_share * by_words.get(key, 0.0)
+        + (1 - lexical_share) * (by_whole.get(key, 0.0) + by_window.get(key, 0.0)) / 2
+        for key in {*by_words, *by_whole, *by_window}
     }
     return dict(sorted(fused.items(), key=lambda item: (-item[1], item[0])))
 

@@ -16,7 +16,7 @@ class Recaller:
     def __init__(self, store: ChunkStore, embedder: Embedder | None, without: frozenset[str] = frozenset()) -> None:
         """`without`: parts to leave out, of `domain.recall.PARTS`."""
         self._store = store
-        self._embedder = None if "vectors" in without else embedder
+        self._embedder = embedder
         self._without = without
 
     def recall(self, question: Question) -> Recall:
@@ -28,14 +28,12 @@ class Recaller:
     def evidence(self, question: Question) -> list[Evidence]:
         """The lines that answer, most useful first; none where nothing that was found says anything about the question."""
         query = understand(question.text, self._store.frequencies())
-        candidates = gather(
-            self._store, query, scope_of(question), self._embedder, with_words="words" not in self._without
-        )
-        scores = fuse(candidates.lexical, candidates.nearest)
+        candidates = gather(self._store, query, scope_of(question), self._embedder, without=self._without)
+        scores = fuse(candidates.lexical, candidates.nearest, candidates.best_windows)
         chunks = self._store.get(list(scores)[:MAX_CHUNKS])
         if asked := {chunk.id for chunk in chunks if only_asks(query, chunk)}:
             chunks = [chunk for chunk in chunks if chunk.id not in asked]
             candidates = candidates.without(asked)
         if "confidence" not in self._without and not confidence.is_enough(query, candidates, chunks):
             return []
-        return pick(query, chunks, scores, budget_tokens=question.budget_tokens, without=self._without)
+        return pick(query, chunks, scores, candidates, budget_tokens=question.budget_tokens, without=self._without)

@@ -114,7 +114,7 @@ def test_every_mark_of_a_brief_is_explained_once_and_sessions_come_in_order():
     assert written is not None
     assert written.sessions == tuple(dict.fromkeys(item.chunk.session_id for item in evidence))
     for citation in written.citations:
-        assert written.text.count(f"[{citation.mark}] 2024") == 1
+        assert written.text.count(f"[{citation.mark}] {citation.chunk_id}") == 1
         assert citation.chunk_id in written.text
 
 
