@@ -2,10 +2,10 @@
 
     python benchmarks/updates.py [--words] [--keep DIR] [--failures]
 
-Invented sessions of eight projects over ten months, in which sixty facts are told and changed later; they are read with
-the real ingest walk into a temporary home and asked about by words alone and with MiniLM where its package is installed.
-Nobody's sessions are read and nothing is downloaded. With `--keep DIR`, which must be empty or not there yet, the home and
-the questions stay:
+Invented sessions of eight projects over ten months, in which some seventy facts are told and changed later; they are read
+with the real ingest walk into a temporary home and asked about by words alone and with MiniLM where its package is
+installed. Nobody's sessions are read and nothing is downloaded. With `--keep DIR`, which must be empty or not there yet,
+the home and the questions stay:
 
     LMM_HOME=DIR/lmm lmm bench questions DIR/questions.jsonl --results answers.jsonl --by
 
@@ -19,9 +19,10 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import invented
-import updates_questions
+from updates_questions import QUESTIONS
 
 from lmm_mcp import embedder_fetch
 from lmm_mcp.evaluation import runs
@@ -53,7 +54,9 @@ def main() -> int:
                 invented.show([run])
         for run in found:
             if run.arm.startswith("recall"):
-                figures = ", ".join(f"{f} {invented.interval(run, f, 'update')}" for f in ("cover@1000", "stale"))
+                figures = ", ".join(
+                    f"{f} {invented.interval(run, f, 'update')}" for f in ("cover@250", "cover@1000", "stale", "marked")
+                )
                 print(f"{run.arm}, update: {figures}")
                 if arguments.failures:
                     tell_failures(run)
@@ -69,23 +72,29 @@ def sessions() -> Sequence[invented.Session]:
     ]
 
 
-def lines() -> Iterator[dict[str, object]]:
-    """The questions as `lmm bench questions` reads them, asked from where the sessions of their project were held."""
+def lines() -> Iterator[dict[str, Any]]:
+    """The questions as `lmm bench questions` reads them, each asked from where the sessions of its project were held."""
     places = {session.name.rpartition("-")[0]: session.cwd for session in sessions()}
-    for line in updates_questions.lines():
-        yield {**line, "project": places[str(line["project"]).lstrip("/")]}
+    for number, question in enumerate(QUESTIONS, 1):
+        yield {
+            "id": f"updates-{number:03}",
+            "question": question.text,
+            "project": places[question.project],
+            "asked_at": question.asked_at,
+            "category": question.category,
+            "answers": [list(question.answers)],
+            "gold": [{"session": invented.named(session)} for session in question.sessions],
+            "stale": list(question.stale),
+            **({"paraphrase": question.paraphrase} if question.category == "update" else {}),
+        }
 
 
 def tell_failures(run: runs.Run) -> None:
-    texts = {str(line["id"]): line["question"] for line in updates_questions.lines()}
+    texts = {line["id"]: line["question"] for line in lines()}
+    wrong = {"cover@1000": 0.0, "stale": 1.0, "marked": 1.0}
     for row in run.rows:
-        wrong = [
-            name
-            for name, is_wrong in (("cover@1000", 0.0), ("stale", 1.0), ("marked", 1.0))
-            if row.figures.get(name) == is_wrong
-        ]
-        if wrong:
-            print(f"    {row.id} {row.groups[0]}: {texts[row.id]} ({', '.join(wrong)})")
+        if faults := [figure for figure, value in wrong.items() if row.figures.get(figure) == value]:
+            print(f"    {row.id} {row.groups[0]}: {texts[row.id]} ({', '.join(faults)})")
 
 
 @contextmanager

@@ -5,11 +5,9 @@ what answers them. `then`: the same, asked between two changes. `unchanged`: som
 `before`: what held earlier is what is wanted.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
-from invented import BEFORE, named
+from invented import BEFORE
 
 ASKED_AT = "2026-11-15T09:00:00Z"
 
@@ -160,19 +158,3 @@ QUESTIONS = (
     _same("glyphs-1 glyphs-2 glyphs-5b", "What is the height of a line in pixels?", "64 x 1024", "64x1024", "64x1536", "height 64"),
     _was("glyphs-1 glyphs-2 glyphs-2b", "Where did the training data lie before the archive scanned everything again?", "/data/folio_v3"),
 )  # fmt: skip
-
-
-def lines() -> Iterator[dict[str, Any]]:
-    """The questions as `lmm bench questions` reads them."""
-    for number, question in enumerate(QUESTIONS, 1):
-        yield {
-            "id": f"updates-{number:03}",
-            "question": question.text,
-            "project": f"/{question.project}",
-            "asked_at": question.asked_at,
-            "category": question.category,
-            "answers": [list(question.answers)],
-            "gold": [{"session": named(session)} for session in question.sessions],
-            "stale": list(question.stale),
-            **({"paraphrase": question.paraphrase} if question.category == "update" else {}),
-        }

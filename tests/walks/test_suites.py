@@ -9,8 +9,11 @@ from types import SimpleNamespace
 
 import pytest
 
+from lmm_mcp.domain.chunk import Chunk, Line, Span
 from lmm_mcp.evaluation import questions, runs
 from lmm_mcp.evaluation.judging import Key, folded
+from lmm_mcp.recall import brief
+from lmm_mcp.recall.evidence import Evidence
 from lmm_mcp.store.terms import terms
 
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
@@ -156,6 +159,12 @@ def test_marking_what_holds_as_superseded_is_counted(suites):
     assert marked(asked, "[c1] agent (superseded): port 8080\n[c2] agent: 8081 superseded it") == {"marked": 0.0}
     assert marked(asked, "") == {"marked": 0.0}
     assert marked(questions.Asked("q", "?", None, None, Key(())), "[c1] agent (superseded): 8081") == {}
+    line = Line("agent", "The port is 8081.", Span("e", 0, 17))
+    chunk = Chunk("c", "codex", "s", "s", "p", "", 1, 1, 0, 0, "", (line,), (), (), "")
+    for is_marked in (True, False):
+        told = brief.write([Evidence(chunk, line, 1.0, line.text, superseded=is_marked)], budget_tokens=200)
+        assert told is not None
+        assert marked(asked, told.text) == {"marked": float(is_marked)}
 
 
 # How it runs ----------------------------------------------------------------------------------------------------------
