@@ -278,6 +278,15 @@ def test_the_model_of_the_user_serves_the_talks_too(bench, tmp_path, monkeypatch
     assert [row.figures["turns@5"] for row in run.rows if row.id == "ferry:q0"] == [1.0]
 
 
+def test_who_wants_no_model_is_measured_without_one(bench, tmp_path, monkeypatch):
+    own = tmp_path / "own"
+    own.mkdir()
+    (own / "config.toml").write_text('[embedder]\nname = "none"\n', encoding="utf-8")
+    monkeypatch.setenv("LMM_HOME", str(own))
+    monkeypatch.delenv("LMM_EMBEDDER_NAME")
+    assert "by words only: the settings say `none`" in bench("locomo", locomo_file(tmp_path), "--limit", 1)
+
+
 def test_all_talks_are_searched_only_where_that_is_asked_for(tmp_path):
     asked: list = []
 
