@@ -10,12 +10,14 @@ the home and the questions stay:
     LMM_HOME=DIR/lmm lmm bench questions DIR/questions.jsonl --results answers.jsonl --by
 
 `stale` is the share of questions for which an old value stands unmarked before the one that holds, `marked` that of those
-where the value that holds is marked as an old one. A kind of question is a row, and `before` wants the old value.
+where the value that holds is marked as an old one. A kind of question is a row, and `before` wants the old value. The id of a
+question begins with its project, so that what was fitted on some projects can be judged on the others.
 """
 
 import argparse
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -75,9 +77,11 @@ def sessions() -> Sequence[invented.Session]:
 def lines() -> Iterator[dict[str, Any]]:
     """The questions as `lmm bench questions` reads them, each asked from where the sessions of its project were held."""
     places = {session.name.rpartition("-")[0]: session.cwd for session in sessions()}
-    for number, question in enumerate(QUESTIONS, 1):
+    numbers: Counter[str] = Counter()
+    for question in QUESTIONS:
+        numbers[question.project] += 1
         yield {
-            "id": f"updates-{number:03}",
+            "id": f"{question.project}-{numbers[question.project]:02}",
             "question": question.text,
             "project": places[question.project],
             "asked_at": question.asked_at,
