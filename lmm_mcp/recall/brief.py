@@ -10,7 +10,7 @@ from lmm_mcp.domain.chunk import Chunk
 from lmm_mcp.domain.fence import fenced
 from lmm_mcp.domain.quoting import plain_name
 from lmm_mcp.domain.recall import CHARS_PER_TOKEN, Brief, Citation, NothingFound, num_tokens
-from lmm_mcp.recall.evidence import Evidence
+from lmm_mcp.recall.found import Evidence
 
 _ROOM_FOR_A_LINE_chars = 60
 _MAX_PROJECT_chars = 60

@@ -2,15 +2,17 @@
 
 from collections.abc import Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from lmm_mcp.domain import windows
+from lmm_mcp.domain.chunk import Chunk
 from lmm_mcp.domain.recall import Question
 from lmm_mcp.embedding import Embedder, Vectors, embed_query
 from lmm_mcp.recall.query import Query
 from lmm_mcp.store.chunks import ChunkStore, Scope
+from lmm_mcp.store.terms import is_mostly_cjk
 
 MAX_LEXICAL = 60
 MAX_NEAREST = 60
@@ -26,19 +28,33 @@ class Candidates:
     """Cosine similarity of the whole; empty without an embedder."""
     windows: Mapping[str, Vectors] = field(default_factory=dict)
     """Cosine similarity of each window of a chunk, where windows have vectors; see `domain.windows`."""
+    vectors: Mapping[str, Vectors] = field(default_factory=dict)
+    """The vectors of these windows."""
+    is_foreign: bool = False
+    """The question is in a language of which the model may know little."""
 
     def without(self, ids: Collection[str]) -> "Candidates":
         """The same, as if these chunks had not been found."""
         lexical, nearest = (
             {each: score for each, score in found.items() if each not in ids} for found in (self.lexical, self.nearest)
         )
-        return Candidates(lexical, nearest, {each: kept for each, kept in self.windows.items() if each not in ids})
+        return replace(self, lexical=lexical, nearest=nearest)
 
     @property
     def best_windows(self) -> Mapping[str, float]:
         """Similarity of the best window of each chunk; of the whole where its windows have no vectors."""
-        found = {chunk_id: float(similarities_W.max()) for chunk_id, similarities_W in self.windows.items()}
-        return {**self.nearest, **found}
+        return {
+            chunk_id: float(self.windows[chunk_id].max()) if chunk_id in self.windows else whole
+            for chunk_id, whole in self.nearest.items()
+        }
+
+    def vector_of(self, chunk: Chunk, number: int) -> Vectors | None:
+        """The vector of the window in which a line of a chunk stands; None where there is none."""
+        cut, vectors_WD = windows.windows(chunk.lines), self.vectors.get(chunk.id)
+        if vectors_WD is None or len(vectors_WD) != len(cut):
+            return None
+        found: Vectors = vectors_WD[next(n for n, each in enumerate(cut) if number in each)]
+        return found
 
 
 NOTHING = Candidates({}, {})
@@ -70,16 +86,13 @@ def gather(
         nearest = {hit.chunk_id: hit.score for hit in store.nearest(vector_D, scope, MAX_NEAREST)}
         found = by_words.result()
     if "windows" in without:
-        return Candidates(found, nearest)
-    similarities: dict[str, Vectors] = {}
-    whole: dict[str, float] = {}
-    for chunk_id, vectors_WD in store.windows([*{**found, **nearest}]).items():
-        if len(vectors_WD):
-            similarities[chunk_id] = vectors_WD @ vector_D
-            # What only its words brought has a meaning, too.
-            whole[chunk_id] = float(windows.mean(vectors_WD) @ vector_D)
-    nearest = {**whole, **nearest}
-    return Candidates(found, dict(sorted(nearest.items(), key=lambda item: (-item[1], item[0]))), similarities)
+        return Candidates(found, nearest, is_foreign=is_mostly_cjk(query.text))
+    vectors = {each: kept for each, kept in store.windows([*{**found, **nearest}]).items() if len(kept)}
+    similarities = {each: vectors_WD @ vector_D for each, vectors_WD in vectors.items()}
+    # What only its words brought has a meaning, too.
+    whole = {each: float(windows.mean(vectors_WD) @ vector_D) for each, vectors_WD in vectors.items()}
+    nearest = dict(sorted({**whole, **nearest}.items(), key=lambda item: (-item[1], item[0])))
+    return Candidates(found, nearest, similarities, vectors, is_foreign=is_mostly_cjk(query.text))
 
 
 def by_line(found: Candidates, chunk_id: str, cut: list[range], num_lines: int) -> Vectors:

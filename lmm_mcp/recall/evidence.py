@@ -2,18 +2,20 @@
 
 import re
 from collections.abc import Collection, Container, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from lmm_mcp.domain.chunk import Chunk, Line
+from lmm_mcp.domain.chunk import Chunk
 from lmm_mcp.domain.fence import defused
 from lmm_mcp.domain.quoting import plain, unmarked
 from lmm_mcp.domain.recall import CHARS_PER_TOKEN, MAX_BUDGET_tokens
 from lmm_mcp.domain.windows import windows
 from lmm_mcp.recall.candidates import NOTHING, Candidates, by_line
+from lmm_mcp.recall.found import Evidence
 from lmm_mcp.recall.query import Query
+from lmm_mcp.recall.supersession import newest_first
 from lmm_mcp.store.terms import terms
 
-MAX_CHUNKS = 40
+MAX_CHUNKS = 60
 """Chunks whose lines are looked at."""
 MAX_LINE_chars = 240
 MAX_LINES_PER_CHUNK = 16
@@ -42,22 +44,23 @@ ROLE_WEIGHT: Mapping[str, float] = {
 }
 """What people ask for later was mostly said or typed, seldom printed."""
 DEFAULT_WEIGHT = 0.5
+SESSION_SHARE = 0.4
+"""Weight of how well the whole session fits."""
+BEST_PASSAGES = 3
+"""Of a session, by which it is judged."""
 _NO_TERMS: frozenset[str] = frozenset()
-SAME_TERMS = 0.8
-"""Share of common terms from which two lines tell the same, perhaps with another value: the newer one goes first."""
 
 
 @dataclass(frozen=True, slots=True)
-class Evidence:
-    """One line that may be quoted."""
+class Shares:
+    """Weights that hold for one question."""
 
-    chunk: Chunk
-    line: Line
-    score: float
-    text: str
-    """As quoted: on one line, cut, without control characters, with marks such as ours defused."""
-    superseded: bool = False
-    """A newer line tells the same with another value."""
+    neighbour: float
+    session: float
+    window: float
+
+
+_Line = tuple[frozenset[str], tuple[float, float, float, float]]
 
 
 def only_asks(query: Query, chunk: Chunk) -> bool:
@@ -81,85 +84,69 @@ def pick(
 
     `without`: parts to leave out, of `domain.recall.PARTS`.
     """
-    neighbour_share = 0.0 if "neighbours" in without else NEIGHBOUR_SHARE
-    role_weight = {} if "roles" in without else ROLE_WEIGHT
     max_lines = min(MAX_LINES, budget_tokens * CHARS_PER_TOKEN // _CHARS_PER_LINE + 20)
-    ranked: list[tuple[float, int, int, frozenset[str]]] = []
+    shares = Shares(
+        neighbour=0.0 if "neighbours" in without else NEIGHBOUR_SHARE,
+        session=0.0 if "sessions" in without else SESSION_SHARE,
+        window=0.0 if candidates.is_foreign else WINDOW_SHARE,
+    )
+    role_weight = {} if "roles" in without else ROLE_WEIGHT
+    of_sessions = _session_scores(chunks, scores)
+    ranked: list[tuple[float, int, int, _Line]] = []
     may_hold = query.sift()
     for rank, chunk in enumerate(chunks[:MAX_CHUNKS]):
         analysed = [frozenset(terms(line.text)) if may_hold(line.text) else _NO_TERMS for line in chunk.lines]
         overlaps = [query.overlap(each) for each in analysed]
         similar = by_line(candidates, chunk.id, windows(chunk.lines), len(chunk.lines)).tolist()
+        of_chunk = CHUNK_SHARE * scores.get(chunk.id, 0.0) + shares.session * of_sessions[chunk.session_id]
         for n, line in enumerate(chunk.lines):
             if len(line.text) < MIN_LINE_chars or (line.role == "user" and query.is_asked_by(analysed[n])):
                 continue
             beside = max([overlaps[m] for m in (n - 1, n + 1) if 0 <= m < len(overlaps)], default=0.0)
-            score = role_weight.get(line.role, DEFAULT_WEIGHT) * (
-                overlaps[n]
-                + neighbour_share * beside
-                + CHUNK_SHARE * scores.get(chunk.id, 0.0)
-                + WINDOW_SHARE * similar[n]
-            )
-            ranked.append((-score, rank, n, analysed[n]))
+            made_of = (overlaps[n], shares.neighbour * beside, of_chunk, shares.window * similar[n])
+            score = role_weight.get(line.role, DEFAULT_WEIGHT) * sum(made_of)
+            ranked.append((-score, rank, n, (analysed[n], made_of)))
     ranked.sort(key=lambda item: item[:3])
     found = []
-    for score, rank, n, its_terms in ranked[:max_lines]:
+    for score, rank, n, (its_terms, made_of) in ranked[:max_lines]:
         line = chunks[rank].lines[n]
-        found.append((Evidence(chunks[rank], line, -score, quoted(line.text, query.idf)), its_terms))
+        why = dict(zip(("words", "beside", "passage", "meaning"), made_of, strict=True))
+        text = quoted(line.text, query.idf)
+        found.append(Evidence(chunks[rank], line, -score, text, number=n, terms=its_terms, why=why))
     once = found if "duplicates" in without else _told_once(found)
-    return [evidence for evidence, _ in once] if "supersession" in without else _newest_first(once)
+    return once if "supersession" in without else newest_first(once, query, candidates)
 
 
-def _told_once(found: Sequence[tuple[Evidence, frozenset[str]]]) -> list[tuple[Evidence, frozenset[str]]]:
+def _session_scores(chunks: Sequence[Chunk], scores: Mapping[str, float]) -> dict[str, float]:
+    """How well each session fits, 0 to 1: the mean of its best passages against that of the best session."""
+    of_session: dict[str, list[float]] = {}
+    for chunk in chunks:
+        of_session.setdefault(chunk.session_id, []).append(scores.get(chunk.id, 0.0))
+    means = {each: sum(sorted(found)[-BEST_PASSAGES:]) / BEST_PASSAGES for each, found in of_session.items()}
+    best = max(means.values(), default=0.0) or 1.0
+    return {each: mean / best for each, mean in means.items()}
+
+
+def _told_once(found: Sequence[Evidence]) -> list[Evidence]:
     """Drop repeats of the same words and what goes over a chunk's share."""
-    kept: list[tuple[Evidence, frozenset[str]]] = []
+    kept: list[Evidence] = []
     told: dict[str, int] = {}
     num_of: dict[str, int] = {}
-    for evidence, its_terms in found:
-        key = re.sub(r"\W+", " ", evidence.text.lower())[:200]
-        if num_of.get(evidence.chunk.id, 0) >= MAX_LINES_PER_CHUNK:
+    for each in found:
+        key = re.sub(r"\W+", " ", each.text.lower())[:200]
+        if num_of.get(each.chunk.id, 0) >= MAX_LINES_PER_CHUNK:
             continue
         if key in told:
             # The same words said again later: the newest saying is the one to cite.
-            at = told[key]
-            earlier, earlier_terms = kept[at]
-            if (
-                evidence.line.role == earlier.line.role
-                and evidence.chunk.last_ms > earlier.chunk.last_ms
-                and evidence.chunk.session_id == earlier.chunk.session_id
-            ):
-                kept[at] = (evidence, earlier_terms)
+            earlier = kept[told[key]]
+            is_same = each.line.role == earlier.line.role and each.chunk.session_id == earlier.chunk.session_id
+            if is_same and each.chunk.last_ms > earlier.chunk.last_ms:
+                kept[told[key]] = replace(each, terms=earlier.terms)
             continue
         told[key] = len(kept)
-        num_of[evidence.chunk.id] = num_of.get(evidence.chunk.id, 0) + 1
-        kept.append((evidence, its_terms))
+        num_of[each.chunk.id] = num_of.get(each.chunk.id, 0) + 1
+        kept.append(each)
     return kept
-
-
-def _newest_first(found: Sequence[tuple[Evidence, frozenset[str]]]) -> list[Evidence]:
-    """Where two of the best lines say nearly the same with different values, put the newer first and mark the older."""
-    order = [evidence for evidence, _ in found]
-    term_sets = [its_terms for _, its_terms in found]
-    for n in range(min(len(order), 30)):
-        for m in range(n):
-            older, newer = order[m], order[n]
-            if (
-                newer.chunk.last_ms <= older.chunk.last_ms
-                or older.superseded
-                or newer.chunk.session_id == older.chunk.session_id
-            ):
-                continue
-            if older.line.role != newer.line.role or not _same_but_for_a_value(term_sets[m], term_sets[n]):
-                continue
-            order[m], order[n] = newer, Evidence(older.chunk, older.line, older.score, older.text, superseded=True)
-            term_sets[m], term_sets[n] = term_sets[n], term_sets[m]
-    return order
-
-
-def _same_but_for_a_value(one: frozenset[str], other: frozenset[str]) -> bool:
-    if len(one) < 4 or len(other) < 4 or one == other:
-        return False
-    return len(one & other) / min(len(one), len(other)) >= SAME_TERMS and bool(one - other) and bool(other - one)
 
 
 def quoted(text: str, wanted: Container[str] = ()) -> str:

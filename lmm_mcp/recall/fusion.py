@@ -9,6 +9,8 @@ about, the other where it was said. `benchmarks/fusion.py` measures every share,
 from collections.abc import Mapping
 
 LEXICAL_SHARE = 0.5
+LEXICAL_SHARE_FOREIGN = 0.75
+"""For a question in a language of which the model may know little."""
 NEAREST_FLOOR = 0.1
 """Cosine similarity that says nothing for MiniLM; scaled to 0."""
 

@@ -1,12 +1,17 @@
 """Question to brief: query > candidates > fusion > evidence > brief. Deterministic for a given store."""
 
-from lmm_mcp.domain.recall import Question, Recall
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+from lmm_mcp.domain.chunk import Chunk
+from lmm_mcp.domain.recall import MAX_BUDGET_tokens, Question, Recall
 from lmm_mcp.embedding import Embedder
 from lmm_mcp.recall import brief, confidence
-from lmm_mcp.recall.candidates import gather, scope_of
-from lmm_mcp.recall.evidence import MAX_CHUNKS, Evidence, only_asks, pick
-from lmm_mcp.recall.fusion import fuse
-from lmm_mcp.recall.query import understand
+from lmm_mcp.recall.candidates import Candidates, gather, scope_of
+from lmm_mcp.recall.evidence import MAX_CHUNKS, only_asks, pick
+from lmm_mcp.recall.found import Evidence
+from lmm_mcp.recall.fusion import LEXICAL_SHARE, LEXICAL_SHARE_FOREIGN, fuse
+from lmm_mcp.recall.query import Query, understand
 from lmm_mcp.store.chunks import ChunkStore
 
 
@@ -27,13 +32,39 @@ class Recaller:
 
     def evidence(self, question: Question) -> list[Evidence]:
         """The lines that answer, most useful first; none where nothing that was found says anything about the question."""
+        found = self.search(question)
+        if "confidence" not in self._without and not confidence.is_enough(found.query, found.candidates, found.chunks):
+            return []
+        return found.lines(budget_tokens=question.budget_tokens, without=self._without)
+
+    def search(self, question: Question) -> "Search":
+        """The passages that may answer, best first, and all that is known of them."""
         query = understand(question.text, self._store.frequencies())
         candidates = gather(self._store, query, scope_of(question), self._embedder, without=self._without)
-        scores = fuse(candidates.lexical, candidates.nearest, candidates.best_windows)
+        scores = fuse(
+            candidates.lexical,
+            candidates.nearest,
+            None if candidates.is_foreign else candidates.best_windows,
+            lexical_share=LEXICAL_SHARE_FOREIGN if candidates.is_foreign else LEXICAL_SHARE,
+        )
         chunks = self._store.get(list(scores)[:MAX_CHUNKS])
         if asked := {chunk.id for chunk in chunks if only_asks(query, chunk)}:
             chunks = [chunk for chunk in chunks if chunk.id not in asked]
             candidates = candidates.without(asked)
-        if "confidence" not in self._without and not confidence.is_enough(query, candidates, chunks):
-            return []
-        return pick(query, chunks, scores, candidates, budget_tokens=question.budget_tokens, without=self._without)
+        return Search(query, candidates, scores, chunks)
+
+
+@dataclass(frozen=True, slots=True)
+class Search:
+    """What a question found before its lines are weighed."""
+
+    query: Query
+    candidates: Candidates
+    scores: Mapping[str, float]
+    """Fused, 0 to 1, by chunk id, best first."""
+    chunks: Sequence[Chunk]
+    """The best of them, without those that only ask the same."""
+
+    def lines(self, *, budget_tokens: int = MAX_BUDGET_tokens, without: Collection[str] = ()) -> list[Evidence]:
+        """Their lines, most useful first, as many as a budget may hold."""
+        return pick(self.query, self.chunks, self.scores, self.candidates, budget_tokens=budget_tokens, without=without)

@@ -25,6 +25,7 @@ from lmm_mcp.server.holdings import Holdings, settings_stamp
 
 if TYPE_CHECKING:  # each of these takes a tenth of a second or more to import; the holdings do it when needed
     from lmm_mcp.embedding import NoEmbedder, OnnxEmbedder
+    from lmm_mcp.recall.pipeline import Recaller
     from lmm_mcp.store.archive import Archive
     from lmm_mcp.store.chunks import ChunkStore
     from lmm_mcp.store.ledger import Ledger
@@ -87,16 +88,15 @@ class Desk:
         budget_tokens: Any = None,
     ) -> Recall:
         """Answer a question with a brief. Raises BadInput, ConfigError and StoreError, each with the next step."""
-        since_ms, until_ms = asking.checked_times(since, until, now_ms())
-        text = asking.checked_query(query)
-        budget = asking.checked_budget(budget_tokens, self.settings.recall.budget_tokens)
-        checked_agent = asking.checked_agent(agent, self.ledger.agents() if agent else ())
-        asker = self.asker(project)
+        asked = self.question(
+            query, project=project, since=since, until=until, agent=agent, budget_tokens=budget_tokens
+        )
+        asker, budget = self.asker(project), asked.budget_tokens
         found: Recall
-        if (recaller := self.holdings.recaller(self.settings.recall.without)) is None:
+        if (recaller := self.recaller()) is None:
             found = NothingFound(text=f"Nothing relevant is remembered: {NEVER_IMPORTED}.", num_searched=0)
         else:
-            found = recaller.recall(Question(text, asker.project, since_ms, until_ms, checked_agent, budget))
+            found = recaller.recall(asked)
         notes = (*found.notes, *self._notes(asker))
         if isinstance(found, NothingFound):
             # Who sees only the text should learn why nothing came, as far as the budget goes; a brief needs no such word.
@@ -104,6 +104,27 @@ class Desk:
             told = " ".join([first, *(f"Note: {note}." for note in notes)])
             found = replace(found, text=told if num_tokens(told) <= budget else found.text)
         return replace(found, notes=notes)
+
+    def question(
+        self,
+        query: Any,
+        *,
+        project: Any = None,
+        since: Any = None,
+        until: Any = None,
+        agent: Any = None,
+        budget_tokens: Any = None,
+    ) -> Question:
+        """What is asked, checked. Raises BadInput."""
+        since_ms, until_ms = asking.checked_times(since, until, now_ms())
+        text = asking.checked_query(query)
+        budget = asking.checked_budget(budget_tokens, self.settings.recall.budget_tokens)
+        checked_agent = asking.checked_agent(agent, self.ledger.agents() if agent else ())
+        return Question(text, self.asker(project).project, since_ms, until_ms, checked_agent, budget)
+
+    def recaller(self) -> "Recaller | None":
+        """What answers questions by the settings that hold here; None where nothing was ever imported."""
+        return self.holdings.recaller(self.settings.recall.without)
 
     def scope(self, *, until: Any = None) -> "Scope":
         """What a question asked from here may look at. Raises BadInput."""

@@ -13,7 +13,8 @@ from lmm_mcp.domain.lookalikes import _OPENINGS, folded
 from lmm_mcp.domain.quoting import plain, plain_name, unmarked
 from lmm_mcp.domain.recall import MIN_BUDGET_tokens, num_tokens
 from lmm_mcp.recall import brief
-from lmm_mcp.recall.evidence import Evidence, quoted
+from lmm_mcp.recall.evidence import quoted
+from lmm_mcp.recall.found import Evidence
 from lmm_mcp.server.expand import Passage, rendered
 
 HOSTILE = st.text(

@@ -13,7 +13,7 @@ from lmm_mcp.domain.chunk import Chunk, Line, Span
 from lmm_mcp.evaluation import questions, runs
 from lmm_mcp.evaluation.judging import Key, folded
 from lmm_mcp.recall import brief
-from lmm_mcp.recall.evidence import Evidence
+from lmm_mcp.recall.found import Evidence
 from lmm_mcp.store.terms import terms
 
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"

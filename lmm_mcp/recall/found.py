@@ -1,0 +1,30 @@
+"""`Evidence`: one line that may be quoted, with what speaks for it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from lmm_mcp.domain.chunk import Chunk, Line
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """One line that may be quoted."""
+
+    chunk: Chunk
+    line: Line
+    score: float
+    text: str
+    """As quoted: on one line, cut, without control characters, with marks such as ours defused."""
+    superseded: bool = False
+    """A newer line takes it back, or tells the same with another value."""
+    number: int = 0
+    """Of the line within its chunk, from 0."""
+    terms: frozenset[str] = frozenset()
+    """The search terms it holds; none where it shares nothing with the question."""
+    why: Mapping[str, float] = field(default_factory=dict)
+    """What its score is made of, by part."""
+
+    @property
+    def age(self) -> tuple[int, int, int]:
+        """Larger = newer; within a session by place."""
+        return self.chunk.last_ms, self.chunk.ordinal, self.number

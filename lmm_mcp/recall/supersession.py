@@ -1,0 +1,162 @@
+"""Ranked lines in, the same lines out with what holds now first.
+
+Memory is asked for what holds. A newer line goes before an older one that it replaces; whether it does is guessed by a small
+logistic model from how alike the two are, how well each fits the question, and what they look like. The model was fitted on
+invented sessions in which facts change, and on questions about real ones, in which they seldom do (`benchmarks/fit_updates.py`
+fits it anew and tells what it is worth on projects it has not seen). An older line that says the same with another value is marked, too.
+"""
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from lmm_mcp.embedding import Vectors
+from lmm_mcp.recall.candidates import Candidates
+from lmm_mcp.recall.found import Evidence
+from lmm_mcp.recall.query import Query
+
+NUM_OVERTAKEN = 25
+"""Lines at the head that a newer one may overtake."""
+NUM_WEIGHED = 60
+"""Lines among which newer ones are looked for."""
+NEARLY = 0.85
+SAME_MATTER = 0.45
+"""A line nearly as good as an older one, about the same matter (cosine similarity of their windows), goes before it anyway."""
+REPLACES = 0.95
+"""Probability, in the eyes of the model, from which a newer line overtakes."""
+SAME_TERMS = 0.8
+"""Share of common terms from which two lines tell the same, perhaps with another value."""
+_DAY_ms = 86_400_000
+_SPECIFIC = re.compile(
+    r"`[^`]+`|[\w./:@%-]*\d[\w./:@%-]*|\b\w+[_/.:@-]\w[\w./:@-]*|\b[A-Z][a-z]*[A-Z]\w*|\b[A-Z]{2,}\w*"
+    r"|(?<![.!?] )(?<!^)\b[A-Z][a-z]{2,}\w*"
+)
+"""What may be a value: code, numbers, paths, names."""
+_TELLS_OF_CHANGE = re.compile(
+    r"\b(?:now|no longer|any ?more|instead|from now on|replace[sd]?|moved|switched|changed|renamed|raised|lowered|bumped"
+    r"|increased|decreased|deleted|removed|gone|dropped|retired|used to|since|until|new|done|let's|please|not)\b",
+    re.IGNORECASE,
+)
+_CHANGED_LINE = re.compile(r"\s*[-+]|\d+:")
+_DONE = frozenset({"edit", "command"})
+FEATURES = (
+    *("alike", "score ratio", "older fits", "newer fits", "fit alike", "older near", "newer near", "tells of change"),
+    *("is a change", "by the user", "same role", "older has values", "newer has values", "values in common"),
+    *("same session", "days between", "newer is high", "older leads"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A logistic model over FEATURES."""
+
+    bias: float
+    weights: tuple[float, ...]
+
+    def logit(self, found: Sequence[float]) -> float:
+        """Of the probability that one line replaces another."""
+        return self.bias + sum(weight * value for weight, value in zip(self.weights, found, strict=True))
+
+
+FITTED = Model(
+    -6.855,
+    (
+        *(5.088, 1.122, 2.729, 2.745, -3.443, -1.746, 0.318, 0.631, -0.112),
+        *(-0.764, -0.324, 0.717, 0.252, 0.573, 1.208, 0.736, 2.388, 1.346),
+    ),
+)
+"""By benchmarks/fit_updates.py; see there on what."""
+_ASKS_FOR_THE_PAST = re.compile(
+    r"\b(?:before|previously|formerly|originally|at first|initially|used to|in the past|earlier|old)\b|以前|之前|原来|原先|最初",
+    re.IGNORECASE,
+)
+
+
+def newest_first(
+    ranked: Sequence[Evidence], query: Query, candidates: Candidates, model: Model = FITTED
+) -> list[Evidence]:
+    """Bring newer lines before older ones that they replace, and mark what says the same with another value."""
+    if _ASKS_FOR_THE_PAST.search(query.text):
+        return _marked(ranked)
+    weighed = list(ranked[:NUM_WEIGHED])
+    vectors = [candidates.vector_of(each.chunk, each.number) for each in weighed]
+    values = [specifics(each.text) for each in weighed]
+    order = list(range(len(weighed)))
+    for at in range(1, len(order)):
+        newer = order[at]
+        for place in range(min(at, NUM_OVERTAKEN)):
+            older = order[place]
+            if weighed[newer].chunk.last_ms <= weighed[older].chunk.last_ms or newer < older:
+                continue
+            found = features(weighed, older, newer, query, vectors, values)
+            is_close = found[1] >= NEARLY and found[0] >= SAME_MATTER
+            if is_close or model.logit(found) >= _LOGIT:
+                order.insert(place, order.pop(at))
+                break
+    return _marked([weighed[n] for n in order]) + list(ranked[NUM_WEIGHED:])
+
+
+_LOGIT = math.log(REPLACES / (1 - REPLACES))
+
+
+def features(
+    ranked: Sequence[Evidence],
+    older: int,
+    newer: int,
+    query: Query,
+    vectors: Sequence[Vectors | None],
+    values: Sequence[frozenset[str]],
+) -> tuple[float, ...]:
+    """What tells whether one line replaces another, in the order of FEATURES. `older`, `newer`: places in `ranked`."""
+    a, b = ranked[older], ranked[newer]
+    alike = 0.0
+    if (mine := vectors[older]) is not None and (theirs := vectors[newer]) is not None:
+        alike = float(mine @ theirs)
+    return (
+        alike,
+        min(1.5, b.score / a.score) if a.score else 1.0,
+        query.overlap(a.terms),
+        query.overlap(b.terms),
+        query.overlap(a.terms & b.terms),
+        a.why.get("meaning", 0.0),
+        b.why.get("meaning", 0.0),
+        float(_TELLS_OF_CHANGE.search(b.text) is not None),
+        float(b.line.role in _DONE or _CHANGED_LINE.match(b.text) is not None),
+        float(b.line.role == "user"),
+        float(a.line.role == b.line.role),
+        float(bool(values[older] - values[newer])),
+        float(bool(values[newer] - values[older])),
+        float(bool(values[older] & values[newer])),
+        float(a.chunk.session_id == b.chunk.session_id),
+        math.log1p((b.chunk.last_ms - a.chunk.last_ms) / _DAY_ms),
+        float(newer < 8),
+        float(older < 5),
+    )
+
+
+def specifics(text: str) -> frozenset[str]:
+    """What may be a value in a line: code, numbers, paths, names.
+
+    >>> sorted(specifics("Releases are cut from `stable` since 3.2, says Priya"))
+    ['3.2', 'priya', 'stable']
+    """
+    return frozenset(each.strip("`.,:").lower() for each in _SPECIFIC.findall(text))
+
+
+def _marked(order: Sequence[Evidence]) -> list[Evidence]:
+    """Mark lines of which another session later said the same with another value."""
+    marked = list(order)
+    for n, older in enumerate(order[:NUM_WEIGHED]):
+        for newer in order[:NUM_WEIGHED]:
+            is_later = newer.chunk.last_ms > older.chunk.last_ms and newer.chunk.session_id != older.chunk.session_id
+            if is_later and newer.line.role == older.line.role and _same_but_for_a_value(older.terms, newer.terms):
+                marked[n] = replace(older, superseded=True)
+                break
+    return marked
+
+
+def _same_but_for_a_value(one: frozenset[str], other: frozenset[str]) -> bool:
+    if len(one) < 4 or len(other) < 4 or one == other:
+        return False
+    return len(one & other) / min(len(one), len(other)) >= SAME_TERMS and bool(one - other) and bool(other - one)
