@@ -33,9 +33,9 @@ class Recaller:
     def evidence(self, question: Question) -> list[Evidence]:
         """The lines that answer, most useful first; none where nothing that was found says anything about the question."""
         found = self.search(question)
-        if "confidence" not in self._without and not confidence.is_enough(found.query, found.candidates, found.chunks):
-            return []
-        return found.lines(budget_tokens=question.budget_tokens, without=self._without)
+        lines = found.lines(budget_tokens=question.budget_tokens, without=self._without)
+        is_told = "confidence" in self._without or found.is_enough(lines)
+        return lines if is_told else []
 
     def search(self, question: Question) -> "Search":
         """The passages that may answer, best first, and all that is known of them."""
@@ -64,6 +64,10 @@ class Search:
     """Fused, 0 to 1, by chunk id, best first."""
     chunks: Sequence[Chunk]
     """The best of them, without those that only ask the same."""
+
+    def is_enough(self, lines: Sequence[Evidence]) -> bool:
+        """Whether anything that was found is worth telling."""
+        return confidence.is_enough(self.query, self.candidates, self.chunks, lines)
 
     def lines(self, *, budget_tokens: int = MAX_BUDGET_tokens, without: Collection[str] = ()) -> list[Evidence]:
         """Their lines, most useful first, as many as a budget may hold."""

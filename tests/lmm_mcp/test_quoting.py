@@ -1,5 +1,6 @@
 """What sessions say and what they call things cannot pass for words of ours, and steers no terminal."""
 
+import re
 import sys
 import unicodedata
 
@@ -138,10 +139,13 @@ def test_every_line_of_a_brief_is_one_of_ours_and_the_budget_holds(budget, told)
     assert steers(written.text) == []
     first, *lines, last = written.text.splitlines()
     assert (first, last) == (FENCE_OPEN, FENCE_CLOSE)
-    ours = {f"[{citation.mark}]" for citation in written.citations}
-    assert {line.partition(" ")[0] for line in lines if not line.startswith("sources")} == ours
-    assert len([line for line in lines if line.startswith("sources")]) == 1
-    assert len(lines) == 1 + 2 * len(ours)
+    (title,) = [n for n, line in enumerate(lines) if line.startswith("sources")]
+    ours = [f"[{citation.mark}]" for citation in written.citations]
+    assert [line.partition(" ")[0] for line in lines[:title]] == ours
+    sources = lines[title + 1 :]
+    assert all(line.startswith("undated codex ") for line in sources)
+    ids = [f"[{citation.mark}] {citation.chunk_id}" for citation in written.citations]
+    assert sorted(re.findall(r"\[c\d+\] [0-9a-f]{16}", "\n".join(sources))) == sorted(ids)
 
 
 def test_a_project_with_an_endless_name_does_not_eat_the_budget():
