@@ -133,12 +133,11 @@ def pairs(case: Case) -> Iterator[tuple[tuple[float, ...], bool]]:
     texts = [folded(each.text) for each in ranked]
     has_new = [any(folded(value) in text for item in key.answers for value in item) for text in texts]
     has_old = [any(folded(value) in text for value in key.stale) for text in texts]
-    vectors = [case.search.candidates.vector_of(each.chunk, each.number) for each in ranked]
-    values = [supersession.specifics(each.text) for each in ranked]
+    seen = [supersession.Seen.of(each, case.search.query, case.search.candidates) for each in ranked]
     for older in range(min(supersession.NUM_OVERTAKEN, len(ranked))):
         for newer in range(older + 1, len(ranked)):
             if ranked[newer].chunk.last_ms > ranked[older].chunk.last_ms:
-                told = supersession.features(ranked, older, newer, case.search.query, vectors, values)
+                told = supersession.features(seen, older, newer, case.search.query)
                 yield told, has_old[older] and not has_new[older] and has_new[newer]
 
 

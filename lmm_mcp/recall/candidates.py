@@ -50,8 +50,10 @@ class Candidates:
 
     def vector_of(self, chunk: Chunk, number: int) -> Vectors | None:
         """The vector of the window in which a line of a chunk stands; None where there is none."""
-        cut, vectors_WD = windows.windows(chunk.lines), self.vectors.get(chunk.id)
-        if vectors_WD is None or len(vectors_WD) != len(cut):
+        if (vectors_WD := self.vectors.get(chunk.id)) is None:
+            return None
+        cut = windows.windows(chunk.lines)
+        if len(vectors_WD) != len(cut):
             return None
         found: Vectors = vectors_WD[next(n for n, each in enumerate(cut) if number in each)]
         return found
@@ -80,14 +82,21 @@ def gather(
 
     if embedder is None or "vectors" in without:
         return Candidates(lexical(), {})
+
+    def lexical_with_windows() -> tuple[dict[str, float], Mapping[str, Vectors]]:
+        found = lexical()
+        return found, {} if "windows" in without else store.windows(list(found))
+
     with ThreadPoolExecutor(1) as beside:  # a second core looks for the words while this one embeds the question
-        by_words = beside.submit(lexical)
+        by_words = beside.submit(lexical_with_windows)
         vector_D = embed_query(embedder, query.text)
-        nearest = {hit.chunk_id: hit.score for hit in store.nearest(vector_D, scope, MAX_NEAREST)}
-        found = by_words.result()
+        hits = store.nearest(vector_D, scope, MAX_NEAREST)
+        found, vectors = by_words.result()
+    nearest = {hit.chunk_id: hit.score for hit in hits}
     if "windows" in without:
         return Candidates(found, nearest, is_foreign=is_mostly_cjk(query.text))
-    vectors = {each: kept for each, kept in store.windows([*{**found, **nearest}]).items() if len(kept)}
+    near = {hit.chunk_id: windows.unpacked(hit.windows, len(vector_D)) for hit in hits if hit.chunk_id not in vectors}
+    vectors = {each: vectors_WD for each, vectors_WD in {**vectors, **near}.items() if len(vectors_WD)}
     similarities = {each: vectors_WD @ vector_D for each, vectors_WD in vectors.items()}
     # What only its words brought has a meaning, too.
     whole = {each: float(windows.mean(vectors_WD) @ vector_D) for each, vectors_WD in vectors.items()}

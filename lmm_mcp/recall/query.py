@@ -53,8 +53,14 @@ class Query:
 
     def overlap(self, found: frozenset[str]) -> float:
         """Share of the question's information that `found` repeats, 0 to 1."""
-        total = sum(self.idf.values())
-        return sum(idf for term, idf in self.idf.items() if term in found) / total if total else 0.0
+        if not found:  # most lines hold none of the terms
+            return 0.0
+        return sum(idf for term, idf in self.idf.items() if term in found) / self.information
+
+    @property
+    def information(self) -> float:
+        """What all terms say together, in nats; never 0."""
+        return sum(self.idf.values()) or 1.0
 
 
 def understand(text: str, frequencies: Frequencies) -> Query:

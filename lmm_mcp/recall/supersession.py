@@ -79,57 +79,80 @@ def newest_first(
     """Bring newer lines before older ones that they replace, and mark what says the same with another value."""
     if _ASKS_FOR_THE_PAST.search(query.text):
         return _marked(ranked)
-    weighed = list(ranked[:NUM_WEIGHED])
-    vectors = [candidates.vector_of(each.chunk, each.number) for each in weighed]
-    values = [specifics(each.text) for each in weighed]
+    weighed = [Seen.of(each, query, candidates) for each in ranked[:NUM_WEIGHED]]
     order = list(range(len(weighed)))
     for at in range(1, len(order)):
         newer = order[at]
         for place in range(min(at, NUM_OVERTAKEN)):
             older = order[place]
-            if weighed[newer].chunk.last_ms <= weighed[older].chunk.last_ms or newer < older:
+            if weighed[newer].at_ms <= weighed[older].at_ms or newer < older:
                 continue
-            found = features(weighed, older, newer, query, vectors, values)
+            found = features(weighed, older, newer, query)
             is_close = found[1] >= NEARLY and found[0] >= SAME_MATTER
             if is_close or model.logit(found) >= _LOGIT:
                 order.insert(place, order.pop(at))
                 break
-    return _marked([weighed[n] for n in order]) + list(ranked[NUM_WEIGHED:])
+    return _marked([ranked[n] for n in order]) + list(ranked[NUM_WEIGHED:])
 
 
 _LOGIT = math.log(REPLACES / (1 - REPLACES))
 
 
-def features(
-    ranked: Sequence[Evidence],
-    older: int,
-    newer: int,
-    query: Query,
-    vectors: Sequence[Vectors | None],
-    values: Sequence[frozenset[str]],
-) -> tuple[float, ...]:
-    """What tells whether one line replaces another, in the order of FEATURES. `older`, `newer`: places in `ranked`."""
-    a, b = ranked[older], ranked[newer]
-    alike = 0.0
-    if (mine := vectors[older]) is not None and (theirs := vectors[newer]) is not None:
-        alike = float(mine @ theirs)
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What the model looks at in one line."""
+
+    at_ms: int
+    score: float
+    fits: float
+    """Share of the question's information that its words repeat."""
+    near: float
+    vector: Vectors | None
+    terms: frozenset[str]
+    values: frozenset[str]
+    role: str
+    session: str
+    tells_of_change: float
+    is_change: float
+
+    @classmethod
+    def of(cls, line: Evidence, query: Query, candidates: Candidates) -> "Seen":
+        """Look at a line once; it is compared with many."""
+        return cls(
+            at_ms=line.chunk.last_ms,
+            score=line.score,
+            fits=query.overlap(line.terms),
+            near=line.why.get("meaning", 0.0),
+            vector=candidates.vector_of(line.chunk, line.number),
+            terms=line.terms,
+            values=specifics(line.text),
+            role=line.line.role,
+            session=line.chunk.session_id,
+            tells_of_change=float(_TELLS_OF_CHANGE.search(line.text) is not None),
+            is_change=float(line.line.role in _DONE or _CHANGED_LINE.match(line.text) is not None),
+        )
+
+
+def features(seen: Sequence[Seen], older: int, newer: int, query: Query) -> tuple[float, ...]:
+    """What tells whether one line replaces another, in the order of FEATURES. `older`, `newer`: places in the ranking."""
+    a, b = seen[older], seen[newer]
     return (
-        alike,
+        float(a.vector @ b.vector) if a.vector is not None and b.vector is not None else 0.0,
         min(1.5, b.score / a.score) if a.score else 1.0,
-        query.overlap(a.terms),
-        query.overlap(b.terms),
+        a.fits,
+        b.fits,
         query.overlap(a.terms & b.terms),
-        a.why.get("meaning", 0.0),
-        b.why.get("meaning", 0.0),
-        float(_TELLS_OF_CHANGE.search(b.text) is not None),
-        float(b.line.role in _DONE or _CHANGED_LINE.match(b.text) is not None),
-        float(b.line.role == "user"),
-        float(a.line.role == b.line.role),
-        float(bool(values[older] - values[newer])),
-        float(bool(values[newer] - values[older])),
-        float(bool(values[older] & values[newer])),
-        float(a.chunk.session_id == b.chunk.session_id),
-        math.log1p((b.chunk.last_ms - a.chunk.last_ms) / _DAY_ms),
+        a.near,
+        b.near,
+        b.tells_of_change,
+        b.is_change,
+        float(b.role == "user"),
+        float(a.role == b.role),
+        float(bool(a.values - b.values)),
+        float(bool(b.values - a.values)),
+        float(bool(a.values & b.values)),
+        float(a.session == b.session),
+        math.log1p((b.at_ms - a.at_ms) / _DAY_ms),
         float(newer < 8),
         float(older < 5),
     )

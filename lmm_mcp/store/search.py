@@ -39,6 +39,8 @@ class Hit:
     chunk_id: ChunkId
     score: float
     """BM25 (0 and up), or cosine similarity (-1 to 1): higher is better, and only comparable within one search."""
+    windows: bytes = b""
+    """Of a search by meaning: the packed vectors of the chunk's windows, where there are any."""
 
 
 def filter_of(scope: Scope) -> Expr | None:
@@ -87,15 +89,16 @@ def nearest_in(table: Any, vector: np.ndarray, scope: Scope, limit: int, *, by_i
     Every row is looked at, which is exact; `by_index`: only those that the vector index of the table proposes.
     """
     vector = np.ascontiguousarray(vector, dtype=np.float32)
-    num_pieces = limit if by_index else limit * 4
+    num_pieces = limit
     while True:
         request = table.search(vector, vector_column_name="vector").distance_type("dot")
         if by_index:
             request = request.nprobes(vector_index.NUM_PROBES).refine_factor(vector_index.REFINE_FACTOR)
         else:
             request = request.bypass_vector_index()
-        found = _narrowed(request.select(["chunk_id", "_distance"]).limit(num_pieces), scope).to_arrow()
-        hits = _best_of_each(found["chunk_id"].to_pylist(), found["_distance"].to_pylist(), limit)
+        found = _narrowed(request.select(["chunk_id", "windows", "_distance"]).limit(num_pieces), scope).to_arrow()
+        columns = (found[name].to_pylist() for name in ("chunk_id", "_distance", "windows"))
+        hits = _best_of_each(*columns, limit=limit)
         if len(hits) == limit or found.num_rows < num_pieces:
             return hits
         num_pieces *= 4  # a few chunks of many pieces took all places
@@ -112,15 +115,15 @@ def _narrowed(request: Any, scope: Scope) -> Any:
     return request if where is None else request.where(where, prefilter=True)
 
 
-def _best_of_each(ids: Sequence[Any], distances: Sequence[Any], limit: int) -> list[Hit]:
+def _best_of_each(ids: Sequence[Any], distances: Sequence[Any], windows: Sequence[Any], *, limit: int) -> list[Hit]:
     """Pieces, nearest first, to chunks: the first piece of a chunk speaks for it.
 
-    >>> _best_of_each(["a", "b", "a"], [0.25, 0.5, 0.75], 5)
-    [Hit(chunk_id='a', score=0.75), Hit(chunk_id='b', score=0.5)]
+    >>> _best_of_each(["a", "b", "a"], [0.25, 0.5, 0.75], [None, b"w", b""], limit=5)
+    [Hit(chunk_id='a', score=0.75, windows=b''), Hit(chunk_id='b', score=0.5, windows=b'w')]
     """
-    best: dict[str, float] = {}
-    for chunk_id, distance in zip(ids, distances, strict=True):
-        best.setdefault(chunk_id, 1.0 - distance)
+    best: dict[str, Hit] = {}
+    for chunk_id, distance, kept in zip(ids, distances, windows, strict=True):
+        best.setdefault(chunk_id, Hit(chunk_id, 1.0 - distance, kept or b""))
         if len(best) == limit:
             break
-    return [Hit(chunk_id, score) for chunk_id, score in best.items()]
+    return list(best.values())
