@@ -45,6 +45,9 @@ def recall(
     budget: Annotated[
         str | None, typer.Option(help="Size of the brief in tokens, 50 to 20000.", show_default="1000")
     ] = None,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Tell how the answer came to be: terms, scores, what was left out.")
+    ] = False,
     as_json: Annotated[bool, AS_JSON] = False,
 ) -> None:
     """Ask what past sessions know; the answer is a short brief with citations.
@@ -53,15 +56,19 @@ def recall(
 
     [dim]lmm recall "AssertionError in test_cart" --project harbour --since 30d --budget 400[/]
     """
-    found = terminal.desk().recall(
-        question, project=project, since=since, until=until, agent=agent, budget_tokens=budget
-    )
+    desk = terminal.desk()
+    limits = {"project": project, "since": since, "until": until, "agent": agent, "budget_tokens": budget}
+    found = desk.recall(question, **limits)
+    told = desk.explain(question, found, **limits) if explain else []
     if as_json:
         from lmm_mcp.server.shapes import recall_shape  # loads pydantic
 
-        terminal.say_json(recall_shape(found).model_dump(mode="json"))
+        terminal.say_json({**recall_shape(found).model_dump(mode="json"), **({"explanation": told} if explain else {})})
         return
     terminal.say_answer(found)
+    if told:
+        text = "\n".join(told)  # it quotes sessions, too
+        terminal.say(f"\n{text}" if terminal.is_watched() else fenced(text))
 
 
 def show(

@@ -105,6 +105,14 @@ class Desk:
             found = replace(found, text=told if num_tokens(told) <= budget else found.text)
         return replace(found, notes=notes)
 
+    def explain(self, query: Any, found: Recall, **limits: Any) -> list[str]:
+        """How `found`, the answer to this question, came to be, in lines of text. Raises as `recall` does."""
+        from lmm_mcp.recall.explain import explained
+
+        asked = self.question(query, **limits)
+        recaller = self.recaller()
+        return [] if recaller is None else explained(asked, recaller.search(asked), found)
+
     def question(
         self,
         query: Any,

@@ -15,7 +15,7 @@ import typer
 from lmm_mcp import children, config
 from lmm_mcp.cli import program
 from lmm_mcp.config import Embedder
-from lmm_mcp.domain.fence import FENCE_OPEN
+from lmm_mcp.domain.fence import FENCE_CLOSE, FENCE_OPEN
 from lmm_mcp.paths import Home
 from lmm_mcp.store.ledger import Ledger
 
@@ -80,6 +80,19 @@ def test_recall_as_json_is_json_alone_in_the_shape_of_the_tool(reader):
     assert list(found) == ["status", "text", "sessions", "citations", "notes"]
     assert found["status"] == "found"
     assert len(found["text"]) <= 200 * 4
+
+
+def test_recall_explains_itself_on_request_and_quotes_within_the_fence(reader):
+    plain, told = (reader.run("recall", PORT_QUESTION, "-p", "*", *flags) for flags in ((), ("--explain",)))
+    assert told.startswith(plain)
+    explained = told.removeprefix(plain).strip()
+    assert (explained.splitlines()[0], explained.splitlines()[-1]) == (FENCE_OPEN, FENCE_CLOSE)
+    for part in ("terms, by how much they say: ", "looked at: all projects", "BM25", "best lines", "left out", "told:"):
+        assert part in explained
+    found = json.loads(reader.run("recall", PORT_QUESTION, "-p", "*", "--explain", "--json"))
+    assert "\n".join(found["explanation"]) in explained
+    silent = reader.run("recall", "zyzzyva quokka xylophone", "-p", "*", "--explain")
+    assert "silent:" in silent
 
 
 def test_the_id_in_a_brief_leads_to_the_whole_passage(reader):

@@ -1,0 +1,151 @@
+"""What holds now goes first, silence where nothing fits, and parts that can be left out: stations of recall with vectors."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+
+from lmm_mcp.domain.chunk import Chunk, Line, Span
+from lmm_mcp.domain.recall import PARTS
+from lmm_mcp.recall import confidence
+from lmm_mcp.recall.candidates import Candidates, by_line
+from lmm_mcp.recall.evidence import pick
+from lmm_mcp.recall.found import Evidence
+from lmm_mcp.recall.fusion import fuse
+from lmm_mcp.recall.query import understand
+from lmm_mcp.recall.supersession import FEATURES, FITTED, newest_first, specifics
+from lmm_mcp.store.frequencies import Frequencies
+
+DAY_ms = 86_400_000
+NONE = Frequencies.none()
+
+
+def chunk(name: str, *lines: tuple[str, str], day: int = 0, session: str = "") -> Chunk:
+    return Chunk(
+        id=name,
+        agent="codex",
+        session_id=session or name,
+        thread_id=session or name,
+        project="/home/ann/shop",
+        branch="",
+        first_ms=(20_000 + day) * DAY_ms,
+        last_ms=(20_000 + day) * DAY_ms,
+        part=0,
+        ordinal=0,
+        header="",
+        lines=tuple(Line(role, text, Span(f"{name}-{n}", 0, len(text))) for n, (role, text) in enumerate(lines)),
+        files=(),
+        commands=(),
+        content_hash="",
+    )
+
+
+def unit(*numbers: float) -> np.ndarray:
+    vector = np.asarray(numbers, np.float32)
+    return vector / np.linalg.norm(vector)
+
+
+def candidates(**windows: Sequence[np.ndarray]) -> Candidates:
+    """Each chunk's windows; the question's vector is (1, 0, 0)."""
+    vectors = {name: np.stack(rows) for name, rows in windows.items()}
+    similarities = {name: rows[:, 0] for name, rows in vectors.items()}
+    nearest = {name: float(rows.mean(axis=0)[0]) for name, rows in vectors.items()}
+    return Candidates({}, nearest, similarities, vectors)
+
+
+OLD = chunk("old", ("agent", "The API answers on port 8043, as the proxy expects."), day=0)
+NEW = chunk("new", ("agent", "The API answers on port 8061 now, the VPN agent took the other one."), day=60)
+ASKED = understand("Which port does the API answer on?", NONE)
+ALIKE = candidates(old=[unit(0.8, 0.6, 0)], new=[unit(0.7, 0.7, 0.1)])
+
+
+def test_of_two_lines_about_one_matter_the_newer_goes_first_though_the_older_fits_better():
+    found = pick(ASKED, [OLD, NEW], {"old": 1.0, "new": 0.8}, ALIKE)
+    assert [each.chunk.id for each in found] == ["new", "old"]
+    without = pick(ASKED, [OLD, NEW], {"old": 1.0, "new": 0.8}, ALIKE, without=("supersession",))
+    assert [each.chunk.id for each in without] == ["old", "new"]
+
+
+def test_who_asks_for_the_past_gets_what_fits_best_first():
+    asked = understand("Which port did the API answer on before?", NONE)
+    found = pick(asked, [OLD, NEW], {"old": 1.0, "new": 0.8}, ALIKE)
+    assert [each.chunk.id for each in found] == ["old", "new"]
+
+
+def test_a_newer_line_about_something_else_stays_behind():
+    other = chunk("other", ("agent", "The crane on quay 3 was painted yellow by the port."), day=60)
+    apart = candidates(old=[unit(0.8, 0.6, 0)], other=[unit(0.1, -0.9, 0.4)])
+    found = pick(ASKED, [OLD, other], {"old": 1.0, "other": 0.3}, apart)
+    assert [each.chunk.id for each in found] == ["old", "other"]
+
+
+def test_every_line_comes_back_once_whatever_its_age():
+    rng = np.random.default_rng(5)
+    many = [
+        chunk(f"c{n}", ("agent", f"The port of service {n % 7} is {8000 + n}."), day=int(rng.integers(90)))
+        for n in range(80)
+    ]
+    vectors = candidates(**{each.id: [unit(*rng.normal(size=3))] for each in many})
+    ranked = [
+        Evidence(each, each.lines[0], 2 - n / 80, each.lines[0].text, terms=frozenset({"port"}))
+        for n, each in enumerate(many)
+    ]
+    found = newest_first(ranked, ASKED, vectors)
+    assert sorted(each.chunk.id for each in found) == sorted(each.id for each in many)
+    assert [each.chunk.id for each in found[60:]] == [each.chunk.id for each in ranked[60:]]
+
+
+def test_the_same_said_later_with_another_value_marks_the_older():
+    told = [
+        chunk(name, ("agent", f"The tide service listens on port {port} in production."), day=day)
+        for name, port, day in (("a", 7311, 0), ("b", 7440, 30))
+    ]
+    found = pick(understand("tide service port production", NONE), told, {"a": 1.0, "b": 0.9})
+    assert [(each.chunk.id, each.superseded) for each in found] == [("b", False), ("a", True)]
+
+
+def test_the_model_has_a_weight_for_each_feature():
+    assert len(FITTED.weights) == len(FEATURES)
+
+
+def test_values_are_told_from_words():
+    assert specifics("we moved the queue to `pdf-render` on 10.20.0.7, said Wen") == {"pdf-render", "10.20.0.7", "wen"}
+    assert specifics("we moved the queue somewhere else") == frozenset()
+
+
+def test_a_line_has_the_similarity_of_its_window_and_without_windows_that_of_the_whole():
+    found = candidates(a=[unit(1, 0, 0), unit(0, 1, 0)])
+    assert by_line(found, "a", [range(2), range(2, 3)], 3).tolist() == pytest.approx([1, 1, 0])
+    assert by_line(found, "a", [range(3)], 3).tolist() == pytest.approx([0.5] * 3)  # cut by other rules
+    assert by_line(found, "b", [range(1)], 1).tolist() == [0]
+
+
+def test_the_best_window_counts_beside_the_whole():
+    assert list(fuse({}, {"a": 0.5, "b": 0.5}, {"a": 0.4, "b": 0.9})) == ["b", "a"]
+    assert fuse({}, {"a": 0.5, "b": 0.5})["a"] == fuse({}, {"a": 0.5, "b": 0.5})["b"]
+
+
+def test_a_line_gains_from_how_well_its_session_fits():
+    lines = [("agent", "The gate opens at six in the morning.")]
+    chunks = [chunk("a", *lines, session="s1"), chunk("b", ("agent", "It opens at seven."), session="s2")]
+    chunks += [chunk(f"s2-{n}", ("agent", f"gate talk {n} and more of it"), session="s2") for n in range(3)]
+    scores = {"a": 0.8, "b": 0.8, "s2-0": 0.8, "s2-1": 0.8, "s2-2": 0.8}
+    asked = understand("when does it open", NONE)
+    gained = {each.chunk.id: each.why["passage"] for each in pick(asked, chunks, scores)}
+    assert gained["b"] > gained["a"]
+    level = {each.chunk.id: each.why["passage"] for each in pick(asked, chunks, scores, without=("sessions",))}
+    assert level["b"] == level["a"]
+
+
+def test_silence_where_not_even_the_best_line_fits():
+    asked = understand("Which broker does the invoice export use?", NONE)
+    chunks = [chunk("a", ("agent", "The lighthouse was painted white last spring."))]
+    far, near = candidates(a=[unit(0.36, 0.9, 0)]), candidates(a=[unit(0.9, 0.3, 0)])
+    for found, is_told in ((far, False), (near, True)):
+        lines = pick(asked, chunks, {"a": 1.0}, found, without=("sessions",) if not is_told else ())
+        assert confidence.is_enough(asked, found, chunks, lines) is is_told
+
+
+def test_every_part_can_be_left_out():
+    for part in PARTS:
+        assert pick(ASKED, [OLD, NEW], {"old": 1.0, "new": 0.8}, ALIKE, without=(part,))
