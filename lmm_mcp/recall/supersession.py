@@ -1,7 +1,8 @@
 """Ranked lines in, the same lines out with what holds now first.
 
-Memory is asked for what holds. A newer line goes before an older one that it replaces; whether it does is guessed by a small
-logistic model from how alike the two are, how well each fits the question, and what they look like. The model was fitted on
+Memory is asked for what holds. A newer line goes before an older one that it replaces: it names a value that the older one
+does not, a number, a path, something written as code; beyond that, whether it replaces the other is guessed by a small logistic
+model from how alike the two are, how well each fits the question, and what they look like. The model was fitted on
 invented sessions in which facts change, and on questions about real ones, in which they seldom do (`benchmarks/fit_updates.py`
 fits it anew and tells what it is worth on projects it has not seen). An older line that says the same with another value is marked, too.
 """
@@ -28,11 +29,10 @@ REPLACES = 0.95
 SAME_TERMS = 0.8
 """Share of common terms from which two lines tell the same, perhaps with another value."""
 _DAY_ms = 86_400_000
-_SPECIFIC = re.compile(
-    r"`[^`]+`|[\w./:@%-]*\d[\w./:@%-]*|\b\w+[_/.:@-]\w[\w./:@-]*|\b[A-Z][a-z]*[A-Z]\w*|\b[A-Z]{2,}\w*"
-    r"|(?<![.!?] )(?<!^)\b[A-Z][a-z]{2,}\w*"
-)
-"""What may be a value: code, numbers, paths, names."""
+_VALUE = re.compile(r"`[^`]+`|[\w./:@%-]*\d[\w./:@%-]*|\b\w+[_/.:@-]\w[\w./:@-]*|\b[A-Z][a-z]*[A-Z]\w*|\b[A-Z]{2,}\w*")
+"""Code, numbers, paths. Without a new one nothing overtakes: of people's talk, in which there are few, the newer half would
+stand before the older, whatever was asked (LoCoMo: 36 instead of 73 % of turns among the first ten)."""
+_NAME = re.compile(r"(?<![.!?] )(?<!^)\b[A-Z][a-z]{2,}\w*")
 _TELLS_OF_CHANGE = re.compile(
     r"\b(?:now|no longer|any ?more|instead|from now on|replace[sd]?|moved|switched|changed|renamed|raised|lowered|bumped"
     r"|increased|decreased|deleted|removed|gone|dropped|retired|used to|since|until|new|done|let's|please|not)\b",
@@ -87,6 +87,8 @@ def newest_first(
             older = order[place]
             if weighed[newer].at_ms <= weighed[older].at_ms or newer < older:
                 continue
+            if not weighed[newer].values - weighed[older].values:
+                continue
             found = features(weighed, older, newer, query)
             is_close = found[1] >= NEARLY and found[0] >= SAME_MATTER
             if is_close or model.logit(found) >= _LOGIT:
@@ -110,6 +112,8 @@ class Seen:
     vector: Vectors | None
     terms: frozenset[str]
     values: frozenset[str]
+    specifics: frozenset[str]
+    """Values and names."""
     role: str
     session: str
     tells_of_change: float
@@ -125,7 +129,8 @@ class Seen:
             near=line.why.get("meaning", 0.0),
             vector=candidates.vector_of(line.chunk, line.number),
             terms=line.terms,
-            values=specifics(line.text),
+            values=values_in(line.text),
+            specifics=values_in(line.text) | {each.lower() for each in _NAME.findall(line.text)},
             role=line.line.role,
             session=line.chunk.session_id,
             tells_of_change=float(_TELLS_OF_CHANGE.search(line.text) is not None),
@@ -148,9 +153,9 @@ def features(seen: Sequence[Seen], older: int, newer: int, query: Query) -> tupl
         b.is_change,
         float(b.role == "user"),
         float(a.role == b.role),
-        float(bool(a.values - b.values)),
-        float(bool(b.values - a.values)),
-        float(bool(a.values & b.values)),
+        float(bool(a.specifics - b.specifics)),
+        float(bool(b.specifics - a.specifics)),
+        float(bool(a.specifics & b.specifics)),
         float(a.session == b.session),
         math.log1p((b.at_ms - a.at_ms) / _DAY_ms),
         float(newer < 8),
@@ -158,13 +163,13 @@ def features(seen: Sequence[Seen], older: int, newer: int, query: Query) -> tupl
     )
 
 
-def specifics(text: str) -> frozenset[str]:
-    """What may be a value in a line: code, numbers, paths, names.
+def values_in(text: str) -> frozenset[str]:
+    """What may be a value in a line: code, numbers, paths.
 
-    >>> sorted(specifics("Releases are cut from `stable` since 3.2, says Priya"))
-    ['3.2', 'priya', 'stable']
+    >>> sorted(values_in("Releases are cut from `stable` since 3.2, says Priya"))
+    ['3.2', 'stable']
     """
-    return frozenset(each.strip("`.,:").lower() for each in _SPECIFIC.findall(text))
+    return frozenset(each.strip("`.,:").lower() for each in _VALUE.findall(text))
 
 
 def _marked(order: Sequence[Evidence]) -> list[Evidence]:

@@ -13,7 +13,7 @@ from lmm_mcp.recall.evidence import pick
 from lmm_mcp.recall.found import Evidence
 from lmm_mcp.recall.fusion import fuse
 from lmm_mcp.recall.query import understand
-from lmm_mcp.recall.supersession import FEATURES, FITTED, newest_first, specifics
+from lmm_mcp.recall.supersession import FEATURES, FITTED, newest_first, values_in
 from lmm_mcp.store.frequencies import Frequencies
 
 DAY_ms = 86_400_000
@@ -109,8 +109,15 @@ def test_the_model_has_a_weight_for_each_feature():
 
 
 def test_values_are_told_from_words():
-    assert specifics("we moved the queue to `pdf-render` on 10.20.0.7, said Wen") == {"pdf-render", "10.20.0.7", "wen"}
-    assert specifics("we moved the queue somewhere else") == frozenset()
+    assert values_in("we moved the queue to `pdf-render` on 10.20.0.7, said Wen") == {"pdf-render", "10.20.0.7"}
+    assert values_in("we moved the queue somewhere else") == frozenset()
+
+
+def test_a_newer_line_that_names_no_new_value_does_not_overtake():
+    talk = chunk("talk", ("agent", "The API answers on the port that the proxy expects, as ever."), day=60)
+    alike = candidates(old=[unit(0.8, 0.6, 0)], talk=[unit(0.8, 0.6, 0)])
+    found = pick(ASKED, [OLD, talk], {"old": 1.0, "talk": 0.9}, alike)
+    assert [each.chunk.id for each in found] == ["old", "talk"]
 
 
 def test_a_line_has_the_similarity_of_its_window_and_without_windows_that_of_the_whole():
