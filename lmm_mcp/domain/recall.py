@@ -17,6 +17,7 @@ PARTS: Mapping[str, str] = {
     "windows": "the meaning of a few lines at a time, beside that of the whole passage",
     "neighbours": "a line gains from the words of those beside it",
     "sessions": "a line gains from how well its whole session fits",
+    "files": "passages that touched the files asked about gain",
     "roles": "what was said or typed weighs more than what was printed",
     "supersession": "newer values first, older ones marked",
     "duplicates": "what is told twice is told once",

@@ -96,10 +96,13 @@ def pick(
     may_hold = query.sift()
     for rank, chunk in enumerate(chunks[:MAX_CHUNKS]):
         analysed = [frozenset(terms(line.text)) if may_hold(line.text) else _NO_TERMS for line in chunk.lines]
-        overlaps = [query.overlap(each) for each in analysed]
+        # Who asks about a file wants to know what was done and said there, not where its name stands.
+        overlaps = [0.0 if query.asks_of_files else query.overlap(each) for each in analysed]
         similar = by_line(candidates, chunk.id, windows(chunk.lines), len(chunk.lines)).tolist()
         of_chunk = CHUNK_SHARE * scores.get(chunk.id, 0.0) + shares.session * of_sessions[chunk.session_id]
         for n, line in enumerate(chunk.lines):
+            if query.asks_of_files and line.role == "path":
+                continue
             if len(line.text) < MIN_LINE_chars or (line.role == "user" and query.is_asked_by(analysed[n])):
                 continue
             beside = max([overlaps[m] for m in (n - 1, n + 1) if 0 <= m < len(overlaps)], default=0.0)

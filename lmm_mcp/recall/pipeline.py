@@ -14,6 +14,9 @@ from lmm_mcp.recall.fusion import LEXICAL_SHARE, LEXICAL_SHARE_FOREIGN, fuse
 from lmm_mcp.recall.query import Query, understand
 from lmm_mcp.store.chunks import ChunkStore
 
+FILE_SHARE = 0.5
+"""What a passage gains that touched the files which are asked about; half of it where something else is asked, too."""
+
 
 class Recaller:
     """Answers questions from one open store. Thread-safe as far as the store is; holds no state of its own."""
@@ -51,6 +54,10 @@ class Recaller:
         if asked := {chunk.id for chunk in chunks if only_asks(query, chunk)}:
             chunks = [chunk for chunk in chunks if chunk.id not in asked]
             candidates = candidates.without(asked)
+        if query.paths and "files" not in self._without:
+            gain = FILE_SHARE if query.asks_of_files else FILE_SHARE / 2
+            scores = scores | {chunk.id: scores[chunk.id] + gain for chunk in chunks if query.touches(chunk.files)}
+            chunks.sort(key=lambda chunk: -scores[chunk.id])
         return Search(query, candidates, scores, chunks)
 
 

@@ -1,12 +1,24 @@
 """A question in, search terms out: what the lexical side looks for, and how much each term says."""
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from lmm_mcp.store.frequencies import Frequencies
 from lmm_mcp.store.terms import terms
 
+_PATH = re.compile(
+    r"(?<![\w/])(?:[\w.@~+-]*/)+[\w.@+-]*\w|(?<![\w./])[\w-][\w.-]*\.(?:[cm]?[jt]sx?|pyi?|go|rs|rb|java|kts?|cs|cpp|cc|hpp?|swift|php"
+    r"|vue|svelte|sql|sh|toml|ya?ml|json|md|html|css|scss|proto|lua|ex|exs|dart|scala|tf)\b",
+    re.IGNORECASE,
+)
+"""What is written as a path, or as the name of a file of source or text."""
+_ABOUT_FILES = frozenset(
+    terms(
+        "know touch edit change modify open read see work history happen file folder module code tell everything need want"
+    )
+)
+"""Words with which people ask about a file without saying what about it."""
 SAME_QUESTION = 0.7
 """Share of a question's information that a text without a word of its own must repeat to be that question again."""
 
@@ -18,6 +30,11 @@ class Query:
     text: str
     idf: Mapping[str, float]
     """Each distinct term of the question, in order, with its inverse document frequency in nats; more = rarer."""
+
+    paths: tuple[str, ...] = ()
+    """Files and folders that the question names, lower-cased."""
+    asks_of_files: bool = False
+    """It names files and hardly anything else: what happened to them is wanted, not where they are named."""
 
     @property
     def terms(self) -> tuple[str, ...]:
@@ -62,12 +79,28 @@ class Query:
         """What all terms say together, in nats; never 0."""
         return sum(self.idf.values()) or 1.0
 
+    def touches(self, files: Iterable[str]) -> bool:
+        """Whether one of `files` is one that the question names, by its whole path or by the end of it.
+
+        >>> query = understand("what should I know before I touch src/cart.py?", Frequencies.none())
+        >>> query.touches(["/home/ann/shop/src/cart.py"]), query.touches(["src/cart.pyi", "cart.py"])
+        (True, False)
+        """
+        return bool(self.paths) and any(
+            f"/{file.lower().lstrip('/')}".endswith(f"/{path}") for file in files for path in self.paths
+        )
+
 
 def understand(text: str, frequencies: Frequencies) -> Query:
     """Analyse a question.
 
     >>> understand("Which port does the dev server use?", Frequencies.none()).terms
     ('port', 'dev', 'server', 'use')
+    >>> understand("what should I know before I touch src/cart.py?", Frequencies.none()).asks_of_files
+    True
     """
     distinct: Sequence[str] = tuple(dict.fromkeys(terms(text)))
-    return Query(text=text, idf=frequencies.idf(distinct))
+    paths = tuple(dict.fromkeys(found.lower().strip("./") for found in _PATH.findall(text)))
+    others = [term for term in terms(_PATH.sub(" ", text)) if term not in _ABOUT_FILES]
+    are_files = bool(paths) and all("." in path.rpartition("/")[2] or path.count("/") > 1 for path in paths)
+    return Query(text=text, idf=frequencies.idf(distinct), paths=paths, asks_of_files=are_files and not others)

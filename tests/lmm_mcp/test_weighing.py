@@ -1,6 +1,7 @@
 """What holds now goes first, silence where nothing fits, and parts that can be left out: stations of recall with vectors."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from lmm_mcp.recall.found import Evidence
 from lmm_mcp.recall.fusion import fuse
 from lmm_mcp.recall.query import understand
 from lmm_mcp.recall.supersession import FEATURES, FITTED, newest_first, values_in
+from lmm_mcp.server.desk import Desk
 from lmm_mcp.store.frequencies import Frequencies
 
 DAY_ms = 86_400_000
@@ -156,3 +158,49 @@ def test_silence_where_not_even_the_best_line_fits():
 def test_every_part_can_be_left_out():
     for part in PARTS:
         assert pick(ASKED, [OLD, NEW], {"old": 1.0, "new": 0.8}, ALIKE, without=(part,))
+
+
+@pytest.mark.parametrize(
+    ("text", "paths", "is_only_that"),
+    [
+        ("src/shop/cart.py", ("src/shop/cart.py",), True),
+        ("What should I know before I touch ./src/shop/cart.py?", ("src/shop/cart.py",), True),
+        ("why does cart.py round down?", ("cart.py",), False),
+        ("history of docs/", (), False),
+        ("either/or and 3/4 of them", ("either/or", "3/4"), False),
+        ("CI/CD", ("ci/cd",), False),
+        ("which port is it", (), False),
+    ],
+)
+def test_a_question_names_files_and_perhaps_nothing_else(text, paths, is_only_that):
+    query = understand(text, NONE)
+    assert (query.paths, query.asks_of_files) == (paths, is_only_that)
+
+
+def test_who_asks_about_a_file_learns_what_was_done_there_and_not_where_its_name_stands():
+    named = chunk(
+        "named", ("agent", "See src/shop/cart.py and src/shop/till.py for the rest."), ("path", "Read src/shop/cart.py")
+    )
+    done = replace(
+        chunk("done", ("user", "Round to the nearest cent, never down."), ("edit", "+    return total.quantize(CENT)")),
+        files=("/home/ann/shop/src/shop/cart.py",),
+    )
+    asked = understand("what should I know before I change src/shop/cart.py?", NONE)
+    assert asked.touches(done.files)
+    assert not asked.touches(named.files)
+    found = pick(asked, [done, named], {"done": 1.0, "named": 0.5})
+    assert [each.line.role for each in found[:2]] == ["user", "edit"]
+    assert "path" not in {each.line.role for each in found}
+
+
+def test_passages_that_touched_the_file_come_first_however_often_others_name_it(harbour, harbour_env):
+    desk = Desk(harbour, {**harbour_env, "LMM_EMBEDDER_NAME": "none"})
+    store, recaller = desk.store(), desk.recaller()
+    touched = next(
+        each
+        for row in desk.ledger.threads()
+        for each in store.thread(row.thread.agent, row.thread.thread_id)
+        if each.files
+    )
+    asked = desk.question(f"what do I have to know before I edit {touched.files[0]}?", project="*")
+    assert recaller.search(asked).query.touches(recaller.search(asked).chunks[0].files)
