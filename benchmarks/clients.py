@@ -2,8 +2,8 @@
 
     python benchmarks/clients.py HOME [--clients 16] [--seconds 60] [--every 2] [--files 300]
 
-HOME is a memory home that has read something; it is copied, not written to. Sessions are invented and imported meanwhile. Each
-client asks a question every `--every` seconds at its own pace; at the end all ask in the same moment. Linux only: processes are
+HOME is a memory home that has read something; it is copied, not written to. Sessions are invented, with words as frequent as in
+natural language (`synthetic.py`), and imported meanwhile. Each client asks a question every `--every` seconds at its own pace; at the end all ask in the same moment. Linux only: processes are
 counted in /proc.
 """
 
@@ -25,26 +25,26 @@ sys.path.insert(0, str(ROOT))
 sys.path.insert(0, str(ROOT / "benchmarks"))
 
 from idle import Client, cpu_s  # noqa: E402
+from synthetic import Maker  # noqa: E402
 
 from lmm_mcp import children  # noqa: E402
 from lmm_mcp.paths import Home  # noqa: E402
 from lmm_mcp.server import reach  # noqa: E402
 
-WORDS = (
-    "build cache port migration timeout retry schema index worker queue token latency commit branch rollback docker "
-    "postgres redis lint import deploy certificate webhook parser encoder buffer socket thread lock vector chunk session"
-).split()
+WORDS_A_MESSAGE = 150
+WORDS_A_QUESTION = 8
+NUM_QUESTIONS = 2_000
 SAMPLE_EVERY_s = 0.1
 
 
-def invented_sessions(folder: Path, num_files: int, chance: random.Random) -> None:
+def invented_sessions(folder: Path, num_files: int, chance: random.Random, maker: Maker) -> None:
     """Sessions of Claude Code of some 100 kB each."""
     for number in range(num_files):
         session = f"00000000-0000-4000-8000-{number:012d}"
         records = []
         for turn in range(40):
             for kind in ("user", "assistant"):
-                text = " ".join(chance.choices(WORDS, k=150)) + f" {chance.getrandbits(40):x}"
+                text = f"{maker.question(WORDS_A_MESSAGE)} {chance.getrandbits(40):x}"
                 records.append(
                     {
                         "type": kind,
@@ -112,17 +112,19 @@ def main() -> None:
         for thread in starters:
             thread.join()
         started[0].recall("anything")  # the engine is warm
-        invented_sessions(Path(folder) / "claude", arguments.files, chance)
+        maker = Maker()
+        questions = [f"{maker.question(WORDS_A_QUESTION)}?" for _ in range(NUM_QUESTIONS)]
+        invented_sessions(Path(folder) / "claude", arguments.files, chance, maker)
         while (said := children.progress(home)) is None or said.phase != "importing" or said.files_total < 10:
             time.sleep(0.2)
         pid = int(reach.ask(home, {"want": "status"}, 10)["pid"])
         cpu_before_s = cpu_s(pid)
-        latencies, errors = paced(started, arguments.seconds, arguments.every, chance)
+        latencies, errors = paced(started, questions, arguments.seconds, arguments.every, chance)
         print(f"CPU of the engine for each question: {(cpu_s(pid) - cpu_before_s) / len(latencies) * 1000:.0f} ms")
         said = children.progress(home)
         print(f"read meanwhile: {said.files_done} of {said.files_total} files, now {said.phase}")
         tell(f"{len(started)} clients, each every {arguments.every:.1f} s", latencies, errors)
-        tell("all in the same moment", *paced(started, 0.0, 0.0, chance))
+        tell("all in the same moment", *paced(started, questions, 0.0, 0.0, chance))
         now = reach.ask(home, {"want": "status"}, 10)
         print(f"the engine after that: {now['clients']} clients, {now['resident_mb']} MB")
         for client in started:
@@ -141,7 +143,7 @@ def main() -> None:
 
 
 def paced(
-    clients: list[Client], seconds: float, every_s: float, chance: random.Random
+    clients: list[Client], questions: list[str], seconds: float, every_s: float, chance: random.Random
 ) -> tuple[list[float], list[str]]:
     """Let all ask, each at its own pace, until the time is over; milliseconds of each question, and errors."""
     latencies: list[float] = []
@@ -157,7 +159,7 @@ def paced(
             time.sleep(own.uniform(0, 2 * every_s))
             began = time.perf_counter()
             try:
-                client.recall(" ".join(own.choices(WORDS, k=6)) + "?")
+                client.recall(own.choice(questions))
             except (AssertionError, OSError, ValueError) as problem:
                 errors.append(repr(problem)[:200])
             latencies.append((time.perf_counter() - began) * 1000)

@@ -56,7 +56,6 @@ class Shares:
     """Weights that hold for one question."""
 
     neighbour: float
-    session: float
     window: float
 
 
@@ -87,11 +86,11 @@ def pick(
     max_lines = min(MAX_LINES, budget_tokens * CHARS_PER_TOKEN // _CHARS_PER_LINE + 20)
     shares = Shares(
         neighbour=0.0 if "neighbours" in without else NEIGHBOUR_SHARE,
-        session=0.0 if "sessions" in without else SESSION_SHARE,
         window=0.0 if candidates.is_foreign else WINDOW_SHARE,
     )
-    role_weight = {} if "roles" in without else ROLE_WEIGHT
-    of_sessions = _session_scores(chunks, scores)
+    # What is left out counts the same for all, so that scores keep their scale.
+    role_weight = dict.fromkeys(ROLE_WEIGHT, 1.0) if "roles" in without else ROLE_WEIGHT
+    of_sessions = _session_scores(chunks, {} if "sessions" in without else scores)
     ranked: list[tuple[float, int, int, _Line]] = []
     may_hold = query.sift()
     for rank, chunk in enumerate(chunks[:MAX_CHUNKS]):
@@ -99,7 +98,7 @@ def pick(
         # Who asks about a file wants to know what was done and said there, not where its name stands.
         overlaps = [0.0 if query.asks_of_files else query.overlap(each) for each in analysed]
         similar = by_line(candidates, chunk.id, windows(chunk.lines), len(chunk.lines)).tolist()
-        of_chunk = CHUNK_SHARE * scores.get(chunk.id, 0.0) + shares.session * of_sessions[chunk.session_id]
+        of_chunk = CHUNK_SHARE * scores.get(chunk.id, 0.0) + SESSION_SHARE * of_sessions[chunk.session_id]
         for n, line in enumerate(chunk.lines):
             if query.asks_of_files and line.role == "path":
                 continue
@@ -121,7 +120,9 @@ def pick(
 
 
 def _session_scores(chunks: Sequence[Chunk], scores: Mapping[str, float]) -> dict[str, float]:
-    """How well each session fits, 0 to 1: the mean of its best passages against that of the best session."""
+    """How well each session fits, 0 to 1: the mean of its best passages against that of the best session; 1 without scores."""
+    if not scores:
+        return dict.fromkeys((chunk.session_id for chunk in chunks), 1.0)
     of_session: dict[str, list[float]] = {}
     for chunk in chunks:
         of_session.setdefault(chunk.session_id, []).append(scores.get(chunk.id, 0.0))

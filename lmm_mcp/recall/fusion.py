@@ -3,7 +3,7 @@
 Not reciprocal rank fusion: ranks throw away how far apart two candidates are, and on coding sessions plain RRF with
 k = 60 loses to the better of its two sides in the first 250 tokens (Bruch et al. 2023 find the same: a convex combination needs one weight and
 little data to fit it). Meaning is half the whole passage and half its best window: the one finds where something was talked
-about, the other where it was said. `benchmarks/fusion.py` measures every share, and what one chosen elsewhere is worth.
+about, the other where it was said; `docs/recall-log.md` tells what else was tried.
 """
 
 from collections.abc import Mapping

@@ -44,11 +44,12 @@ class Recaller:
         """The passages that may answer, best first, and all that is known of them."""
         query = understand(question.text, self._store.frequencies())
         candidates = gather(self._store, query, scope_of(question), self._embedder, without=self._without)
+        share = LEXICAL_SHARE_FOREIGN if candidates.is_foreign else LEXICAL_SHARE
         scores = fuse(
             candidates.lexical,
             candidates.nearest,
             None if candidates.is_foreign else candidates.best_windows,
-            lexical_share=LEXICAL_SHARE_FOREIGN if candidates.is_foreign else LEXICAL_SHARE,
+            lexical_share=0.0 if "words" in self._without else share,
         )
         chunks = self._store.get(list(scores)[:MAX_CHUNKS])
         if asked := {chunk.id for chunk in chunks if only_asks(query, chunk)}:

@@ -148,10 +148,16 @@ def test_a_line_gains_from_how_well_its_session_fits():
 
 def test_silence_where_not_even_the_best_line_fits():
     asked = understand("Which broker does the invoice export use?", NONE)
-    chunks = [chunk("a", ("agent", "The lighthouse was painted white last spring."))]
-    far, near = candidates(a=[unit(0.36, 0.9, 0)]), candidates(a=[unit(0.9, 0.3, 0)])
+    chunks = [
+        chunk("a", ("agent", "The lighthouse was painted white last spring."), ("output", "done in 3 hours and a half"))
+    ]
+    far, near = (
+        candidates(a=[unit(*row) for row in rows])
+        for rows in (((0.15, 0.9, 0), (0.6, -0.8, 0)), ((0.9, 0.3, 0), (0, 1, 0)))
+    )
     for found, is_told in ((far, False), (near, True)):
-        lines = pick(asked, chunks, {"a": 1.0}, found, without=("sessions",) if not is_told else ())
+        assert max(found.nearest.values()) >= confidence.MIN_SIMILARITY  # the passage as a whole would do
+        lines = pick(asked, chunks, {"a": 1.0}, found)
         assert confidence.is_enough(asked, found, chunks, lines) is is_told
 
 
