@@ -24,8 +24,9 @@ NUM_WEIGHED = 60
 NEARLY = 0.85
 SAME_MATTER = 0.45
 """A line nearly as good as an older one, about the same matter (cosine similarity of their windows), goes before it anyway."""
-REPLACES = 0.95
-"""Probability, in the eyes of the model, from which a newer line overtakes."""
+REPLACES = 0.97
+"""Probability, in the eyes of the model, from which a newer line overtakes. It was fitted where most questions are about what
+changed; elsewhere a lower one puts newer sessions first that do not answer (docs/recall-log.md)."""
 SAME_TERMS = 0.8
 """Share of common terms from which two lines tell the same, perhaps with another value."""
 _DAY_ms = 86_400_000
@@ -77,7 +78,7 @@ def newest_first(
     ranked: Sequence[Evidence], query: Query, candidates: Candidates, model: Model = FITTED
 ) -> list[Evidence]:
     """Bring newer lines before older ones that they replace, and mark what says the same with another value."""
-    if _ASKS_FOR_THE_PAST.search(query.text):
+    if candidates.is_foreign or _ASKS_FOR_THE_PAST.search(query.text):
         return _marked(ranked)
     weighed = [Seen.of(each, query, candidates) for each in ranked[:NUM_WEIGHED]]
     order = list(range(len(weighed)))
