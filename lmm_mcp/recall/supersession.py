@@ -92,7 +92,8 @@ def newest_first(
                 continue
             found = features(weighed, older, newer, query)
             is_close = found[1] >= NEARLY and found[0] >= SAME_MATTER
-            if is_close or model.logit(found) >= _LOGIT:
+            retold = a_retelling(weighed[older], weighed[newer])
+            if is_close or retold or model.logit(found) >= _LOGIT:
                 order.insert(place, order.pop(at))
                 break
     return _marked([ranked[n] for n in order]) + list(ranked[NUM_WEIGHED:])
@@ -162,6 +163,12 @@ def features(seen: Sequence[Seen], older: int, newer: int, query: Query) -> tupl
         float(newer < 8),
         float(older < 5),
     )
+
+
+def a_retelling(older: Seen, newer: Seen) -> bool:
+    """Whether another session says the same with another value."""
+    is_alike = older.role == newer.role and older.session != newer.session
+    return is_alike and _same_but_for_a_value(older.terms, newer.terms)
 
 
 def values_in(text: str) -> frozenset[str]:
