@@ -17,8 +17,9 @@ def ranked(rows: Iterable[tuple[ChunkId, str]], idf: Mapping[str, float], limit:
 
     The mean length is that of the rows given: they are what is compared.
 
-    >>> ranked([("a", "port x y z"), ("b", "port port x y"), ("c", "x y z z")], {"port": 2.0}, 2)
-    [Hit(chunk_id='b', score=2.75), Hit(chunk_id='a', score=2.0)]
+    >>> found = ranked([("a", "port x y z"), ("b", "port port x y"), ("c", "x y z z")], {"port": 2.0}, 2)
+    >>> [(hit.chunk_id, hit.score) for hit in found]
+    [('b', 2.75), ('a', 2.0)]
     """
     split = {chunk_id: terms.split(" ") for chunk_id, terms in rows}
     mean = sum(map(len, split.values())) / max(1, len(split)) or 1.0
