@@ -25,13 +25,13 @@ sys.path.insert(0, str(ROOT))
 sys.path.insert(0, str(ROOT / "benchmarks"))
 
 from idle import Client, cpu_s  # noqa: E402
-from synthetic import Maker  # noqa: E402
+from synthetic import WORDS_A_LINE, Maker  # noqa: E402
 
 from lmm_mcp import children  # noqa: E402
 from lmm_mcp.paths import Home  # noqa: E402
 from lmm_mcp.server import reach  # noqa: E402
 
-WORDS_A_MESSAGE = 150
+LINES_A_MESSAGE = 8
 WORDS_A_QUESTION = 8
 NUM_QUESTIONS = 2_000
 SAMPLE_EVERY_s = 0.1
@@ -44,7 +44,8 @@ def invented_sessions(folder: Path, num_files: int, chance: random.Random, maker
         records = []
         for turn in range(40):
             for kind in ("user", "assistant"):
-                text = f"{maker.question(WORDS_A_MESSAGE)} {chance.getrandbits(40):x}"
+                lines = [maker.question(WORDS_A_LINE) for _ in range(LINES_A_MESSAGE)]
+                text = "\n".join([*lines, f"{chance.getrandbits(40):x}"])
                 records.append(
                     {
                         "type": kind,
@@ -113,7 +114,7 @@ def main() -> None:
             thread.join()
         started[0].recall("anything")  # the engine is warm
         maker = Maker()
-        questions = [f"{maker.question(WORDS_A_QUESTION)}?" for _ in range(NUM_QUESTIONS)]
+        questions = [f"{maker.asked(WORDS_A_QUESTION)}?" for _ in range(NUM_QUESTIONS)]
         invented_sessions(Path(folder) / "claude", arguments.files, chance, maker)
         while (said := children.progress(home)) is None or said.phase != "importing" or said.files_total < 10:
             time.sleep(0.2)

@@ -20,6 +20,7 @@ WORDS_A_LINE = 20
 SPREAD = 0.8
 """Length of the noise against a centre of length 1: two points of one centre have a cosine of about 0.6."""
 _NUM_WORDS = 60_000
+_NUM_FREQUENT = 100
 _FIRST_MS = 1_700_000_000_000
 _MINUTE_ms = 60_000
 
@@ -33,6 +34,7 @@ class Maker:
         letters = np.array(list("etaoinshrdlucmfwyp"))
         lengths = self._dice.integers(3, 10, _NUM_WORDS)
         self._words = np.array(["".join(self._dice.choice(letters, length)) for length in lengths], object)
+        self._frequent = frozenset(self._words[:_NUM_FREQUENT])
         weights = 1.0 / np.arange(1, _NUM_WORDS + 1)
         self._shares = np.cumsum(weights / weights.sum())
         self._centres = _unit(self._dice.standard_normal((centres, DIM), dtype=np.float32))
@@ -46,6 +48,11 @@ class Maker:
     def question(self, num_words: int = 10) -> str:
         """Words as they occur in the texts: frequent and rare ones."""
         return " ".join(self._drawn((num_words,)))
+
+    def asked(self, num_words: int) -> str:
+        """The same without the most frequent hundred, which stand for those that no search looks for (the, of, to, ...)."""
+        words = (word for word in iter(lambda: self.question(1), "") if word not in self._frequent)
+        return " ".join(next(words) for _ in range(num_words))
 
     def vectors(self, count: int) -> np.ndarray:
         """Points around centres, of chunks and of questions alike."""

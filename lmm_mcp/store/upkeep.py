@@ -23,7 +23,7 @@ from lmm_mcp.store.shelf import Shelf, Untidy
 RECORD_FILE = "upkeep.json"
 NEW_rows = 1_000
 """Rows that are not in the text index cost a search 15 ms for each thousand."""
-BUSY_rows = 8_000
+BUSY_rows = 4_000
 """While much is being read: fewer pauses against slower searches."""
 NEW_SHARE = 50
 """A large shelf bears one in so many rows."""
