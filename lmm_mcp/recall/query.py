@@ -7,12 +7,15 @@ from dataclasses import dataclass
 from lmm_mcp.store.frequencies import Frequencies
 from lmm_mcp.store.terms import terms
 
-_PATH = re.compile(
-    r"(?<![\w/])(?:[\w.@~+-]*/)+[\w.@+-]*\w|(?<![\w./])[\w-][\w.-]*\.(?:[cm]?[jt]sx?|pyi?|go|rs|rb|java|kts?|cs|cpp|cc|hpp?|swift|php"
-    r"|vue|svelte|sql|sh|toml|ya?ml|json|md|html|css|scss|proto|lua|ex|exs|dart|scala|tf)\b",
-    re.IGNORECASE,
+_APART = re.compile(r"[\s`'\"()\[\]{}<>,;|]+")
+_PATH = re.compile(r"[\w.@~+/\\-]*\w/?")
+_LINE = re.compile(r":\d+(?::\d+)?$")
+_MAX_PATH_chars = 300
+_ENDINGS = frozenset(
+    """c cc cpp cs css dart ex exs go h hpp html java js json jsx kt kts lua md mjs cjs mts cts php proto py pyi rb rs scala scss sh
+    sql svelte swift tf toml ts tsx vue yaml yml""".split()
 )
-"""What is written as a path, or as the name of a file of source or text."""
+"""Of the names of source and text files."""
 _ABOUT_FILES = frozenset(
     terms(
         "know touch edit change modify open read see work history happen file folder module code tell everything need want"
@@ -100,7 +103,24 @@ def understand(text: str, frequencies: Frequencies) -> Query:
     True
     """
     distinct: Sequence[str] = tuple(dict.fromkeys(terms(text)))
-    paths = tuple(dict.fromkeys(found.lower().strip("./") for found in _PATH.findall(text)))
-    others = [term for term in terms(_PATH.sub(" ", text)) if term not in _ABOUT_FILES]
+    words = [(word, _path_in(word)) for word in _APART.split(text)]
+    paths = tuple(dict.fromkeys(path for _, path in words if path))
+    others = [term for word, path in words if not path for term in terms(word) if term not in _ABOUT_FILES]
     are_files = bool(paths) and all("." in path.rpartition("/")[2] or path.count("/") > 1 for path in paths)
     return Query(text=text, idf=frequencies.idf(distinct), paths=paths, asks_of_files=are_files and not others)
+
+
+def _path_in(word: str) -> str:
+    """The path that a word is, lower-cased and without what leads to its place; '' where it is none.
+
+    >>> [_path_in(word) for word in ("./src/Cart.py:142", "cart.py?", "docs/", "v1.2", "e.g.", "a/b")]
+    ['src/cart.py', 'cart.py', '', '', '', 'a/b']
+    """
+    path = _LINE.sub("", word.rstrip("?!.:…")).lower()
+    if not 2 < len(path) <= _MAX_PATH_chars or not _PATH.fullmatch(path):
+        return ""
+    path = path.replace("\\", "/").removeprefix("./").lstrip("/")
+    folder, _, name = path.rpartition("/")
+    stem, _, ending = name.rpartition(".")
+    is_file = bool(stem) and ending in _ENDINGS
+    return path if (folder and name) or is_file else ""

@@ -1,5 +1,6 @@
 """What holds now goes first, silence where nothing fits, and parts that can be left out: stations of recall with vectors."""
 
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -210,3 +211,12 @@ def test_passages_that_touched_the_file_come_first_however_often_others_name_it(
     )
     asked = desk.question(f"what do I have to know before I edit {touched.files[0]}?", project="*")
     assert recaller.search(asked).query.touches(recaller.search(asked).chunks[0].files)
+
+
+@pytest.mark.parametrize("pattern", ["a-", "a/", "./", "../", "@~", "a.", "-.", "a.py ", "`", "\\", ":1", "x" * 50])
+def test_the_longest_question_is_understood_at_once_whatever_it_is_made_of(pattern):
+    text = (pattern * 20_000)[:20_000]
+    started_s = time.process_time()
+    understand(text, NONE)
+    values_in(text[:500])
+    assert time.process_time() - started_s < 1
