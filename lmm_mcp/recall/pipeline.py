@@ -13,7 +13,9 @@ from lmm_mcp.recall.found import Evidence
 from lmm_mcp.recall.fusion import LEXICAL_SHARE, LEXICAL_SHARE_FOREIGN, fuse
 from lmm_mcp.recall.query import Query, understand
 from lmm_mcp.store.chunks import ChunkStore
+from lmm_mcp.store.terms import terms
 
+NUM_BEST_BY_WORDS = 5
 FILE_SHARE = 0.5
 """What a passage gains that touched the files which are asked about; half of it where something else is asked, too."""
 
@@ -44,22 +46,30 @@ class Recaller:
         """The passages that may answer, best first, and all that is known of them."""
         query = understand(question.text, self._store.frequencies())
         candidates = gather(self._store, query, scope_of(question), self._embedder, without=self._without)
-        share = LEXICAL_SHARE_FOREIGN if candidates.is_foreign else LEXICAL_SHARE
-        scores = fuse(
-            candidates.lexical,
-            candidates.nearest,
-            None if candidates.is_foreign else candidates.best_windows,
-            lexical_share=0.0 if "words" in self._without else share,
-        )
+        scores = self._fused(candidates, LEXICAL_SHARE)
         chunks = self._store.get(list(scores)[:MAX_CHUNKS])
         if asked := {chunk.id for chunk in chunks if only_asks(query, chunk)}:
             chunks = [chunk for chunk in chunks if chunk.id not in asked]
             candidates = candidates.without(asked)
+        scores = self._fused(candidates, min(LEXICAL_SHARE, _repeated(query, candidates, chunks)))
+        chunks.sort(key=lambda chunk: -scores[chunk.id])
         if query.paths and "files" not in self._without:
             gain = FILE_SHARE if query.asks_of_files else FILE_SHARE / 2
             scores = scores | {chunk.id: scores[chunk.id] + gain for chunk in chunks if query.touches(chunk.files)}
             chunks.sort(key=lambda chunk: -scores[chunk.id])
         return Search(query, candidates, scores, chunks)
+
+    def _fused(self, candidates: Candidates, lexical_share: float) -> dict[str, float]:
+        if candidates.is_foreign:
+            return fuse(candidates.lexical, candidates.nearest, lexical_share=LEXICAL_SHARE_FOREIGN)
+        share = 0.0 if "words" in self._without else lexical_share
+        return fuse(candidates.lexical, candidates.nearest, candidates.best_windows, lexical_share=share)
+
+
+def _repeated(query: Query, candidates: Candidates, chunks: Sequence[Chunk]) -> float:
+    """Share of the question's information that the best passage by words repeats: words count as far as they are met."""
+    best = set(list(candidates.lexical)[:NUM_BEST_BY_WORDS])
+    return max((query.overlap(frozenset(terms(chunk.text_of()))) for chunk in chunks if chunk.id in best), default=0.0)
 
 
 @dataclass(frozen=True, slots=True)
