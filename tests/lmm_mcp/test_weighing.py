@@ -8,15 +8,17 @@ import numpy as np
 import pytest
 
 from lmm_mcp.domain.chunk import Chunk, Line, Span
-from lmm_mcp.domain.recall import PARTS
+from lmm_mcp.domain.recall import PARTS, Question
 from lmm_mcp.recall import confidence
 from lmm_mcp.recall.candidates import Candidates, by_line
 from lmm_mcp.recall.evidence import pick
 from lmm_mcp.recall.found import Evidence
 from lmm_mcp.recall.fusion import fuse
+from lmm_mcp.recall.pipeline import Recaller
 from lmm_mcp.recall.query import understand
 from lmm_mcp.recall.supersession import FEATURES, FITTED, newest_first, values_in
 from lmm_mcp.server.desk import Desk
+from lmm_mcp.store.chunks import ChunkStore
 from lmm_mcp.store.frequencies import Frequencies
 
 DAY_ms = 86_400_000
@@ -220,3 +222,30 @@ def test_the_longest_question_is_understood_at_once_whatever_it_is_made_of(patte
     understand(text, NONE)
     values_in(text[:500])
     assert time.process_time() - started_s < 1
+
+
+class Fixed:
+    """A model to which every text means the same."""
+
+    name, version, dim = "fixed", "1", 3
+
+    def embed(self, texts):
+        return np.tile(unit(1, 0, 0), (len(texts), 1))
+
+
+def test_words_count_as_far_as_they_are_met_and_meaning_decides_where_they_are_not(tmp_path):
+    store = ChunkStore.open(tmp_path / "store", create=True)
+    by_words = chunk("1" * 16, ("agent", "The visitors of the harbour asked about cranes and gates."))
+    by_meaning = chunk("2" * 16, ("agent", "Purge the edge cache after each deploy, or guests run stale files."))
+    for each in (by_words, by_meaning):
+        store.replace_thread("codex", each.thread_id, [each])
+    store.set_embedder("fixed", "1", 3)
+    vectors = {by_words.id: np.stack([unit(0.3, 1, 0)]), by_meaning.id: np.stack([unit(1, 0.4, 0)])}
+    store.add_vectors([(name, 0, rows[0]) for name, rows in vectors.items()], vectors)
+    recaller = Recaller(store, Fixed())
+    asked = "how do visitors get the newest scripts at once?"  # one word of five is met
+    assert [each.id for each in recaller.search(Question(asked)).chunks] == [by_meaning.id, by_words.id]
+    asked = "which visitors of the harbour asked about cranes?"
+    assert [each.id for each in recaller.search(Question(asked)).chunks] == [by_words.id, by_meaning.id]
+    words_only = Recaller(store, Fixed(), frozenset({"vectors"}))
+    assert [each.id for each in words_only.search(Question(asked)).chunks] == [by_words.id]
