@@ -97,8 +97,8 @@ def invocation(part: Mapping[str, Any], asked: Asked | None) -> Invocation:
 def plain(message: object) -> str:
     """A message of the chat view without its markdown links.
 
-    >>> plain({"value": "Reading [](file:///work/till.py#1-9) of [the till](file:///work)"})
-    'Reading /work/till.py of the till'
+    >>> plain({"value": "Reading [](file:///srv/till.py#1-9) of [the till](file:///srv)"})
+    'Reading /srv/till.py of the till'
     """
     text = message.get("value") if isinstance(message, Mapping) else message
     if not isinstance(text, str):

@@ -159,8 +159,8 @@ def _thread(row: Mapping[str, Any], document: Mapping[str, Any], above: Sequence
 def _first_folder(paths: object, order: object) -> str:
     r"""The folder that stands first in the window: the list is sorted by name, beside it lies where each belongs.
 
-    >>> _first_folder("/work/api\n/work/web", "1,0"), _first_folder("/work/api", None)
-    ('/work/web', '/work/api')
+    >>> _first_folder("/srv/api\n/srv/web", "1,0"), _first_folder("/srv/api", None)
+    ('/srv/web', '/srv/api')
     """
     folders = paths.split("\n") if isinstance(paths, str) else []
     places = order.split(",") if isinstance(order, str) else []

@@ -70,6 +70,7 @@ def questions(
     from lmm_mcp.evaluation import questions as suite  # measuring is rare
     from lmm_mcp.evaluation import runs
 
+    check_before(results, without or ())
     asked = suite.read(files)
     env = dict(os.environ)
     if without:
@@ -84,6 +85,14 @@ def questions(
     for line in table_of({arm: run}, by_group=by):
         terminal.say(line)
     terminal.aside(f"answers: {results}; run: {kept}")
+
+
+def check_before(results: Path | None, without: Sequence[str]) -> None:
+    """See before minutes of asking that the results can be written and the parts are known. Raises BadInput."""
+    if unknown := sorted(set(without) - set(PARTS)):
+        raise BadInput(f"{unknown[0]!r} is no part of recall; `lmm bench parts` names them.")
+    if results is not None and not results.absolute().parent.is_dir():
+        raise BadInput(f"there is no folder {results.absolute().parent} for the results; make it, or name another.")
 
 
 @_group.command("parts")

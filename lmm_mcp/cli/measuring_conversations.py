@@ -12,7 +12,6 @@ import typer
 
 from lmm_mcp import children, config
 from lmm_mcp.cli import following, measuring, terminal
-from lmm_mcp.domain.recall import PARTS
 from lmm_mcp.domain.wording import counted
 from lmm_mcp.errors import BadInput, StoreError
 from lmm_mcp.paths import Home
@@ -118,10 +117,7 @@ def _measure(
 
     if arm not in conversations.ARMS:
         raise BadInput(f"there is no arm {arm!r}; write {', '.join(conversations.ARMS)}.")
-    if unknown := sorted(set(without or ()) - set(PARTS)):
-        raise BadInput(f"{unknown[0]!r} is no part of recall; `lmm bench parts` names them.")
-    if results is not None and not results.absolute().parent.is_dir():
-        raise BadInput(f"there is no folder {results.absolute().parent} for the results; make it, or name another.")
+    measuring.check_before(results, without or ())
     env = {name: value for name, value in os.environ.items() if not name.startswith("LMM_SESSIONS_")}
     env[config.variable("embedder.name")] = config.load(terminal.home().config, env).embedder.name
     left_out = sorted({*(without or ()), ALWAYS_ANSWERS})

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Collection, Container, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from lmm_mcp.domain.chunk import Chunk
 from lmm_mcp.domain.fence import defused
@@ -51,14 +51,6 @@ BEST_PASSAGES = 3
 _NO_TERMS: frozenset[str] = frozenset()
 
 
-@dataclass(frozen=True, slots=True)
-class Shares:
-    """Weights that hold for one question."""
-
-    neighbour: float
-    window: float
-
-
 _Line = tuple[frozenset[str], tuple[float, float, float, float]]
 
 
@@ -84,10 +76,8 @@ def pick(
     `without`: parts to leave out, of `domain.recall.PARTS`.
     """
     max_lines = min(MAX_LINES, budget_tokens * CHARS_PER_TOKEN // _CHARS_PER_LINE + 20)
-    shares = Shares(
-        neighbour=0.0 if "neighbours" in without else NEIGHBOUR_SHARE,
-        window=0.0 if candidates.is_foreign else WINDOW_SHARE,
-    )
+    neighbour_share = 0.0 if "neighbours" in without else NEIGHBOUR_SHARE
+    window_share = 0.0 if candidates.is_foreign else WINDOW_SHARE
     # What is left out counts the same for all, so that scores keep their scale.
     role_weight = dict.fromkeys(ROLE_WEIGHT, 1.0) if "roles" in without else ROLE_WEIGHT
     of_sessions = _session_scores(chunks, {} if "sessions" in without else scores)
@@ -105,7 +95,7 @@ def pick(
             if len(line.text) < MIN_LINE_chars or (line.role == "user" and query.is_asked_by(analysed[n])):
                 continue
             beside = max([overlaps[m] for m in (n - 1, n + 1) if 0 <= m < len(overlaps)], default=0.0)
-            made_of = (overlaps[n], shares.neighbour * beside, of_chunk, shares.window * similar[n])
+            made_of = (overlaps[n], neighbour_share * beside, of_chunk, window_share * similar[n])
             score = role_weight.get(line.role, DEFAULT_WEIGHT) * sum(made_of)
             ranked.append((-score, rank, n, (analysed[n], made_of)))
     ranked.sort(key=lambda item: item[:3])

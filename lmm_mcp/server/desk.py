@@ -77,21 +77,13 @@ class Desk:
 
     # What there is to ask
 
-    def recall(
-        self,
-        query: Any,
-        *,
-        project: Any = None,
-        since: Any = None,
-        until: Any = None,
-        agent: Any = None,
-        budget_tokens: Any = None,
-    ) -> Recall:
-        """Answer a question with a brief. Raises BadInput, ConfigError and StoreError, each with the next step."""
-        asked = self.question(
-            query, project=project, since=since, until=until, agent=agent, budget_tokens=budget_tokens
-        )
-        asker, budget = self.asker(project), asked.budget_tokens
+    def recall(self, query: Any, **limits: Any) -> Recall:
+        """Answer a question with a brief. Raises BadInput, ConfigError and StoreError, each with the next step.
+
+        `limits`: as `question` takes them.
+        """
+        asked, asker = self._asked(query, **limits)
+        budget = asked.budget_tokens
         found: Recall
         if (recaller := self.recaller()) is None:
             found = NothingFound(text=f"Nothing relevant is remembered: {NEVER_IMPORTED}.", num_searched=0)
@@ -113,7 +105,11 @@ class Desk:
         recaller = self.recaller()
         return [] if recaller is None else explained(asked, recaller.search(asked), found)
 
-    def question(
+    def question(self, query: Any, **limits: Any) -> Question:
+        """What is asked, checked; `limits` are `project`, `since`, `until`, `agent` and `budget_tokens`. Raises BadInput."""
+        return self._asked(query, **limits)[0]
+
+    def _asked(
         self,
         query: Any,
         *,
@@ -122,13 +118,13 @@ class Desk:
         until: Any = None,
         agent: Any = None,
         budget_tokens: Any = None,
-    ) -> Question:
-        """What is asked, checked. Raises BadInput."""
+    ) -> tuple[Question, Asker]:
         since_ms, until_ms = asking.checked_times(since, until, now_ms())
         text = asking.checked_query(query)
         budget = asking.checked_budget(budget_tokens, self.settings.recall.budget_tokens)
         checked_agent = asking.checked_agent(agent, self.ledger.agents() if agent else ())
-        return Question(text, self.asker(project).project, since_ms, until_ms, checked_agent, budget)
+        asker = self.asker(project)
+        return Question(text, asker.project, since_ms, until_ms, checked_agent, budget), asker
 
     def recaller(self) -> "Recaller | None":
         """What answers questions by the settings that hold here; None where nothing was ever imported."""

@@ -22,7 +22,7 @@ def tool_caller(desk: Desk) -> Iterator[Call]:
     """
     from mcp import Client
 
-    refused: LmmError | None = None
+    failed: Exception | None = None
     with start_blocking_portal() as portal, portal.wrap_async_context_manager(Client(build_server(desk))) as client:
 
         def call(tool: str, **arguments: Any) -> dict[str, Any]:
@@ -33,7 +33,7 @@ def tool_caller(desk: Desk) -> Iterator[Call]:
 
         try:
             yield call
-        except LmmError as problem:  # on its way through the client it would become a group of errors
-            refused = problem
-    if refused is not None:
-        raise refused
+        except Exception as problem:  # on its way through the client it would become a group of errors
+            failed = problem
+    if failed is not None:
+        raise failed

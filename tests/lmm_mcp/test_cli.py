@@ -95,6 +95,20 @@ def test_recall_explains_itself_on_request_and_quotes_within_the_fence(reader):
     assert "silent:" in silent
 
 
+def test_what_cannot_be_measured_is_refused_before_anything_is_asked(reader, tmp_path):
+    suite = tmp_path / "suite.jsonl"
+    suite.write_text('{"id": "a", "question": "which port?"}\n', encoding="utf-8")
+    for flags, told in (
+        (("--results", str(tmp_path / "none" / "a.jsonl")), "there is no folder"),
+        (("--results", str(tmp_path / "a.jsonl"), "--without", "nope"), "no part of recall"),
+        (("--results", str(tmp_path / "a.jsonl"), "--arm", "nope"), "there is no arm"),
+    ):
+        out, err = reader.both("bench", "questions", str(suite), *flags, expect=1)
+        assert told in err
+        assert "Traceback" not in out + err
+    assert list(tmp_path.glob("a*")) == []
+
+
 def test_the_id_in_a_brief_leads_to_the_whole_passage(reader):
     found = json.loads(reader.run("recall", PORT_QUESTION, "-p", "*", "--json"))
     chunk_id = found["citations"][0]["id"]
