@@ -11,6 +11,9 @@ LmmError
 │   └── MixedEmbeddings  vectors of another embedder lie in the store
 ├── ArchiveError         an archive file is damaged or missing
 ├── EmbedderError        a model cannot be found, read or trusted
+├── ModelError           a base model or an adapter cannot be found, read, or does not fit
+├── TrainingError        a training run cannot start or go on
+│   └── TrainingBusy     another one is at it
 └── PromptError          a prompt is missing, or its names do not match
 """
 
@@ -57,6 +60,18 @@ class ArchiveError(LmmError):
 
 class EmbedderError(LmmError):
     """A model cannot be found, read or trusted."""
+
+
+class ModelError(LmmError):
+    """A base model or an adapter cannot be found, read, or does not fit."""
+
+
+class TrainingError(LmmError):
+    """A training run cannot start or go on."""
+
+
+class TrainingBusy(TrainingError):
+    """Another training run is at it."""
 
 
 class PromptError(LmmError):

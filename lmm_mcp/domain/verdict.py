@@ -1,0 +1,87 @@
+"""What a trained candidate scored, and what was decided: `Promote` or `Keep`."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+ARMS = (
+    "no memory",
+    "retrieval",
+    "weights",
+    "retrieval + weights",
+    "placebo",
+    "long context",
+    "oracle",
+)
+"""Ways to answer a probe. `placebo`: an adapter of the same size, trained on another user's lessons."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What one arm did with one probe."""
+
+    probe_id: str
+    slice: str
+    category: str
+    cohort: str
+    score: float
+    """0 to 1."""
+    output: str = ""
+    """What was written; never leaves this machine."""
+    loss_nats: float = 0.0
+    """Median over the tokens of the expected answer."""
+    latency_ms: float = 0.0
+    cites_known: bool = True
+    """Every cited number was offered."""
+    supported: float = 1.0
+    """Share of its sentences that the validator let stand."""
+    abstained: bool = False
+    should_abstain: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreSheet:
+    """All outcomes of one model, by arm, over one frozen set of probes."""
+
+    model: str
+    """Version that was judged; `base` for none."""
+    probes_hash: str
+    outcomes: Mapping[str, tuple[Outcome, ...]]
+    """By arm, of `ARMS`; every arm holds the probes in the same order."""
+    median_loss_nats: float = 0.0
+    """Over all tokens of the general slice."""
+    adapter_bytes: int = 0
+    p95_ms: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What one gate saw."""
+
+    gate: str
+    """`G0` to `G8`."""
+    passed: bool
+    told: str
+    """One sentence with the figures and what was asked of them."""
+    figures: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Promote:
+    """The candidate may speak."""
+
+    findings: tuple[Finding, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Keep:
+    """The old model stays: a normal day. The findings that failed are the reasons."""
+
+    findings: tuple[Finding, ...]
+
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        """One sentence for each gate that said no."""
+        return tuple(f"{each.gate}: {each.told}" for each in self.findings if not each.passed)
+
+
+Verdict = Promote | Keep

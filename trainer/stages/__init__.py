@@ -1,0 +1,1 @@
+"""What a training run does with its lessons, one file a stage."""
