@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_args, get_origin
 
+from lmm_mcp.domain import schedule
 from lmm_mcp.domain.recall import PARTS, DEFAULT_BUDGET_tokens, MAX_BUDGET_tokens, MIN_BUDGET_tokens
 from lmm_mcp.errors import ConfigError
 from lmm_mcp.paths import expanded
@@ -88,6 +89,22 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True)
+class Train:
+    """How the memory model is trained."""
+
+    preset: str = "auto"
+    """Sizes that fit a machine: `cpu-tiny`, `8gb`, `12gb`, `24gb`, `80gb`, `mps`, or `auto` for what is found here."""
+    base: str = ""
+    """The model to start from, a folder or the name of one that is on this machine; empty for what the preset says."""
+    schedule: str = "off"
+    """When to train without being asked, while `lmm serve` runs: `off`, `nightly`, `idle`, or `after N` new passages."""
+
+    def __post_init__(self) -> None:
+        if schedule.parse(self.schedule) is None:
+            raise ConfigError(f"train.schedule is {self.schedule!r}; write {schedule.FORMS}.")
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """The whole tree."""
 
@@ -95,6 +112,7 @@ class Settings:
     embedder: Embedder = field(default_factory=Embedder)
     recall: RecallSettings = field(default_factory=RecallSettings)
     limits: Limits = field(default_factory=Limits)
+    train: Train = field(default_factory=Train)
 
     def __post_init__(self) -> None:
         if not MIN_BUDGET_tokens <= self.recall.budget_tokens <= MAX_BUDGET_tokens:
@@ -172,7 +190,7 @@ def parse(name: str, text: str) -> Any:
 
 
 def _sections() -> dict[str, Any]:
-    return {"sessions": Sessions, "embedder": Embedder, "recall": RecallSettings, "limits": Limits}
+    return {"sessions": Sessions, "embedder": Embedder, "recall": RecallSettings, "limits": Limits, "train": Train}
 
 
 def _section(name: str) -> Any:

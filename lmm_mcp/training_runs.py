@@ -1,0 +1,103 @@
+"""What became of training runs: one `state.json` in each run's folder, written by the trainer after every station."""
+
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from lmm_mcp.paths import Home
+
+STATIONS = ("facts", "lessons", "cpt", "sft", "placebo", "judging", "gate", "promotion")
+"""In this order. Each is done again from its start, or from its last checkpoint, where a run died in it."""
+STATE = "state.json"
+
+
+@dataclass(frozen=True, slots=True)
+class RunState:
+    """How far one run came."""
+
+    run_id: str
+    started_ms: int
+    options_hash: str
+    """Of recipe and options: a run is gone on with only by the same."""
+    done: tuple[str, ...] = ()
+    """Stations that are behind it."""
+    num_passages: int = 0
+    """In the store when it began."""
+    store_version: str = ""
+    """Of the store it read."""
+    ended_ms: int = 0
+    """0 while it can be gone on with."""
+    stopped_by: str = ""
+    """`user` or `schedule`, where somebody stopped it."""
+    verdict: str = ""
+    """`promote`, `keep`, `failed`, '' while there is none."""
+    reasons: tuple[str, ...] = ()
+    version: str = ""
+    """The version that was made of it."""
+    figures: dict[str, float] = field(default_factory=dict)
+    """What the stations told: counts, seconds, losses."""
+
+    @property
+    def is_unfinished(self) -> bool:
+        """Whether there is something to go on with."""
+        return not self.ended_ms
+
+    @property
+    def next_station(self) -> str:
+        """The first that is not done, '' where all are."""
+        return next((each for each in STATIONS if each not in self.done), "")
+
+    def with_done(self, station: str, **figures: float) -> "RunState":
+        """The same with one more station behind it."""
+        return replace(self, done=(*self.done, station), figures={**self.figures, **figures}, stopped_by="")
+
+
+def folder_of(home: Home) -> Path:
+    """Where the folders of all runs lie."""
+    return home.artifacts / "runs"
+
+
+def save(folder: Path, state: RunState) -> None:
+    """Write it down, whole or not at all. Raises OSError."""
+    target = folder / STATE
+    beside = target.with_suffix(f".{os.getpid()}.part")
+    with beside.open("w", encoding="utf-8") as file:
+        json.dump(asdict(state), file, indent=1)
+        file.flush()
+        os.fsync(file.fileno())
+    beside.replace(target)
+
+
+def load(folder: Path) -> RunState | None:
+    """Read it; None where there is none that can be understood."""
+    try:
+        found: dict[str, Any] = json.loads((folder / STATE).read_bytes())
+        listed = {name: tuple(found[name]) for name in ("done", "reasons")}
+        return RunState(**{**found, **listed})
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
+
+
+def runs(home: Home) -> Iterator[tuple[Path, RunState]]:
+    """Every run that can be understood, newest first."""
+    try:
+        folders = sorted((each for each in folder_of(home).iterdir() if each.is_dir()), reverse=True)
+    except OSError:
+        return
+    for folder in folders:
+        if (state := load(folder)) is not None:
+            yield folder, state
+
+
+def unfinished(home: Home) -> tuple[Path, RunState] | None:
+    """The newest run, where it can be gone on with."""
+    newest = next(runs(home), None)
+    return newest if newest is not None and newest[1].is_unfinished else None
+
+
+def last_finished(home: Home) -> RunState | None:
+    """The newest run that came to its end."""
+    return next((state for _, state in runs(home) if not state.is_unfinished), None)

@@ -1,0 +1,162 @@
+"""Training by schedule: when it is due, when the machine has something better to do, and that it gives way."""
+
+import subprocess
+import sys
+import time
+from datetime import UTC, datetime
+
+import pytest
+
+from lmm_mcp import training, training_runs
+from lmm_mcp.config import Train
+from lmm_mcp.domain.schedule import Schedule
+from lmm_mcp.errors import ConfigError
+from lmm_mcp.paths import Home
+from lmm_mcp.server import idleness, lessons_due
+from lmm_mcp.server.idleness import Machine, objection
+from lmm_mcp.server.lessons_due import Standing, Teacher, not_yet
+from lmm_mcp.training_runs import RunState
+
+NIGHT = datetime(2026, 3, 2, 2, 30, tzinfo=UTC)
+NOON = datetime(2026, 3, 2, 12, 0, tzinfo=UTC)
+IDLE = Machine(load_per_core=0.1, is_on_mains=True, gpu_busy="", quiet_s=9999.0)
+A_DAY_AGO_ms = int(NIGHT.timestamp() * 1000) - 25 * 3600 * 1000
+
+
+@pytest.fixture
+def home(tmp_path):
+    return Home(tmp_path / "memory").ensure()
+
+
+def test_a_nightly_run_is_due_at_night_only_once_a_day_and_with_something_new():
+    nightly, much = Schedule("nightly"), Standing(num_new=500, last_end_ms=A_DAY_AGO_ms)
+    assert not_yet(nightly, much, NIGHT) == ""
+    assert "not night" in not_yet(nightly, much, NOON)
+    assert "only 3 passages" in not_yet(nightly, Standing(3, A_DAY_AGO_ms), NIGHT)
+    just_now = Standing(500, int(NIGHT.timestamp() * 1000) - 3600_000)
+    assert "not a day old" in not_yet(nightly, just_now, NIGHT)
+
+
+def test_after_n_counts_passages_and_asks_for_no_hour():
+    assert not_yet(Schedule("after", 200), Standing(200, 0), NOON) == ""
+    assert not_yet(Schedule("after", 200), Standing(150, 0), NOON) == "50 passages are missing to 200"
+
+
+def test_a_run_that_gave_way_is_gone_on_with_whatever_is_new():
+    stopped = Standing(num_new=0, last_end_ms=int(NIGHT.timestamp() * 1000), is_unfinished=True)
+    assert not_yet(Schedule("idle"), stopped, NOON) == ""
+    assert "not night" in not_yet(Schedule("nightly"), stopped, NOON)
+
+
+@pytest.mark.parametrize(
+    ("machine", "why"),
+    [
+        (Machine(0.1, False, "", 9999), "battery"),
+        (Machine(0.1, True, "", 20), "asked something 20 s ago"),
+        (Machine(1.7, True, "", 9999), "busy (load 1.7 a core)"),
+        (Machine(0.1, True, "the GPU is busy (97 %, 80 % of its memory)", 9999), "GPU"),
+    ],
+)
+def test_a_machine_with_something_better_to_do_says_what(machine, why):
+    assert why in objection(machine, needs_quiet_s=600)
+    assert objection(IDLE, needs_quiet_s=600) == ""
+
+
+def test_power_is_read_from_the_supplies_of_the_machine(tmp_path):
+    def supplies(**each):
+        for name, values in each.items():
+            (tmp_path / name).mkdir(parents=True, exist_ok=True)
+            for key, value in values.items():
+                (tmp_path / name / key).write_text(f"{value}\n", encoding="utf-8")
+        return idleness.look(0.0, {}, power=tmp_path).is_on_mains
+
+    assert idleness.look(0.0, {}, power=tmp_path / "none").is_on_mains
+    assert supplies(AC={"type": "Mains", "online": "1"}, BAT0={"type": "Battery", "status": "Charging"})
+    assert not supplies(AC={"type": "Mains", "online": "0"}, BAT0={"type": "Battery", "status": "Discharging"})
+    assert supplies(BAT0={"type": "Battery", "status": "Discharging", "scope": "Device"})  # a mouse
+
+
+def test_a_schedule_nobody_understands_is_refused_with_what_to_write():
+    with pytest.raises(ConfigError, match="after N"):
+        Train(schedule="weekly")
+
+
+def test_what_is_new_is_counted_since_the_last_run_that_came_to_its_end(home):
+    def run(name, **values):
+        folder = training_runs.folder_of(home) / name
+        folder.mkdir(parents=True)
+        training_runs.save(folder, RunState(run_id=name, started_ms=1, options_hash="x", **values))
+
+    assert lessons_due.standing(home, 70) == Standing(70, 0)
+    run("2026-03-01-a", num_passages=40, ended_ms=5, verdict="keep")
+    run("2026-03-02-b", num_passages=60, stopped_by="schedule")
+    assert lessons_due.standing(home, 70) == Standing(30, 5, is_unfinished=True)
+    training_runs.save(
+        training_runs.folder_of(home) / "2026-03-02-b", RunState("2026-03-02-b", 1, "x", stopped_by="user")
+    )
+    assert not lessons_due.standing(home, 70).is_unfinished
+    (training_runs.folder_of(home) / "2026-03-02-b" / training_runs.STATE).write_text("{torn", encoding="utf-8")
+    assert lessons_due.standing(home, 70) == Standing(30, 5)
+
+
+def a_trainer_that_obeys(home):
+    """A process that works until it is asked to stop, as the trainer does."""
+    script = (
+        "import sys, time; from pathlib import Path; from lmm_mcp import training; from lmm_mcp.paths import Home\n"
+        "home = Home(Path(sys.argv[1]))\n"
+        "while not training.stop_wanted(home): time.sleep(0.02)\n"
+    )
+    return subprocess.Popen([sys.executable, "-c", script, str(home.root)])
+
+
+def test_the_trainer_is_started_when_idle_and_asked_to_stop_when_the_machine_is_wanted(home, monkeypatch):
+    machine, started = [IDLE], []
+
+    def start(where, env, arguments, *, in_background):
+        assert in_background
+        assert arguments == ["run", "--by-schedule"]
+        started.append(a_trainer_that_obeys(where))
+        return started[-1]
+
+    monkeypatch.setattr(training, "start", start)
+    monkeypatch.setattr(idleness, "look", lambda *_, **__: machine[0])
+    teacher = Teacher(
+        home, {}, schedule=lambda: "after 10", standing=lambda: Standing(20, 0), quiet_s=lambda: machine[0].quiet_s
+    )
+    machine[0] = Machine(2.0, True, "", 9999)
+    assert "busy" in teacher.look()
+    assert not started
+    machine[0] = IDLE
+    assert teacher.look() == "training"
+    assert teacher.look() == "training"
+    assert len(started) == 1
+    machine[0] = Machine(0.1, True, "", 2.0)
+    assert teacher.look() == "gives way: an agent asked something 2 s ago"
+    assert training.stop_wanted(home) == "schedule"
+    assert started[0].wait(30) == 0
+
+
+def test_a_trainer_by_schedule_does_not_outlive_its_engine(home, monkeypatch):
+    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+    monkeypatch.setattr(training, "start", lambda *_, **__: child)
+    monkeypatch.setattr(idleness, "look", lambda *_, **__: IDLE)
+    teacher = Teacher(home, {}, schedule=lambda: "idle", standing=lambda: Standing(99, 0), quiet_s=lambda: 9999.0)
+    assert teacher.look() == "training"
+    teacher.stop()
+    assert child.wait(30) != 0
+
+
+def test_progress_is_written_whole_and_garbage_is_no_progress(home):
+    assert training.progress(home) is None
+    said = training.Progress(pid=7, run_id="r", station="sft", done=0.5, updated_ms=int(time.time()))
+    training.write_progress(home, said)
+    assert training.progress(home) == said
+    home.write_lock.with_name("train.json").write_text('{"pid": "seven", "done": 1, "else": 3}', encoding="utf-8")
+    assert training.progress(home) == training.Progress(done=1.0)
+
+
+def test_two_trainings_at_once_are_told_apart_by_the_lock(home):
+    assert not training.is_busy(home)
+    with training.lock(home).acquire(timeout=0):
+        code = "import sys; from pathlib import Path; from lmm_mcp import training; from lmm_mcp.paths import Home; sys.exit(training.is_busy(Home(Path(sys.argv[1]))))"
+        assert subprocess.run([sys.executable, "-c", code, str(home.root)], check=False).returncode == 1
