@@ -30,6 +30,7 @@ KINDS = ("prompt", "error", "edit")
 MAX_ERROR_lines = 6
 MAX_ERROR_chars = 600
 MENDED_WITHIN_acts = 80
+ABOUT_A_FILE = "What should I know before I change {file}?"
 MIN_TO_FIT = 50
 """Fewer questions decide nothing about a part of recall."""
 UNJUDGED: Mapping[str, str] = {
@@ -78,7 +79,7 @@ class Proof:
 
 
 @dataclass(frozen=True, slots=True)
-class _Draft:
+class Draft:
     """A question of which it is not known yet whether the memory could have told anything."""
 
     id: str
@@ -107,12 +108,12 @@ def proof(ledger: Ledger, archive: Archive, cut_ms: int | None = None) -> Proof:
     folders = history.roots(ledger)
     before = {session.project for session in sessions if session.begins_ms <= cut_ms}
     left_out: Counter[str] = Counter()
-    drafts: list[_Draft] = []
+    drafts: list[Draft] = []
     for session in sessions:
         if session.begins_ms > cut_ms:
             turns = history.turns(archive, session, folders.get(session.project, ()))
             if session.project in before:
-                drafts += _drafts(session, turns, left_out)
+                drafts += drafts_of(session, turns, left_out)
             else:
                 left_out[NO_HISTORY] += len(turns)
     known = _known(archive, sessions, cut_ms, drafts, folders)
@@ -192,7 +193,7 @@ def _known(
     archive: Archive,
     sessions: Iterable[Session],
     cut_ms: int,
-    drafts: Iterable[_Draft],
+    drafts: Iterable[Draft],
     folders: Mapping[str, Sequence[str]],
 ) -> dict[str, Known]:
     """Of every project that is asked about what its memory held at the cut."""
@@ -212,18 +213,19 @@ def _known(
     return known
 
 
-def _drafts(session: Session, turns: Sequence[Turn], left_out: Counter[str]) -> Iterator[_Draft]:
+def drafts_of(session: Session, turns: Sequence[Turn], left_out: Counter[str]) -> Iterator[Draft]:
+    """What a session would have asked: its prompts, the files it changed, and the errors that it mended."""
     name = f"{session.agent} {session.id}"
     changed: set[str] = set()
     for turn in turns:
         if is_question(turn.prompt):
             text = turn.prompt[:MAX_PROMPT_chars]
-            yield _Draft(f"{turn.id}-p", "prompt", text, session.project, name, needs.used(turn.acts))
+            yield Draft(f"{turn.id}-p", "prompt", text, session.project, name, needs.used(turn.acts))
         else:
             left_out[TOO_SHORT] += 1
         for n, file in enumerate(sorted(turn.files - changed)):
-            text = f"What should I know before I change {file}?"
-            yield _Draft(f"{turn.id}-f{n}", "edit", text, session.project, name, _around(turn.acts, file))
+            text = ABOUT_A_FILE.format(file=file)
+            yield Draft(f"{turn.id}-f{n}", "edit", text, session.project, name, _around(turn.acts, file))
         changed |= turn.files
     yield from _errors(session, name, [(turn.id, act) for turn in turns for act in turn.acts], left_out)
 
@@ -236,29 +238,29 @@ def _around(acts: Sequence[Act], file: str) -> Used:
     return Used(tuple(each for each in whole.files if each != file), after.commands, own.names)
 
 
-def _errors(session: Session, name: str, acts: Sequence[tuple[str, Act]], left_out: Counter[str]) -> Iterator[_Draft]:
+def _errors(session: Session, name: str, acts: Sequence[tuple[str, Act]], left_out: Counter[str]) -> Iterator[Draft]:
     told: set[str] = set()
     for n, (turn_id, act) in enumerate(acts):
-        head = _head(act.command)
+        head = head_of(act.command)
         text = error_text(act.said)
         if act.worked is not False or not head or head in told or not is_question(text):
             continue
         told.add(head)
         following = [later for _, later in acts[n + 1 : n + 1 + MENDED_WITHIN_acts]]
-        mended = next((m for m, later in enumerate(following) if later.worked and _head(later.command) == head), None)
+        mended = next((m for m, later in enumerate(following) if later.worked and head_of(later.command) == head), None)
         if mended is None:
             left_out[NOT_MENDED] += 1
             continue
         use = needs.used(following[: mended + 1])
         said = {plain_command(act.command)}
         use = Used(use.files, tuple(each for each in use.commands if each not in said), use.names)
-        yield _Draft(f"{turn_id}-e{n}", "error", text, session.project, name, use)
+        yield Draft(f"{turn_id}-e{n}", "error", text, session.project, name, use)
 
 
-def _head(command: str) -> str:
+def head_of(command: str) -> str:
     """What a command is about: its first words without flags; '' for one that only looks around.
 
-    >>> _head("cd shop && uv run pytest -q tests/test_till.py"), _head("ls -la")
+    >>> head_of("cd shop && uv run pytest -q tests/test_till.py"), head_of("ls -la")
     ('uv run pytest', '')
     """
     return " ".join([word for word in plain_command(command).split() if not word.startswith("-")][:3])
