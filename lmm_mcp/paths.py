@@ -25,6 +25,11 @@ class Home:
         return self.root / "ledger.sqlite"
 
     @property
+    def facts(self) -> Path:
+        """SQLite file: what was derived from archived sessions (facts, salience); it can be made again."""
+        return self.root / "facts.sqlite"
+
+    @property
     def archive(self) -> Path:
         """The raw sessions: redacted, compressed, the truth everything else can be rebuilt from."""
         return self.root / "archive"
