@@ -18,6 +18,7 @@ PARTS: Mapping[str, str] = {
     "neighbours": "a line gains from the words of those beside it",
     "sessions": "a line gains from how well its whole session fits",
     "files": "passages that touched the files asked about gain",
+    "times": "passages of the times that are named gain",
     "roles": "what was said or typed weighs more than what was printed",
     "supersession": "newer values first, older ones marked",
     "duplicates": "what is told twice is told once",
@@ -47,6 +48,13 @@ class Question:
     """Nothing later than this (inclusive) may be used."""
     agent: str | None = None
     budget_tokens: int = DEFAULT_BUDGET_tokens
+    now_ms: int | None = None
+    """When it is asked, for words such as "last week"; None: not known."""
+
+    @property
+    def asked_ms(self) -> int | None:
+        """As of when the question is meant: a question about the past is asked in that past."""
+        return self.now_ms if self.until_ms is None else self.until_ms
 
 
 @dataclass(frozen=True, slots=True)

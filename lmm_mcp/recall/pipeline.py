@@ -18,6 +18,8 @@ from lmm_mcp.store.terms import terms
 NUM_BEST_BY_WORDS = 5
 FILE_SHARE = 0.5
 """What a passage gains that touched the files which are asked about; half of it where something else is asked, too."""
+TIME_SHARE = 0.25
+"""What a passage of the time that is named gains."""
 
 
 class Recaller:
@@ -44,7 +46,8 @@ class Recaller:
 
     def search(self, question: Question) -> "Search":
         """The passages that may answer, best first, and all that is known of them."""
-        query = understand(question.text, self._store.frequencies())
+        asked_ms = None if "times" in self._without else question.asked_ms
+        query = understand(question.text, self._store.frequencies(), asked_ms)
         candidates = gather(self._store, query, scope_of(question), self._embedder, without=self._without)
         scores = self._fused(candidates, LEXICAL_SHARE)
         chunks = self._store.get(list(scores)[:MAX_CHUNKS])
@@ -56,6 +59,9 @@ class Recaller:
         if query.paths and "files" not in self._without:
             gain = FILE_SHARE if query.asks_of_files else FILE_SHARE / 2
             scores = scores | {chunk.id: scores[chunk.id] + gain for chunk in chunks if query.touches(chunk.files)}
+            chunks.sort(key=lambda chunk: -scores[chunk.id])
+        if query.periods and "times" not in self._without:
+            scores = scores | {chunk.id: scores[chunk.id] + TIME_SHARE * query.nearness(chunk) for chunk in chunks}
             chunks.sort(key=lambda chunk: -scores[chunk.id])
         return Search(query, candidates, scores, chunks)
 

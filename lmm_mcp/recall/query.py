@@ -4,6 +4,9 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from lmm_mcp.domain.chunk import Chunk
+from lmm_mcp.recall import when
+from lmm_mcp.recall.when import Period
 from lmm_mcp.store.frequencies import Frequencies
 from lmm_mcp.store.terms import terms
 
@@ -22,6 +25,10 @@ _ABOUT_FILES = frozenset(
     )
 )
 """Words with which people ask about a file without saying what about it."""
+_ABOUT_TIMES = frozenset(
+    terms("work change happen make start finish session discuss talk decide progress status 做 干 工作 进展 发生 决定")
+)
+"""Words with which people ask about a time without saying what about it."""
 SAME_QUESTION = 0.7
 """Share of a question's information that a text without a word of its own must repeat to be that question again."""
 
@@ -38,6 +45,10 @@ class Query:
     """Files and folders that the question names, lower-cased."""
     asks_of_files: bool = False
     """It names files and hardly anything else: what happened to them is wanted, not where they are named."""
+    periods: tuple[Period, ...] = ()
+    """The times that the question names."""
+    asks_of_times: bool = False
+    """It names times and hardly anything else: what happened then is wanted."""
 
     @property
     def terms(self) -> tuple[str, ...]:
@@ -93,21 +104,34 @@ class Query:
             f"/{file.lower().lstrip('/')}".endswith(f"/{path}") for file in files for path in self.paths
         )
 
+    def nearness(self, chunk: Chunk) -> float:
+        """How near a passage lies to the times that the question names, 0 to 1."""
+        return max((each.nearness(chunk.first_ms, chunk.last_ms) for each in self.periods), default=0.0)
 
-def understand(text: str, frequencies: Frequencies) -> Query:
-    """Analyse a question.
+
+def understand(text: str, frequencies: Frequencies, asked_ms: int | None = None) -> Query:
+    """Analyse a question. `asked_ms`: when it is asked; without it no time such as "last week" is understood.
 
     >>> understand("Which port does the dev server use?", Frequencies.none()).terms
     ('port', 'dev', 'server', 'use')
     >>> understand("what should I know before I touch src/cart.py?", Frequencies.none()).asks_of_files
     True
     """
-    distinct: Sequence[str] = tuple(dict.fromkeys(terms(text)))
+    periods = when.periods(text, asked_ms)
+    said = when.without(text, [each for each in periods if each.is_relative])
+    distinct: Sequence[str] = tuple(dict.fromkeys(terms(said)))
     words = [(word, _path_in(word)) for word in _APART.split(text)]
     paths = tuple(dict.fromkeys(path for _, path in words if path))
     others = [term for word, path in words if not path for term in terms(word) if term not in _ABOUT_FILES]
     are_files = bool(paths) and all("." in path.rpartition("/")[2] or path.count("/") > 1 for path in paths)
-    return Query(text=text, idf=frequencies.idf(distinct), paths=paths, asks_of_files=are_files and not others)
+    return Query(
+        text=text,
+        idf=frequencies.idf(distinct),
+        paths=paths,
+        asks_of_files=are_files and not others,
+        periods=periods,
+        asks_of_times=bool(periods) and not set(terms(when.without(text, periods))) - _ABOUT_TIMES,
+    )
 
 
 def _path_in(word: str) -> str:

@@ -119,12 +119,13 @@ class Desk:
         agent: Any = None,
         budget_tokens: Any = None,
     ) -> tuple[Question, Asker]:
-        since_ms, until_ms = asking.checked_times(since, until, now_ms())
+        asked_ms = now_ms()
+        since_ms, until_ms = asking.checked_times(since, until, asked_ms)
         text = asking.checked_query(query)
         budget = asking.checked_budget(budget_tokens, self.settings.recall.budget_tokens)
         checked_agent = asking.checked_agent(agent, self.ledger.agents() if agent else ())
         asker = self.asker(project)
-        return Question(text, asker.project, since_ms, until_ms, checked_agent, budget), asker
+        return Question(text, asker.project, since_ms, until_ms, checked_agent, budget, asked_ms), asker
 
     def recaller(self) -> "Recaller | None":
         """What answers questions by the settings that hold here; None where nothing was ever imported."""
