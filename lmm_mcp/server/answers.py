@@ -17,7 +17,7 @@ Answer = Callable[["Engine", dict[str, Any]], dict[str, Any]]
 
 
 def status(engine: "Engine", _: dict[str, Any]) -> dict[str, Any]:
-    """How the engine is: `clients`, `open` (requests not answered yet), `stays`, `up_s`, `resident_mb`, `has_model`, `ingest_pid` (0: not its child)."""
+    """How the engine is: `clients`, `open` (requests not answered yet), `stays`, `up_s`, `resident_mb`, `has_model`, `ingest_pid` (0: not its child), `training` (what it does about the schedule, '' where it keeps none)."""
     return {
         "clients": len(engine.sessions),
         "open": sum(session.num_open for session in list(engine.sessions)),
@@ -26,6 +26,7 @@ def status(engine: "Engine", _: dict[str, Any]) -> dict[str, Any]:
         "resident_mb": round(memory.resident_bytes() / 1e6),
         "has_model": engine.holdings.has_model,
         "ingest_pid": engine.keeper.child_pid,
+        "training": engine.teacher.told if engine.teacher is not None else "",
     }
 
 

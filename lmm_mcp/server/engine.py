@@ -18,12 +18,15 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from lmm_mcp.errors import EngineError, LmmError
 from lmm_mcp.paths import Home
 from lmm_mcp.server import endpoint
 from lmm_mcp.server.version import order, version
+
+if TYPE_CHECKING:
+    from lmm_mcp.server.lessons_due import Teacher
 
 LINGER_s = 60.0
 """How long it stays after the last agent has gone: most come back soon."""
@@ -159,6 +162,7 @@ class Engine:
         self._reason = ""
         self._over = asyncio.Event()
         own_desk = Desk(home, env, holdings=self.holdings)
+        self.teacher = self._teacher() if stays else None
 
         def start_reading() -> None:
             if self._wants_reading and not self._reason:
@@ -190,6 +194,8 @@ class Engine:
         ready()
         if self.stays:
             self._warm_up.begin()
+        if self.teacher is not None:
+            self.teacher.start()
         try:
             await self._wait(beside)
         finally:
@@ -197,12 +203,29 @@ class Engine:
             listening.close()  # first of all: who comes now finds nobody, and waits for the next engine
             door.close()
             self.keeper.stop()
+            if self.teacher is not None:
+                self.teacher.stop()
             await self._say_goodbye()
             if beside is not None:
                 beside.cancel()
                 await asyncio.wait({beside}, timeout=2)
             _log.info("process %d leaves: %s", os.getpid(), self._reason)
         return RETIRED if self._reason == "retired" else 0
+
+    def _teacher(self) -> "Teacher":
+        from lmm_mcp.server.lessons_due import Standing, Teacher, standing
+
+        def now() -> Standing:
+            store = self.holdings.store()
+            return standing(self.home, store.count() if store is not None else 0)
+
+        return Teacher(
+            self.home,
+            self.env,
+            schedule=lambda: self.holdings.settings.train.schedule,
+            standing=now,
+            quiet_s=lambda: self.holdings.quiet_s,
+        )
 
     def leave(self, reason: str) -> None:
         """Leave as soon as what was asked is answered. `reason`: `idle`, `stopped` (on purpose), `retired` (for another)."""

@@ -112,6 +112,11 @@ class Holdings:
         """Whether a model is open now."""
         return type(self._embedder).__name__ == "OnnxEmbedder"  # to ask must not load its libraries
 
+    @property
+    def quiet_s(self) -> float:
+        """Seconds since the last question, or since this was made."""
+        return time.monotonic() - self._used_model_s
+
     def tidy(self, *, model_after_s: float) -> None:
         """Give back memory that questions have left behind, once there is quiet, and the model after `model_after_s` of it.
 
