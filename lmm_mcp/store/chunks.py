@@ -11,35 +11,31 @@ vectors of a text that is gone. The tables come in shelves of a bounded size (`s
 import heapq
 import threading
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from lancedb.expr import col, lit
 
-from lmm_mcp import memory
 from lmm_mcp.domain import windows as cut
 from lmm_mcp.domain.chunk import Chunk, ChunkId
 from lmm_mcp.errors import MixedEmbeddings, StoreError
 from lmm_mcp.store import frequencies, renewal, schema, scoring, shelf, tables, upkeep, vector_index
 from lmm_mcp.store.frequencies import Frequencies
 from lmm_mcp.store.pending import Pending
+from lmm_mcp.store.row import Row
 from lmm_mcp.store.schema import EmbedderRecord, StoreRecord
 from lmm_mcp.store.search import EVERYTHING, Hit, Scope, all_of, any_id, best_of, best_with_terms, query_of
 from lmm_mcp.store.shelf import Shelf
 from lmm_mcp.store.tables import StoreStats, named_errors, parts
+from lmm_mcp.store.tidying import Tidying
 from lmm_mcp.store.upkeep import Trouble
 
 __all__ = ["ChunkStore", "EmbedderRecord", "Hit", "Scope", "StoreStats"]
-
-_SEARCH_threads = 4
-
-_T = TypeVar("_T")
 
 
 class ChunkStore:
@@ -47,16 +43,11 @@ class ChunkStore:
 
     def __init__(self, folder: Path, record: StoreRecord, database: Any, *, shelf_rows: int, exact_rows: int) -> None:
         self._folder = folder
-        self._record = record
-        self._database = database
-        self._shelf_rows, self._exact_rows = shelf_rows, exact_rows
-        self._row = [Shelf(database, number) for number in record.shelves]
-        self._record_stamp = -1
+        self._row = Row(folder, record, database)
+        self._shelf_rows = shelf_rows
         self._pending: Pending | None = None  # None = not known
-        self._trouble: Trouble | None = upkeep.trouble(folder)
         self._writing = threading.RLock()
-        self._looking = threading.Lock()
-        self._pool: ThreadPoolExecutor | None = None
+        self._tidying = Tidying(self._row, self._writing, shelf_rows=shelf_rows, exact_rows=exact_rows)
 
     @classmethod
     def open(
@@ -85,8 +76,8 @@ class ChunkStore:
                 )
             found = cls(folder, record, tables.connect(folder), shelf_rows=shelf_rows, exact_rows=exact_rows)
             if create:
-                tables.sweep(found._database, folder, record)
-                found._take_stock()
+                tables.sweep(found._row.database, folder, record)
+                found._tidying.take_stock()
             return found
 
     @staticmethod
@@ -98,7 +89,7 @@ class ChunkStore:
     def embedder(self) -> EmbedderRecord | None:
         """What made the vectors that lie here; None if nothing was embedded yet."""
         self._shelves()
-        return self._record.embedder
+        return self._row.record.embedder
 
     # --- writing ---------------------------------------------------------------------------------------------------
 
@@ -137,7 +128,7 @@ class ChunkStore:
                 all_gone += gone
             self._await([*new, *rewritten], all_gone)
             if new and shelves[-1].chunks.count_rows() >= self._shelf_rows:
-                self._add_shelf()
+                self._row.add_shelf()
             return len(new) + num_changed
 
     def replace_all(self, batches: Iterable[Sequence[Chunk]]) -> None:
@@ -148,17 +139,16 @@ class ChunkStore:
         """
         with self._writing, named_errors(self._folder, "write to"):
             old = self._shelves()
-            record = self._record
+            record = self._row.record
             first = max(record.shelves) + 1
-            made = renewal.write(self._database, first, batches, self._shelf_rows)
+            made = renewal.write(self._row.database, first, batches, self._shelf_rows)
             if record.embedder is not None:
                 for each in made:
-                    renewal.carry_vectors(self._database, each, old, record.embedder)
-            schema.write_record(self._folder, replace(record, shelves=tuple(each.number for each in made)))
-            self._record_stamp = -1
-            self._take_stock()
-            tables.sweep(self._database, self._folder, self._record)
-            self._count_terms(always=True)
+                    renewal.carry_vectors(self._row.database, each, old, record.embedder)
+            self._row.write_record(schema.with_shelves(record, tuple(each.number for each in made)))
+            self._tidying.take_stock()
+            tables.sweep(self._row.database, self._folder, self._row.record)
+            self._tidying.count_terms(always=True)
             self._pending = None
 
     def delete(self, ids: Collection[ChunkId]) -> None:
@@ -174,7 +164,7 @@ class ChunkStore:
         mine = EmbedderRecord(name, version, dim)
         with self._writing, named_errors(self._folder, "write to"):
             shelves = self._shelves()
-            old = self._record.embedder
+            old = self._row.record.embedder
             held = [each.vectors for each in shelves if each.vectors is not None]
             if old == mine and len(held) == len(shelves):
                 return
@@ -187,14 +177,14 @@ class ChunkStore:
                 self._drop_vectors()
             for each in shelves:
                 if old != mine or each.vectors is None:
-                    tables.make_vectors(self._database, each.number, dim)
-            self._remember(replace(self._record, embedder=mine))
+                    tables.make_vectors(self._row.database, each.number, dim)
+            self._remember(replace(self._row.record, embedder=mine))
 
     def clear_vectors(self) -> None:
         """Delete all vectors and forget their embedder."""
         with self._writing, named_errors(self._folder, "write to"):
             self._drop_vectors()
-            self._remember(replace(self._record, embedder=None))
+            self._remember(replace(self._row.record, embedder=None))
 
     def add_vectors(
         self, rows: Sequence[tuple[ChunkId, int, np.ndarray]], windows: Mapping[ChunkId, np.ndarray] | None = None
@@ -207,7 +197,7 @@ class ChunkStore:
         """
         with self._writing, named_errors(self._folder, "write to"):
             shelves = self._shelves()
-            embedder = self._record.embedder
+            embedder = self._row.record.embedder
             if embedder is None or any(each.vectors is None for each in shelves):
                 raise StoreError("no embedder was named: call set_embedder before add_vectors.")
             left = {(chunk_id, piece): vector for chunk_id, piece, vector in rows}
@@ -231,11 +221,11 @@ class ChunkStore:
             shelves = self._shelves()
             if len(shelves) == 1:
                 return best_of(shelves[0].chunks, query, scope, limit)
-            found = self._on_each(lambda each: best_with_terms(each.chunks, query, scope, limit))
+            found = self._row.on_each(lambda each: best_with_terms(each.chunks, query, scope, limit))
             wanted = [part for term in terms for part in term.split()]
             return scoring.ranked(chain.from_iterable(found), self.frequencies().idf(wanted), limit)
 
-        return self._read(search)
+        return self._row.searched(search)
 
     def nearest(self, vector: np.ndarray, scope: Scope, limit: int) -> list[Hit]:
         """The chunks whose best piece is most similar to `vector` (normalised); none where nothing was embedded.
@@ -252,10 +242,10 @@ class ChunkStore:
                     f"the question was embedded with {vector.size} dimensions, the store holds "
                     f"{embedder.dim} ({embedder.name}). Run `lmm embedder rebuild`."
                 )
-            found = self._on_each(lambda each: each.nearest(vector, scope, limit))
+            found = self._row.on_each(lambda each: each.nearest(vector, scope, limit))
             return found[0] if len(found) == 1 else sorted(chain(*found), key=lambda hit: -hit.score)[:limit]
 
-        return self._read(search)
+        return self._row.searched(search)
 
     def windows(self, ids: Sequence[ChunkId]) -> dict[ChunkId, np.ndarray]:
         """The vectors of the windows of these chunks, float32 [windows, dim]; those that have none are left out."""
@@ -264,10 +254,10 @@ class ChunkStore:
             if self.embedder is None or not ids:
                 return {}
             dim = self.embedder.dim
-            found = chain.from_iterable(each.items() for each in self._on_each(lambda each: each.windows(ids)))
+            found = chain.from_iterable(each.items() for each in self._row.on_each(lambda each: each.windows(ids)))
             return {chunk_id: cut.unpacked(kept, dim) for chunk_id, kept in found}
 
-        return self._read(search)
+        return self._row.searched(search)
 
     def get(self, ids: Sequence[ChunkId]) -> list[Chunk]:
         """The chunks of these ids in the order asked; unknown ids are left out."""
@@ -278,7 +268,7 @@ class ChunkStore:
 
     def newest(self, scope: Scope, limit: int) -> list[Chunk]:
         """The chunks within scope that ended last, newest first. Reads two columns of what is in scope whole."""
-        found = self._read(lambda: chain.from_iterable(self._on_each(lambda each: each.ends(scope))))
+        found = self._row.searched(lambda: chain.from_iterable(self._row.on_each(lambda each: each.ends(scope))))
         return self.get([chunk_id for _, chunk_id in heapq.nlargest(limit, found)])
 
     def thread(self, agent: str, thread_id: str) -> list[Chunk]:
@@ -288,7 +278,7 @@ class ChunkStore:
 
     def count(self, scope: Scope = EVERYTHING) -> int:
         """Chunks within scope."""
-        return self._read(lambda: sum(self._on_each(lambda each: each.count(scope))))
+        return self._row.searched(lambda: sum(self._row.on_each(lambda each: each.count(scope))))
 
     def unembedded(self, limit: int) -> list[Chunk]:
         """Chunks that have no vector yet, newest first."""
@@ -303,7 +293,7 @@ class ChunkStore:
 
     def projects(self) -> dict[str, int]:
         """Every project key with its number of chunks, largest first. Reads one column whole, once for each commit."""
-        return self._read(lambda: _summed(each.by_project() for each in self._shelves()))
+        return self._row.searched(lambda: _summed(each.by_project() for each in self._shelves()))
 
     def frequencies(self) -> Frequencies:
         """In how many chunks each term occurs, as counted by the last upkeep."""
@@ -326,14 +316,14 @@ class ChunkStore:
                 num_versions=sum(len(table.list_versions()) for table in held),
                 num_shelves=len(shelves),
                 disk_bytes=tables.disk_bytes(self._folder),
-                embedder=self._record.embedder,
+                embedder=self._row.record.embedder,
             )
 
-        return self._read(search)
+        return self._row.searched(search)
 
     def threads(self) -> set[tuple[str, str]]:
         """Agent and thread id of every thread that has a chunk. Reads two columns whole."""
-        return self._read(lambda: set().union(*(tables.threads(each.chunks) for each in self._shelves())))
+        return self._row.searched(lambda: set().union(*(tables.threads(each.chunks) for each in self._shelves())))
 
     def check(self) -> None:
         """Read all there is, once. Raises StoreError where a part of it is damaged or missing."""
@@ -345,17 +335,13 @@ class ChunkStore:
                 if (query := query_of(["the"])) is not None:
                     best_of(each.chunks, query, EVERYTHING, 1)
 
-        self._read(search)
+        self._row.searched(search)
 
     # --- upkeep ----------------------------------------------------------------------------------------------------
 
     def refresh(self) -> None:
         """See what other processes wrote. Reads do so by themselves; this also forgets what was remembered here."""
-        for each in list(self._row):
-            each.chunks.checkout_latest()
-            each.forget_counts()
-        self._record_stamp = -1
-        self._shelves()
+        self._row.refresh()
         self._pending = None
 
     def upkeep_due(self, *, leaving: bool = False, busy: bool = False) -> bool:
@@ -363,177 +349,42 @@ class ChunkStore:
 
         `leaving`: nothing more is coming for a while. `busy`: much more is coming at once.
         """
-        return upkeep.may_try(self._trouble) and bool(self._due(leaving=leaving, busy=busy))
+        return self._tidying.is_due(leaving=leaving, busy=busy)
 
     def keep_up(self, *, leaving: bool = False, busy: bool = False) -> None:
         """Do the upkeep that is due. A failure is remembered where all processes see it, and tried again later."""
-        try:
-            if upkeep.may_try(self._trouble) and (due := self._due(leaving=leaving, busy=busy)):
-                self._tidy(due)
-        except StoreError as problem:
-            self._trouble = upkeep.note_failure(self._folder, str(problem), self._trouble)
+        self._tidying.keep_up(leaving=leaving, busy=busy)
 
     def optimize(self, *, retain_s: float = upkeep.RETAIN_s) -> None:
         """Bring new rows into the indexes, join small files, drop versions older than `retain_s`. Raises StoreError."""
-        self._tidy({each: each.tables for each in self._shelves()}, retain_s=retain_s)
+        self._tidying.optimize(retain_s=retain_s)
 
     def trouble(self) -> Trouble | None:
         """Upkeep that failed, and has not succeeded since, in whatever process; None where all is well."""
-        return upkeep.trouble(self._folder) or self._trouble
+        return self._tidying.trouble()
 
     def purge(self) -> None:
         """Write everything anew and drop all that was before, so that nothing deleted is left on disk. Raises StoreError.
 
         Compaction alone leaves a deleted row's bytes in any file of which less than a tenth was deleted.
         """
-        with self._writing, named_errors(self._folder, "purge"):
-            for each in self._shelves():
-                each.chunks = tables.rewrite_chunks(self._database, each.chunks)
-                if each.vectors is not None:
-                    each.vectors = tables.rewrite(self._database, each.vectors)
-                each.forget_counts()
-            self._tidy({each: each.tables for each in self._shelves()}, recount=True)
-            for table in chain.from_iterable(each.tables for each in self._shelves()):
-                tables.drop_old_versions(table)
-            for each in self._shelves():
-                each.untidy = shelf.Untidy()
+        self._tidying.purge()
 
     # --- within ----------------------------------------------------------------------------------------------------
 
-    def _due(self, *, leaving: bool, busy: bool) -> dict[Shelf, list[Any]]:
-        """Shelves with those tables that are due."""
-        with named_errors(self._folder, "optimize"):
-            shelves = self._shelves()
-            num_vectors = self._num_vectors() if len(shelves) > 1 else 0
-            found = {each: upkeep.due(each, leaving=leaving, busy=busy) for each in shelves}
-            for each in shelves[:-1]:
-                if upkeep.may_want_index(each, num_vectors, exact_rows=self._exact_rows):
-                    found[each] = each.tables
-            return {each: held for each, held in found.items() if held}
-
-    def _tidy(
-        self, due: Mapping[Shelf, Sequence[Any]], *, retain_s: float = upkeep.RETAIN_s, recount: bool = False
-    ) -> None:
-        with self._writing, named_errors(self._folder, "optimize"):
-            index_anew = upkeep.wants_new_index(self._trouble)
-            for each, held in due.items():
-                upkeep.tidy(
-                    each,
-                    held,
-                    is_open=each is self._shelves()[-1],
-                    num_vectors=self._num_vectors(),
-                    retain_s=retain_s,
-                    exact_rows=self._exact_rows,
-                    index_anew=index_anew,
-                )
-                memory.give_back()
-            while self._join_some():
-                memory.give_back()
-            self._count_terms(always=recount)
-            self._trouble = None
-            upkeep.note_success(self._folder)
-
-    def _join_some(self) -> bool:
-        """Join shelves where several of a size stand side by side; False where none do."""
-        shelves = self._shelves()
-        sizes = [each.chunks.count_rows() for each in shelves[:-1]]
-        if (found := upkeep.to_join(sizes, shelf_rows=self._shelf_rows)) is None:
-            return False
-        start, stop = found
-        record = self._record
-        number = max(record.shelves) + 1
-        made = renewal.join(self._database, number, shelves[start:stop], record.embedder)
-        upkeep.finish(made, num_vectors=self._num_vectors(), exact_rows=self._exact_rows)
-        parts_of = [frequencies.load(self._folder, frequencies.file_of(each.number)) for each in shelves[start:stop]]
-        frequencies.save(frequencies.merged(parts_of), self._folder, frequencies.file_of(number))
-        numbers = (*record.shelves[:start], number, *record.shelves[stop:])
-        schema.write_record(self._folder, replace(record, shelves=numbers))
-        self._record_stamp = -1
-        self._shelves()
-        tables.sweep(self._database, self._folder, self._record)
-        return True
-
-    def _num_vectors(self) -> int:
-        return sum(each.vectors.count_rows() for each in self._shelves() if each.vectors is not None)
-
-    def _take_stock(self) -> None:
-        shelves = self._shelves()
-        for each in shelves:
-            upkeep.take_stock(each, self._folder, is_open=each is shelves[-1])
-
-    def _count_terms(self, *, always: bool) -> None:
-        """Count terms anew on shelves that have changed much. Several shelves have a file each beside that of all."""
-        shelves = self._shelves()
-        names = [frequencies.file_of(each.number) for each in shelves] if len(shelves) > 1 else [frequencies.FILE]
-        counted = []
-        is_new = False
-        for each, name in zip(shelves, names, strict=True):
-            found = frequencies.load(self._folder, name)
-            if always or frequencies.is_worth_recounting(found, each.chunks.count_rows()):
-                found = frequencies.count(tables.texts(each.chunks, "terms"))
-                frequencies.save(found, self._folder, name)
-                is_new = True
-            counted.append(found)
-        if is_new and len(shelves) > 1:
-            frequencies.save(frequencies.merged(counted), self._folder)
-
-    def _read(self, search: Callable[[], _T]) -> _T:
-        """Run a search; once more if the version it read was purged under its feet."""
-        try:
-            return search()
-        except Exception as problem:
-            if not tables.is_of_lance(problem):
-                raise
-        with named_errors(self._folder, "read"):
-            self.refresh()
-            return search()
-
-    def _on_each(self, search: Callable[[Shelf], _T]) -> list[_T]:
-        """Search every shelf, several at a time."""
-        shelves = self._shelves()
-        if len(shelves) == 1:
-            return [search(shelves[0])]
-        if self._pool is None:
-            self._pool = ThreadPoolExecutor(_SEARCH_threads, "shelves")
-        return list(self._pool.map(search, shelves))
-
     def _load(self, where: Any) -> list[Chunk]:
-        return self._read(lambda: list(chain.from_iterable(self._on_each(lambda each: each.load(where)))))
+        return self._row.searched(lambda: list(chain.from_iterable(self._row.on_each(lambda each: each.load(where)))))
 
     def _shelves(self) -> list[Shelf]:
-        """The shelves, with what another process made or dropped meanwhile."""
-        try:
-            stamp = (self._folder / schema.RECORD_FILE).stat().st_mtime_ns
-        except FileNotFoundError:
-            return self._row
-        if stamp != self._record_stamp:
-            with self._looking:
-                self._record = schema.read_record(self._folder) or self._record
-                known = {each.number: each for each in self._row}
-                row = [known.get(n) or Shelf(self._database, n) for n in self._record.shelves]
-                for each in row:
-                    shelf.reopened(each, self._database, self._folder, has_vectors=self._record.embedder is not None)
-                self._row, self._record_stamp = row, stamp
-        return self._row
-
-    def _add_shelf(self) -> None:
-        """Open the next shelf. Dying in between leaves tables that nobody counts."""
-        number = max(self._record.shelves) + 1
-        tables.make_chunks(self._database, number)
-        if self._record.embedder is not None:
-            tables.make_vectors(self._database, number, self._record.embedder.dim)
-        schema.write_record(self._folder, replace(self._record, shelves=(*self._record.shelves, number)))
-        self._record_stamp = -1
-        self._shelves()[-2].untidy.is_unfinished = True
+        return self._row.shelves()
 
     def _drop_vectors(self) -> None:
         for each in self._shelves():
             if each.vectors is not None:
-                self._database.drop_table(each.vectors.name)
+                self._row.database.drop_table(each.vectors.name)
 
     def _remember(self, record: StoreRecord) -> None:
-        schema.write_record(self._folder, record)
-        self._record_stamp = -1
+        self._row.write_record(record)
         for each in self._shelves():
             each.forget_counts()
         self._pending = None
@@ -541,7 +392,7 @@ class ChunkStore:
     def _awaited(self) -> Pending:
         if self._pending is None or self._pending.is_used_up:
             self._pending = Pending(
-                pa.concat_tables(self._read(lambda: [each.without_vectors() for each in self._shelves()]))
+                pa.concat_tables(self._row.searched(lambda: [each.without_vectors() for each in self._shelves()]))
             )
         return self._pending
 

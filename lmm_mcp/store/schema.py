@@ -9,7 +9,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -127,6 +127,11 @@ def write_record(folder: Path, record: StoreRecord) -> None:
         file.flush()
         os.fsync(file.fileno())
     beside.replace(folder / RECORD_FILE)
+
+
+def with_shelves(record: StoreRecord, numbers: tuple[int, ...]) -> StoreRecord:
+    """The same record, but for which shelves there are."""
+    return replace(record, shelves=numbers)
 
 
 def _add_windows(database: Any) -> None:

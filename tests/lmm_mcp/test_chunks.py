@@ -436,7 +436,7 @@ def test_rows_are_analysed_again_when_the_analysis_changed(store: ChunkStore, tm
     store.replace_thread("codex", "t1", [chunk("a", "FILES zebra")])
     stale = store._shelves()[0].chunks.search().limit(9).to_arrow()
     stale = stale.set_column(stale.schema.get_field_index("terms"), stale.schema.field("terms"), [["outdated"]])
-    store._database.create_table(tables.CHUNKS, stale, mode="overwrite")
+    store._row.database.create_table(tables.CHUNKS, stale, mode="overwrite")
     change_record(tmp_path / "store", terms_version=0)
     again = ChunkStore.open(tmp_path / "store", create=True)
     assert found(again, "outdated") == set()

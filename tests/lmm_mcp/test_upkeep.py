@@ -179,7 +179,8 @@ def test_success_ends_the_trouble_and_after_two_failures_the_text_index_is_made_
     with monkeypatch.context() as patch:
         broken(store, patch)
         for _ in range(2):
-            store._trouble = None if store._trouble is None else dataclasses.replace(store._trouble, retry_ms=0)
+            failed = store._tidying.failed
+            store._tidying.failed = None if failed is None else dataclasses.replace(failed, retry_ms=0)
             store.keep_up()
     assert store.trouble().num_failures == 2
     asked = []

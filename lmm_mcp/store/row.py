@@ -1,0 +1,95 @@
+"""A row of shelves: the tables of a store as its record names them, kept in step with what other processes make and drop.
+
+Errors of LanceDB leave `searched` as StoreErrors; whatever writes sees to its own.
+"""
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, TypeVar
+
+from lmm_mcp.store import schema, shelf, tables
+from lmm_mcp.store.schema import StoreRecord
+from lmm_mcp.store.shelf import Shelf
+from lmm_mcp.store.tables import named_errors
+
+_SEARCH_threads = 4
+
+_T = TypeVar("_T")
+
+
+class Row:
+    """The shelves in one folder, oldest first; new rows go to the last. May be used from several threads."""
+
+    def __init__(self, folder: Path, record: StoreRecord, database: Any) -> None:
+        self.folder, self.database = folder, database
+        self.record = record
+        """As it was when `shelves` was last called."""
+        self._held = [Shelf(database, number) for number in record.shelves]
+        self._stamp = -1
+        self._looking = threading.Lock()
+        self._pool: ThreadPoolExecutor | None = None
+
+    def shelves(self) -> list[Shelf]:
+        """The shelves, with what another process made or dropped meanwhile."""
+        try:
+            stamp = (self.folder / schema.RECORD_FILE).stat().st_mtime_ns
+        except FileNotFoundError:
+            return self._held
+        if stamp != self._stamp:
+            with self._looking:
+                self.record = schema.read_record(self.folder) or self.record
+                known = {each.number: each for each in self._held}
+                held = [known.get(n) or Shelf(self.database, n) for n in self.record.shelves]
+                for each in held:
+                    shelf.reopened(each, self.database, self.folder, has_vectors=self.record.embedder is not None)
+                self._held, self._stamp = held, stamp
+        return self._held
+
+    def write_record(self, record: StoreRecord) -> None:
+        """Let `record` hold from now on."""
+        schema.write_record(self.folder, record)
+        self._stamp = -1
+
+    def refresh(self) -> None:
+        """See what other processes wrote, and forget what was counted here."""
+        for each in list(self._held):
+            each.chunks.checkout_latest()
+            each.forget_counts()
+        self._stamp = -1
+        self.shelves()
+
+    def searched(self, search: Callable[[], _T]) -> _T:
+        """Run a search; once more if the version it read was purged under its feet. Raises StoreError."""
+        try:
+            return search()
+        except Exception as problem:
+            if not tables.is_of_lance(problem):
+                raise
+        with named_errors(self.folder, "read"):
+            self.refresh()
+            return search()
+
+    def on_each(self, search: Callable[[Shelf], _T]) -> list[_T]:
+        """Search every shelf, several at a time."""
+        shelves = self.shelves()
+        if len(shelves) == 1:
+            return [search(shelves[0])]
+        if self._pool is None:
+            self._pool = ThreadPoolExecutor(_SEARCH_threads, "shelves")
+        return list(self._pool.map(search, shelves))
+
+    def num_vectors(self) -> int:
+        """Vectors on all shelves."""
+        return sum(each.vectors.count_rows() for each in self.shelves() if each.vectors is not None)
+
+    def add_shelf(self) -> None:
+        """Open the next shelf. Dying in between leaves tables that nobody counts."""
+        record = self.record
+        number = max(record.shelves) + 1
+        tables.make_chunks(self.database, number)
+        if record.embedder is not None:
+            tables.make_vectors(self.database, number, record.embedder.dim)
+        self.write_record(schema.with_shelves(record, (*record.shelves, number)))
+        self.shelves()[-2].untidy.is_unfinished = True
