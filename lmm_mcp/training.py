@@ -25,6 +25,8 @@ MODULE = "trainer"
 NEEDED = ("torch", "transformers", "peft", "accelerate")
 """What the `train` extra installs."""
 LOG = "train.log"
+LEAVE_WITH_US = "--leave-with-parent"
+"""Tells the trainer that its standard input is a pipe from whoever started it: when that closes, it keeps what it has and goes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,31 +123,72 @@ def check_installed() -> None:
         )
 
 
+class Trainer:
+    """A running `python -m trainer`. It leaves when it is told to, and when we die, unless it was to outlive us."""
+
+    def __init__(self, process: "subprocess.Popen[bytes]", home: Home) -> None:
+        self._process = process
+        self._home = home
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self._process.pid
+
+    def poll(self) -> int | None:
+        """Its exit code, None while it runs."""
+        return self._process.poll()
+
+    def wait(self, timeout_s: float | None = None) -> int | None:
+        """Wait for its end; None where that did not come within `timeout_s`."""
+        with suppress(subprocess.TimeoutExpired):
+            return self._process.wait(timeout_s)
+        return None
+
+    def ask_to_stop(self, *, by: str) -> None:
+        """Have it keep what it has and leave, at its next step."""
+        ask_to_stop(self._home, by=by)
+
+    def let_go(self) -> None:
+        """Close its pipe, which asks the same and needs no disk."""
+        if self._process.stdin is not None:
+            with suppress(OSError):
+                self._process.stdin.close()
+
+    def end(self) -> None:
+        """End it now; what it did since its last checkpoint is done again by the next one."""
+        with suppress(OSError):
+            self._process.kill()
+
+
 def start(
-    home: Home, env: Mapping[str, str], arguments: Sequence[str], *, in_background: bool
-) -> "subprocess.Popen[bytes]":
+    home: Home, env: Mapping[str, str], arguments: Sequence[str], *, to_log: bool = False, outlive_us: bool = False
+) -> Trainer:
     """Start `python -m trainer` with these arguments at idle priority. Raises TrainingError where it cannot be started.
 
-    In the background its words go to a log file and it outlives the caller; otherwise they go where ours go.
+    `to_log`: its words go to a log file, otherwise where ours go. `outlive_us`: it goes on after this process has ended,
+    which only a user may ask for.
     """
     check_installed()
     # -P: a folder `trainer` in the working directory, which may be a stranger's repository, must not be run.
     command = [sys.executable, "-P", *mark_of(home), "-m", MODULE, *arguments]
+    if not outlive_us:
+        command.append(LEAVE_WITH_US)
     # No model hub is asked unless the user names a model to be downloaded, which is another command.
     ours = {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", **env, "LMM_HOME": str(home.root)}
     log = None
     try:
-        if in_background:
+        if to_log:
             descriptor = os.open(home.logs / LOG, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
             log = os.fdopen(descriptor, "ab")
         process = subprocess.Popen(
             command,
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.DEVNULL if outlive_us else subprocess.PIPE,
             stdout=log or None,
             stderr=log or None,
             env=ours,
             cwd=home.root,
-            start_new_session=in_background,
+            start_new_session=True,  # Ctrl-C in our terminal is ours to answer: we ask it to stop
         )
     except OSError as problem:
         raise TrainingError(f"cannot start the trainer: {problem}. `lmm doctor` looks for the reason.") from problem
@@ -155,7 +198,7 @@ def start(
     if os.name == "posix":
         with suppress(OSError):  # priority is a courtesy
             os.setpriority(os.PRIO_PROCESS, process.pid, IDLE_NICENESS)
-    return process
+    return Trainer(process, home)
 
 
 def _place(home: Home, kind: str) -> Path:

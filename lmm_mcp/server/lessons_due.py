@@ -5,7 +5,6 @@ and asks it to stop as soon as the machine is wanted; the trainer keeps what it 
 """
 
 import logging
-import subprocess
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -94,7 +93,7 @@ class Teacher:
         self._schedule, self._standing, self._quiet_s = schedule, standing, quiet_s
         self._look_every_s = look_every_s
         self._over = threading.Event()
-        self._child: subprocess.Popen[bytes] | None = None
+        self._child: training.Trainer | None = None
         self._asked_to_stop_s = 0.0
         self._failed_at_s = 0.0
         self.told = "not looked yet"
@@ -109,10 +108,8 @@ class Teacher:
     def stop(self) -> None:
         """Keep it no longer; a trainer of ours is asked to leave, and ended where it does not."""
         self._over.set()
-        child = self._child
-        if child is not None and child.poll() is None:
-            training.ask_to_stop(self._home, by="schedule")
-            child.terminate()  # it keeps a checkpoint at this, too; it must not outlive us
+        if self._child is not None:
+            self._child.let_go()
 
     def _keep(self) -> None:
         while not self._over.wait(self._look_every_s):
@@ -127,11 +124,12 @@ class Teacher:
         """Start, leave alone, or stop the trainer, as the machine is now; what was found, in a few words."""
         schedule = parse(self._schedule()) or Schedule("off")
         if self._child is not None:
-            if self._child.poll() is None:
+            code = self._child.poll()
+            if code is None:
                 return self._mind(schedule)
-            if self._child.returncode:
+            if code:
                 self._failed_at_s = time.monotonic()
-                _log.warning("the trainer ended with code %d; see %s", self._child.returncode, training.LOG)
+                _log.warning("the trainer ended with code %d; see %s", code, training.LOG)
             self._child = None
         if schedule.kind == "off":
             return "no schedule is set"
@@ -145,7 +143,7 @@ class Teacher:
         if training.is_busy(self._home):
             return "a run that somebody else started is at work"
         training.forget_stop(self._home)
-        self._child = training.start(self._home, self._env, ["run", "--by-schedule"], in_background=True)
+        self._child = training.start(self._home, self._env, ["run", "--by-schedule"], to_log=True)
         self._asked_to_stop_s = 0.0
         _log.info("started the trainer %d (%s)", self._child.pid, schedule.kind)
         return "training"
@@ -154,7 +152,7 @@ class Teacher:
         assert self._child is not None
         if self._asked_to_stop_s:
             if time.monotonic() - self._asked_to_stop_s > _GRACE_s:
-                self._child.terminate()
+                self._child.end()  # nothing is lost but what it did since its last checkpoint
             return "stopping"
         machine = idleness.look(self._quiet_s(), self._env, ours=True)
         # All cores may be ours: what is beyond that is somebody else's.
@@ -163,7 +161,7 @@ class Teacher:
             why = "no schedule is set any more"
         if not why:
             return "training"
-        training.ask_to_stop(self._home, by="schedule")
+        self._child.ask_to_stop(by="schedule")
         self._asked_to_stop_s = time.monotonic()
         _log.info("the trainer gives way: %s", why)
         return f"gives way: {why}"

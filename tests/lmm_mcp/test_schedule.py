@@ -106,14 +106,14 @@ def a_trainer_that_obeys(home):
         "home = Home(Path(sys.argv[1]))\n"
         "while not training.stop_wanted(home): time.sleep(0.02)\n"
     )
-    return subprocess.Popen([sys.executable, "-c", script, str(home.root)])
+    return training.Trainer(subprocess.Popen([sys.executable, "-c", script, str(home.root)]), home)
 
 
 def test_the_trainer_is_started_when_idle_and_asked_to_stop_when_the_machine_is_wanted(home, monkeypatch):
     machine, started = [IDLE], []
 
-    def start(where, env, arguments, *, in_background):
-        assert in_background
+    def start(where, env, arguments, *, to_log):
+        assert to_log
         assert arguments == ["run", "--by-schedule"]
         started.append(a_trainer_that_obeys(where))
         return started[-1]
@@ -137,13 +137,13 @@ def test_the_trainer_is_started_when_idle_and_asked_to_stop_when_the_machine_is_
 
 
 def test_a_trainer_by_schedule_does_not_outlive_its_engine(home, monkeypatch):
-    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
-    monkeypatch.setattr(training, "start", lambda *_, **__: child)
+    process = subprocess.Popen([sys.executable, "-c", "import sys; sys.stdin.read()"], stdin=subprocess.PIPE)
+    monkeypatch.setattr(training, "start", lambda *_, **__: training.Trainer(process, home))
     monkeypatch.setattr(idleness, "look", lambda *_, **__: IDLE)
     teacher = Teacher(home, {}, schedule=lambda: "idle", standing=lambda: Standing(99, 0), quiet_s=lambda: 9999.0)
     assert teacher.look() == "training"
     teacher.stop()
-    assert child.wait(30) != 0
+    assert process.wait(30) == 0
 
 
 def test_progress_is_written_whole_and_garbage_is_no_progress(home):
