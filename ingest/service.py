@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -25,7 +26,7 @@ from ingest.readers.base import SLICE_bytes
 from ingest.report import Report
 from ingest.session import SourceFile, Unreadable
 from ingest.vectors import Vectors
-from lmm_mcp import children, config
+from lmm_mcp import artifacts, children, config
 from lmm_mcp.config import Settings
 from lmm_mcp.errors import ArchiveError, ConfigError, LmmError
 from lmm_mcp.exclusion import Exclusion
@@ -325,6 +326,7 @@ class Service:
             self._rooms.ledger,
             notes=self._home.notes,
             logs=self._home.logs,
+            unlearn=partial(artifacts.mark_unclean, self._home),
         )
         for problem in finished.damaged if finished is not None else ():
             _log.warning("what was to be forgotten may still be there: %s", problem)

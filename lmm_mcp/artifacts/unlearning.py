@@ -26,7 +26,7 @@ _NAMES_in_figures = frozenset({"stage", "event", "kind"})
 def mark_unclean(home: Home, threads: Sequence[Key]) -> int:
     """Mark all that was trained on these (agent, thread id), and take their text out of runs and probes.
 
-    How many memory models that concerned which were clean before. Raises OSError where a mark cannot be written.
+    How many memory models that concerns. Raises OSError where a mark cannot be written.
     """
     if not threads or not home.artifacts.is_dir():
         return 0
@@ -34,7 +34,7 @@ def mark_unclean(home: Home, threads: Sequence[Key]) -> int:
     now_ms = time.time_ns() // 1_000_000
     with places.lock(home):
         count_forgetting(home, threads)
-        num_models = sum(_mark_versions(home, wanted, now_ms))
+        num_models = _mark_versions(home, wanted, now_ms)
         for folder in _others(home):
             sources = read_sources(folder)
             if sources is not None and (found := sources.threads & wanted):
@@ -58,7 +58,7 @@ def is_unclean(folder: Path) -> bool:
     return read_unclean(folder) is not None
 
 
-def _mark_versions(home: Home, wanted: frozenset[str], now_ms: int) -> Iterator[bool]:
+def _mark_versions(home: Home, wanted: frozenset[str], now_ms: int) -> int:
     unclean_bases = set()
     for name in places.bases(home):
         folder = places.base_folder(home, name)
@@ -66,6 +66,7 @@ def _mark_versions(home: Home, wanted: frozenset[str], now_ms: int) -> Iterator[
         if sources is not None and (found := sources.threads & wanted):
             write_unclean(folder, found, now_ms)
             unclean_bases |= {name, str(folder)}
+    num_concerned = 0
     for folder in _folders(places.versions_folder(home)):
         if folder.name.startswith("."):  # a draft: `commit` looks what was forgotten meanwhile
             continue
@@ -74,7 +75,9 @@ def _mark_versions(home: Home, wanted: frozenset[str], now_ms: int) -> Iterator[
         told = durable.read_json(folder / places.MANIFEST)
         base = told.get("base") if isinstance(told, dict) else None
         if found or base in unclean_bases:
-            yield write_unclean(folder, found, now_ms)
+            write_unclean(folder, found, now_ms)
+            num_concerned += 1
+    return num_concerned
 
 
 def _reach_run(folder: Path, wanted: frozenset[str], now_ms: int) -> None:

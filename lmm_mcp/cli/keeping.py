@@ -3,6 +3,7 @@
 import dataclasses
 import os
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -150,7 +151,7 @@ def forget(
     yes: Annotated[bool, typer.Option("--yes", help="Do it. Without this, only shown.")] = False,
     as_json: Annotated[bool, AS_JSON] = False,
 ) -> None:
-    """Forget for good: out of archive, store, notes and logs.
+    """Forget for good: out of archive, store, notes, logs and what was trained on it.
 
     Shows what would go; --yes does it, and completes whatever an interrupted forgetting left.
 
@@ -162,6 +163,7 @@ def forget(
 
     [dim]lmm forget --project shop --until 2025-12-31 --yes[/]
     """
+    from lmm_mcp import artifacts
     from lmm_mcp.store import forgetting  # forgetting is rare
 
     if not any((session, project, since, until, match)):
@@ -207,6 +209,7 @@ def forget(
             notes=desk.home.notes,
             logs=desk.home.logs,
             locks=desk.home.write_lock.parent,
+            unlearn=partial(artifacts.mark_unclean, desk.home),
         )
     if gone.to_cut:
         _read_again(desk, gone.to_cut)
@@ -215,6 +218,11 @@ def forget(
     else:
         more = "; an interrupted forgetting was completed" if was_interrupted and not gone.damaged else ""
         terminal.say(f"forgot {gone.num_events:,} messages; {gone.num_threads:,} sessions are gone for good{more}")
+        if gone.num_models:
+            were = "model was" if gone.num_models == 1 else "models were"
+            terminal.say(
+                f"{gone.num_models} memory {were} trained on this and no longer served; `lmm train` builds a clean one"
+            )
     _complain_of(gone.damaged)
 
 

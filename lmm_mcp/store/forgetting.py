@@ -1,4 +1,4 @@
-"""Forgetting for good: out of archive, chunks, vectors, ledger, notes, logs and notes between processes; it stays away.
+"""Forgetting for good: out of archive, chunks, vectors, ledger, notes, logs, what was trained, and notes between processes.
 
 `plan` (in forgetting_plan.py) says what would go and touches nothing; `carry_out` does it. The caller holds the write lock.
 
@@ -11,7 +11,7 @@ something is left, to be cut anew. An archive file that cannot be read is named 
 
 import dataclasses
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,6 +37,9 @@ __all__ = [
 
 _UNFINISHED = "forgetting"
 """Name in the ledger under which the threads of an unfinished forgetting stand: ids only."""
+Unlearn = Callable[[Sequence[Key]], int]
+"""Told of the threads that lose something, once before it goes and once when it has gone: marks what was trained on them.
+Returns how many memory models that concerns."""
 _OURS = frozenset({".lock", ".wanted"})
 """Files between processes that say nothing, by suffix."""
 
@@ -54,6 +57,12 @@ class Forgotten:
     """(agent, thread id) of the threads of which something is left."""
     damaged: tuple[str, ...] = ()
     """Archive files that could not be read or rewritten, each with the next step."""
+    num_models: int = 0
+    """Memory models that were trained on something of it, and are not served from now on."""
+
+
+def _nothing_trained(_: Sequence[Key]) -> int:
+    return 0
 
 
 def carry_out(
@@ -65,6 +74,7 @@ def carry_out(
     notes: Path,
     logs: Path,
     locks: Path | None = None,
+    unlearn: Unlearn = _nothing_trained,
 ) -> Forgotten:
     """Forget what was planned, and whatever an interrupted forgetting left. May be repeated at any point.
 
@@ -86,7 +96,8 @@ def carry_out(
             wanted = what.match.casefold()
             ledger.forget_names(lambda name: wanted in name.casefold())
         _remember(ledger, pending)
-    done = _finish(store, archive, ledger, notes=notes, logs=logs, needles=None if was_interrupted else needles)
+    known = None if was_interrupted else needles
+    done = _finish(store, archive, ledger, notes=notes, logs=logs, needles=known, unlearn=unlearn)
     return dataclasses.replace(done, damaged=tuple(dict.fromkeys((*what.damaged, *done.damaged))))
 
 
@@ -95,11 +106,19 @@ def is_unfinished(ledger: Ledger) -> bool:
     return ledger.meta(_UNFINISHED) is not None
 
 
-def finish(store: ChunkStore, archive: Archive, ledger: Ledger, *, notes: Path, logs: Path) -> Forgotten | None:
+def finish(
+    store: ChunkStore,
+    archive: Archive,
+    ledger: Ledger,
+    *,
+    notes: Path,
+    logs: Path,
+    unlearn: Unlearn = _nothing_trained,
+) -> Forgotten | None:
     """Complete an interrupted forgetting; None if there is none. Logs are deleted whole: what to look for is forgotten."""
     if not is_unfinished(ledger):
         return None
-    return _finish(store, archive, ledger, notes=notes, logs=logs, needles=None)
+    return _finish(store, archive, ledger, notes=notes, logs=logs, needles=None, unlearn=unlearn)
 
 
 def without_forgotten(thread: Thread, ledger: Ledger, left: Iterable[Event] = ()) -> Thread:
@@ -136,9 +155,17 @@ def _bury(each: ThreadPlan, ledger: Ledger) -> None:
 
 
 def _finish(
-    store: ChunkStore, archive: Archive, ledger: Ledger, *, notes: Path, logs: Path, needles: Sequence[str] | None
+    store: ChunkStore,
+    archive: Archive,
+    ledger: Ledger,
+    *,
+    notes: Path,
+    logs: Path,
+    needles: Sequence[str] | None,
+    unlearn: Unlearn,
 ) -> Forgotten:
     pending = _unfinished(ledger)
+    num_models = unlearn(pending)  # first of all, so that no model speaks of it a moment longer
     lines.drop_notes(notes, lambda ids: ledger.buried("notes", ids))
     lines.drop_log_lines(logs, needles)
     num_events = num_chunks = 0
@@ -165,6 +192,7 @@ def _finish(
         else:
             left.append(head)
     _drop_from_ledger(ledger, pending, gone, left)
+    num_models = max(num_models, unlearn(pending))  # once more: a training may have read the store until now
     # Which threads it was stands nowhere any more before the files are written anew; only that it is not done yet.
     _remember(ledger, damaged)
     archive.sweep()
@@ -174,7 +202,7 @@ def _finish(
         ledger.clear_meta(_UNFINISHED)
     # Also what an earlier one left that was interrupted before anybody cut it.
     to_cut = [(row.thread.agent, row.thread.thread_id) for row in ledger.threads() if not row.chunker_version]
-    return Forgotten(num_events, len(gone), num_chunks, tuple(to_cut), tuple(damaged.values()))
+    return Forgotten(num_events, len(gone), num_chunks, tuple(to_cut), tuple(damaged.values()), num_models)
 
 
 def _drop_from_archive(archive: Archive, ledger: Ledger, key: Key) -> tuple[int, Thread | None]:
