@@ -59,6 +59,21 @@ def recalling(question: str, project: str) -> str:
     return load("fact").render(question=_one_line(question), project=_one_line(project) or "any")
 
 
+def clueing(question: str, project: str) -> str:
+    """Ask for the words by which the answer can be found. The answer is words, with commas between."""
+    return load("clue").render(question=_one_line(question), project=_one_line(project) or "any")
+
+
+def remembering(context: str, project: str) -> str:
+    """Ask what of a stretch of a session is worth remembering."""
+    return load("remember").render(context=context.strip(), project=_one_line(project) or "any")
+
+
+def asking(question: str) -> str:
+    """Ask what any model should know, with nothing of the memory in it."""
+    return load("general").render(question=_one_line(question))
+
+
 def _shown(offered: Sequence[Offered]) -> str:
     return "\n".join(each.shown() for each in offered)
 
