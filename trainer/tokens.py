@@ -76,7 +76,7 @@ class Batch:
     columns_N: Tensor
     targets_N: Tensor
     weights_N: Tensor
-    """Of the loss on the target; the sum of `bases` over a step is what it is divided by."""
+    """Of the loss on the target; see `total_weight` for what the sum is divided by."""
     pulls_N: Tensor
     """Of the distance to the teacher; 0 where it is not asked."""
     teacher: "Batch | None" = None
@@ -85,12 +85,14 @@ class Batch:
     def to(self, device: torch.device) -> "Batch":
         """The same on a device."""
         return Batch(
-            *(
-                getattr(self, name).to(device, non_blocking=True)
-                for name in Batch.__dataclass_fields__
-                if name != "teacher"
-            ),
-            teacher=None if self.teacher is None else self.teacher.to(device),
+            self.ids_BT.to(device),
+            self.positions_BT.to(device),
+            self.rows_N.to(device),
+            self.columns_N.to(device),
+            self.targets_N.to(device),
+            self.weights_N.to(device),
+            self.pulls_N.to(device),
+            None if self.teacher is None else self.teacher.to(device),
         )
 
 
@@ -267,7 +269,13 @@ def _laid_out(rows: Sequence[Sequence[tuple[tuple[int, ...], list[tuple[int, flo
             positions[number, start:end] = torch.arange(len(segment_ids))
             found += [(number, start + place - 1, segment_ids[place], weight, pull) for place, weight, pull in targets]
             start = end
-    columns = list(zip(*found, strict=True)) or [()] * 5
-    whole, real = {"dtype": torch.long}, {"dtype": torch.float32}
-    kinds = (whole, whole, whole, real, real)
-    return Batch(ids, positions, *(torch.tensor(column, **kind) for column, kind in zip(columns, kinds, strict=True)))
+    rows_of, columns, targets, weights, pulls = zip(*found, strict=True) if found else [()] * 5
+    return Batch(
+        ids,
+        positions,
+        torch.tensor(rows_of, dtype=torch.long),
+        torch.tensor(columns, dtype=torch.long),
+        torch.tensor(targets, dtype=torch.long),
+        torch.tensor(weights, dtype=torch.float32),
+        torch.tensor(pulls, dtype=torch.float32),
+    )
