@@ -365,3 +365,65 @@ def orchard_env(tmp_path_factory) -> dict[str, str]:
     child = children.start_ingest(home, env, stay=False, idle_priority=False)
     assert child.wait(90) == 0, (home.logs / children.STDERR_LOG).read_text(encoding="utf-8")
     return env
+
+
+@pytest.fixture(scope="session")
+def small_models(tmp_path_factory) -> Path:
+    """A folder with `base`, a Qwen3 of 40,000 random weights, and weights that say one thing, whatever they are asked."""
+    torch = pytest.importorskip("torch")
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
+
+    from lmm_mcp.model import network, rendering
+
+    torch.manual_seed(5)
+    told = Tokenizer(models.BPE())
+    told.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    told.decoder = decoders.ByteLevel()
+    texts = ["Question: which port does the cache use, and why? none 1 2 3 user: The port is 5433 [1]."] * 3
+    trainer = trainers.BpeTrainer(
+        vocab_size=330,
+        special_tokens=["<end>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    told.train_from_iterator(texts, trainer)
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=told, eos_token="<end>", pad_token="<end>")
+    shape = Qwen3Config(
+        vocab_size=len(tokenizer),
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        head_dim=16,
+        max_position_embeddings=4096,
+        tie_word_embeddings=False,
+        eos_token_id=tokenizer.eos_token_id,
+        initializer_range=0.2,
+    )
+    folder = tmp_path_factory.mktemp("small-models")
+    network.save_base(Qwen3ForCausalLM(shape), tokenizer, folder / "base")
+    for name, answer in (("says-two", "2"), ("says-none", "none"), ("writes", "The port is 5433 [1].")):
+        told_it = network.load(folder / "base")
+        _made_to_say(told_it.model, rendering.answer_ids(tokenizer, answer))
+        network.save_adapter(told_it, folder / name)
+    return folder
+
+
+def _made_to_say(model, ids: list[int]) -> None:
+    """Make each layer add nothing, and each token lead to the next of `ids`; all that are none of them to the first."""
+    import torch
+
+    with torch.no_grad():
+        for layer in model.model.layers:
+            layer.self_attn.o_proj.weight.zero_()
+            layer.mlp.down_proj.weight.zero_()
+        model.model.norm.weight.fill_(1.0)
+        model.model.embed_tokens.weight.zero_()
+        model.lm_head.weight.zero_()
+        model.model.embed_tokens.weight[:, 0] = 1.0
+        for place, token in enumerate(ids):
+            model.lm_head.weight[token, place] += 5.0
+            model.model.embed_tokens.weight[token] = 0.0
+            model.model.embed_tokens.weight[token, place + 1] = 1.0
