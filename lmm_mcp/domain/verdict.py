@@ -46,7 +46,7 @@ class ScoreSheet:
     """Version that was judged; `base` for none."""
     probes_hash: str
     outcomes: Mapping[str, tuple[Outcome, ...]]
-    """By arm, of `ARMS`; every arm holds the probes in the same order."""
+    """By arm, of `ARMS`; an arm holds the probes that can be asked in that way, all arms in the same order."""
     median_loss_nats: float = 0.0
     """Over all tokens of the general slice."""
     adapter_bytes: int = 0

@@ -1,0 +1,87 @@
+"""A probe read back: which question it asks, and which lines it shows. So probes need keep nothing but their prompt."""
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from string import Template
+
+from lmm_mcp import prompting
+from lmm_mcp.domain.lesson import Probe
+from lmm_mcp.domain.writing import Offered
+
+Recall = Callable[[str, str], Sequence[Offered]]
+"""Question and project in, all evidence that recall has out, best first."""
+_LINE = re.compile(r"\[(\d+)\] (\S+) (\w+)( \(superseded\))?: ?(.*)")
+_NUMBER = re.compile(r"\d+")
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """One probe, with what it is judged by."""
+
+    probe: Probe
+    question: str
+    project: str
+    offered: tuple[Offered, ...]
+    """The lines its prompt shows, in the order of the ranking; none for a probe that is asked without evidence."""
+    answering: frozenset[int]
+    """Of a choice: the numbers of the lines that answer."""
+
+    @property
+    def is_choice(self) -> bool:
+        """Whether lines are to be named."""
+        return self.probe.slice == "choice"
+
+    @property
+    def shows_evidence(self) -> bool:
+        """Whether its prompt brings the lines along."""
+        return bool(self.offered)
+
+    @property
+    def should_abstain(self) -> bool:
+        """Whether nothing answers."""
+        return not self.answering if self.is_choice else not self.probe.answers
+
+
+def read(probe: Probe) -> Asked:
+    """Read a probe back."""
+    gaps = _gaps(probe.prompt)
+    numbers = _NUMBER.findall(" ".join(probe.answers)) if probe.slice == "choice" else []
+    return Asked(
+        probe,
+        question=gaps.get("question", probe.prompt),
+        project=gaps.get("project", ""),
+        offered=lines(gaps.get("evidence", "")),
+        answering=frozenset(map(int, numbers)),
+    )
+
+
+def lines(evidence: str) -> tuple[Offered, ...]:
+    """Lines as they stand in a prompt.
+
+    >>> lines("[1] 2026-02-15 command: pytest -q")[0].text
+    'pytest -q'
+    """
+    found = []
+    for line in evidence.splitlines():
+        if (told := _LINE.fullmatch(line)) is not None:
+            number, day, role, superseded, text = told.groups()
+            found.append(
+                Offered(int(number), "", int(number), role, text, "" if day == "undated" else day, bool(superseded))
+            )
+        elif found:  # the rest of a line that was broken
+            last = found.pop()
+            found.append(Offered(last.number, "", last.line_number, last.role, f"{last.text}\n{line}", last.day))
+    return tuple(found)
+
+
+def _gaps(prompt: str) -> dict[str, str]:
+    """What the gaps of the prompt file were filled with, whichever it was."""
+    for name in ("choose", "brief", "fact"):
+        body = prompting.load(name).body
+        parts = re.split(r"\$(\w+)", body)
+        assert set(parts[1::2]) == set(Template(body).get_identifiers())
+        pattern = "".join(re.escape(each) if n % 2 == 0 else f"(?P<{each}>.*)" for n, each in enumerate(parts))
+        if (found := re.fullmatch(pattern, prompt, re.DOTALL)) is not None:
+            return found.groupdict()
+    return {}
