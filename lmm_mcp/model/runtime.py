@@ -28,6 +28,8 @@ STUCK_s = 20.0
 """How long after its deadline an answer may be out before the child counts as stuck: a long prompt is read in one piece."""
 FIRST_RETRY_s = 5.0
 LAST_RETRY_s = 600.0
+MAX_WAITING_bytes = 60_000
+"""Less than a pipe holds: whoever asks must never be held up by a child that does not listen."""
 STDERR_LOG = "model-stderr.log"
 """What the last child wrote to standard error: why it failed, above all."""
 
@@ -178,8 +180,7 @@ class ChildRuntime:
                     return None
                 self._wanted = None
             if self._wanted != wanted:
-                child.load(wanted)
-                self._wanted = wanted
+                self._wanted = wanted if child.load(wanted) else None
         if not child.wait_until_loaded(max(0.0, until_s - time.monotonic())):
             if child.load_error:
                 with self._lock:
@@ -222,9 +223,10 @@ class _Child:
         self._lock = threading.Lock()
         self._answers: dict[int, dict[str, Any]] = {}
         self._due_s: dict[int, float] = {}
+        self._sizes: dict[int, int] = {}
         self._changed = threading.Condition(self._lock)
         self._next_id = 0
-        self._loading = 0
+        self._loading: int | None = None
         self._is_closed = False
         self.load_error = ""
         self._was_let_go = False
@@ -256,8 +258,8 @@ class _Child:
         with self._lock:
             return any(time.monotonic() > due_s for due_s in self._due_s.values())
 
-    def load(self, weights: Weights) -> None:
-        """Begin to load; what is asked later waits for it."""
+    def load(self, weights: Weights) -> bool:
+        """Begin to load; what is asked later waits for it. Whether it was begun."""
         self.load_error = ""
         self._loading = self._send(
             {
@@ -268,17 +270,23 @@ class _Child:
             },
             LOAD_s,
         )
+        return self._loading is not None
 
     def wait_until_loaded(self, timeout_s: float) -> bool:
         with self._changed:
-            self._changed.wait_for(lambda: self._loading in self._answers or self._is_closed, timeout_s)
-            said = self._answers.get(self._loading, {})
+            loading = self._loading
+            if loading is None:
+                return False
+            self._changed.wait_for(lambda: loading in self._answers or self._is_closed, timeout_s)
+            said = self._answers.get(loading, {})
             self.load_error = str(said.get("error", ""))
             return bool(said.get("ok")) and not self._is_closed
 
     def ask(self, request: dict[str, Any], timeout_s: float) -> dict[str, Any]:
         """Its answer, empty where none came in time."""
         id_ = self._send(request, timeout_s + STUCK_s)
+        if id_ is None:
+            return {}
         with self._changed:
             self._changed.wait_for(lambda: id_ in self._answers or self._is_closed, max(0.0, timeout_s))
             return self._answers.pop(id_, {})
@@ -303,19 +311,24 @@ class _Child:
         except subprocess.TimeoutExpired:
             self.kill()
 
-    def _send(self, request: dict[str, Any], due_s: float) -> int:
+    def _send(self, request: dict[str, Any], due_s: float) -> int | None:
+        """Number of a request that is on its way; None where too many are waiting already, or it has ended."""
         with self._lock:
+            line = json.dumps({"id": self._next_id + 1, **request}).encode() + b"\n"
+            waiting = sum(self._sizes[each] for each in self._due_s)
+            if self._is_closed or waiting + len(line) > MAX_WAITING_bytes:
+                return None
             self._next_id += 1
-            id_ = self._next_id
-            self._due_s[id_] = time.monotonic() + due_s
+            self._sizes[self._next_id] = len(line)
+            self._due_s[self._next_id] = time.monotonic() + due_s
             try:
                 assert self._process.stdin is not None
-                self._process.stdin.write(json.dumps({"id": id_, **request}).encode() + b"\n")
+                self._process.stdin.write(line)
                 self._process.stdin.flush()
             except (OSError, ValueError):  # it has ended, or was let go
                 self._is_closed = True
                 self._changed.notify_all()
-            return id_
+            return self._next_id
 
     def _read(self) -> None:
         assert self._process.stdout is not None
@@ -326,6 +339,7 @@ class _Child:
                     # What nobody waits for any more is kept until as many newer ones came: few, and small.
                     self._answers[said["id"]] = said
                     self._due_s.pop(said["id"], None)
+                    self._sizes.pop(said["id"], None)
                     for old in [each for each in self._answers if each < said["id"] - 8 and each != self._loading]:
                         del self._answers[old]
                     self._changed.notify_all()
@@ -333,6 +347,9 @@ class _Child:
             self._is_closed = True
             self._due_s.clear()
             self._changed.notify_all()
+        with suppress(OSError):  # what it was not told any more
+            if self._process.stdin is not None:
+                self._process.stdin.close()
         self._process.stdout.close()
         self._process.wait()
 
