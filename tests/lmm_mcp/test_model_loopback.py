@@ -1,0 +1,163 @@
+"""A memory model behind a server on this machine: a real one that speaks the protocol, well and badly."""
+
+import json
+import threading
+import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from lmm_mcp import prompting
+from lmm_mcp.domain.writing import Offered
+from lmm_mcp.errors import ModelError
+from lmm_mcp.model.loopback import LoopbackRuntime, place_of
+from lmm_mcp.model.writer import MemoryWriter
+
+OFFERED = [
+    Offered(1, "a" * 16, 0, "user", "use npm", "2026-01-01", superseded=True),
+    Offered(2, "b" * 16, 3, "user", "we use pnpm now", "2026-02-15"),
+]
+
+
+class Server(ThreadingHTTPServer):
+    """What a test wants it to say, and what it was asked."""
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.asked: list[tuple[str, dict]] = []
+        self.says = ["2"]
+        self.status = 200
+        self.pause_s = 0.0
+        self.body: bytes | None = None
+
+    @property
+    def address(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}"
+
+
+class Handler(BaseHTTPRequestHandler):
+    def do_POST(self) -> None:
+        server = self.server
+        request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        server.asked.append((self.path, request))
+        time.sleep(server.pause_s)
+        said = server.says[min(len(server.asked), len(server.says)) - 1]
+        reply = {"choices": [{"message": {"role": "assistant", "content": said}}]}
+        body = server.body if server.body is not None else json.dumps(reply).encode()
+        try:
+            self.send_response(server.status)
+            self.send_header("Location", "http://192.0.2.1/elsewhere")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+        except OSError:
+            pass  # whoever asked has gone
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    with Server() as found:
+        thread = threading.Thread(target=found.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        yield found
+        found.shutdown()
+        thread.join()
+
+
+def test_the_prompt_that_training_knows_is_asked_and_the_answer_taken(server):
+    written = MemoryWriter(LoopbackRuntime(server.address, model="qwen3")).write("npm?", OFFERED, within_s=5)
+    assert (written.chosen, written.model) == ((2,), "qwen3")
+    ((path, asked),) = server.asked
+    assert path == "/v1/chat/completions"
+    assert asked["messages"] == [{"role": "user", "content": prompting.choosing("npm?", OFFERED)}]
+    assert (asked["model"], asked["temperature"]) == ("qwen3", 0)
+
+
+def test_an_adapter_is_asked_in_the_place_of_its_model(server):
+    LoopbackRuntime(server.address + "/v1/", model="qwen3", adapter="memory").choose("?", [1], within_s=5)
+    ((path, asked),) = server.asked
+    assert (path, asked["model"]) == ("/v1/chat/completions", "memory")
+
+
+@pytest.mark.parametrize("said", ["7", "1 1", "Line 2 answers.", "", "2, 1", "none of them"])
+def test_what_the_grammar_does_not_allow_counts_as_no_answer(server, said):
+    server.says = [said]
+    assert MemoryWriter(LoopbackRuntime(server.address)).write("npm?", OFFERED, within_s=5) is None
+
+
+def test_sentences_are_checked_as_those_of_our_own_process_are(server):
+    server.says = ["2", "We use pnpm now [2]. We use yarn now [2]. We use npm [9]."]
+    written = MemoryWriter(LoopbackRuntime(server.address), max_sentences=3).write("npm?", OFFERED, within_s=5)
+    assert [(each.text, each.cites) for each in written.sentences] == [("We use pnpm now.", (2,))]
+    assert written.dropped == 2
+
+
+def test_who_is_slow_is_not_waited_for_and_asked_again(server):
+    model = LoopbackRuntime(server.address)
+    server.pause_s = 1.0
+    begun_s = time.monotonic()
+    assert model.choose("?", [2], within_s=0.2) is None
+    assert time.monotonic() - begun_s < 0.8
+    server.pause_s = 0.0
+    assert model.choose("?", [2], within_s=5).numbers == (2,)
+
+
+@pytest.mark.parametrize(
+    ("status", "body"), [(500, None), (302, None), (200, b"not json"), (200, b"{}"), (200, b"x" * 2_000_000)]
+)
+def test_one_that_answers_badly_is_left_alone_for_a_while(server, status, body):
+    server.status, server.body = status, body
+    model = LoopbackRuntime(server.address)
+    assert model.choose("?", [2], within_s=5) is None
+    server.status, server.body = 200, None
+    assert model.choose("?", [2], within_s=5) is None
+    assert len(server.asked) == 1
+
+
+def test_a_server_that_is_not_there_costs_nothing():
+    assert LoopbackRuntime("http://127.0.0.1:9").choose("?", [1], within_s=1) is None
+
+
+def test_no_proxy_of_the_environment_is_asked(server, monkeypatch):
+    for name in ("http_proxy", "HTTP_PROXY", "ALL_PROXY", "https_proxy"):
+        monkeypatch.setenv(name, "http://192.0.2.1:3128")
+    assert LoopbackRuntime(server.address).choose("?", [2], within_s=5).numbers == (2,)
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "http://192.168.1.4:8080",
+        "http://example.org/v1",
+        "https://127.0.0.1:8080",
+        "http://127.0.0.1.example.org",
+        "http://localhost@example.org",
+        "http://[2001:db8::1]:80",
+        "http://0.0.0.0:8080",
+        "127.0.0.1:8080",
+        "http://127.0.0.1:port",
+        "some=thing",
+        "",
+    ],
+)
+def test_no_other_machine_is_asked(address):
+    with pytest.raises(ModelError, match=r"http://127\.0\.0\.1:8080|only 127\.0\.0\.1"):
+        LoopbackRuntime(address)
+
+
+@pytest.mark.parametrize(
+    ("address", "place"),
+    [
+        ("http://127.0.0.1:8080", ("127.0.0.1", 8080, "/v1/chat/completions")),
+        ("http://[::1]:8000/v1/", ("::1", 8000, "/v1/chat/completions")),
+        ("http://LOCALHOST:11434/v1/chat/completions", ("localhost", 11434, "/v1/chat/completions")),
+    ],
+)
+def test_this_machine_may_be_named_in_several_ways(address, place):
+    assert place_of(address) == place
