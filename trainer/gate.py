@@ -86,7 +86,7 @@ def g2_briefs(hearing: Hearing) -> Finding:
     """Briefs cite what was offered, say what it says, and keep silent where nothing answers, and only there."""
     limits = hearing.limits
     served = [each for each in hearing.new.outcomes.get(_SERVED, ()) if each.slice != GENERAL]
-    spoke = [each.supported for each in served if each.slice != CHOICE and each.output.strip()]
+    spoke = [e.supported for e in served if e.slice != CHOICE and not e.abstained and e.output.strip()]
     silent_rightly = [float(each.abstained) for each in served if each.should_abstain]
     silent_wrongly = [float(each.abstained) for each in served if not each.should_abstain]
     if not silent_wrongly:
