@@ -93,6 +93,10 @@ class Recipe:
     """Checkpoints of a stage."""
     seed: int = 0
     device: str = "auto"
+    sharded: bool = False
+    """Under `torchrun`: split the weights among the processes (FSDP) instead of having them whole in each."""
+    shuffled: bool = True
+    """Draw an order for each epoch; False keeps the order in which lessons are given."""
     num_threads: int = 0
     """Of the CPU; 0 = as many as torch takes."""
 

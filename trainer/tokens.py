@@ -159,10 +159,17 @@ def normalised(lessons: Sequence[Lesson]) -> list[float]:
 
 
 def steps_of(
-    segments: Sequence[Segment], *, epochs: float, tokens_per_step: int, min_steps: int, max_steps: int, seed: int
+    segments: Sequence[Segment],
+    *,
+    epochs: float,
+    tokens_per_step: int,
+    min_steps: int,
+    max_steps: int,
+    seed: int | None,
 ) -> list[tuple[int, ...]]:
     """What each update of the weights learns from, as indices: every epoch in an order of its own, drawn from the seed.
 
+    Without a seed every epoch keeps the order given.
     A step holds what fits into `tokens_per_step`, one segment at least. Part of an epoch at the end is its beginning.
     """
     steps: list[tuple[int, ...]] = []
@@ -170,7 +177,8 @@ def steps_of(
     filled, epoch, left = 0, 0, epochs
     while segments and (left > 1e-9 or len(steps) < min_steps):
         order = list(range(len(segments)))
-        random.Random(f"{seed}:{epoch}").shuffle(order)  # noqa: S311 - an order, no secret
+        if seed is not None:
+            random.Random(f"{seed}:{epoch}").shuffle(order)  # noqa: S311 - an order, no secret
         for index in order[: max(1, round(len(order) * left))] if 1e-9 < left < 1 else order:
             if step and filled + len(segments[index].ids) > tokens_per_step:
                 steps.append(tuple(step))
@@ -269,13 +277,13 @@ def _laid_out(rows: Sequence[Sequence[tuple[tuple[int, ...], list[tuple[int, flo
             positions[number, start:end] = torch.arange(len(segment_ids))
             found += [(number, start + place - 1, segment_ids[place], weight, pull) for place, weight, pull in targets]
             start = end
-    rows_of, columns, targets, weights, pulls = zip(*found, strict=True) if found else [()] * 5
+    at_row, at_column, wanted, weights, pulls = zip(*found, strict=True) if found else [()] * 5
     return Batch(
         ids,
         positions,
-        torch.tensor(rows_of, dtype=torch.long),
-        torch.tensor(columns, dtype=torch.long),
-        torch.tensor(targets, dtype=torch.long),
+        torch.tensor(at_row, dtype=torch.long),
+        torch.tensor(at_column, dtype=torch.long),
+        torch.tensor(wanted, dtype=torch.long),
         torch.tensor(weights, dtype=torch.float32),
         torch.tensor(pulls, dtype=torch.float32),
     )
