@@ -151,7 +151,7 @@ class Engine:
         self.home, self.env = home, env
         self.stays = stays
         self.sessions: set[Session] = set()
-        self.holdings = Holdings(home, env)
+        self.holdings = Holdings(home, env, for_many=True)
         self.keeper = Keeper(home, env)
         self.started_s = time.time()
         self._linger_s = linger_s

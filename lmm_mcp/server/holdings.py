@@ -26,11 +26,13 @@ _QUIET_s = 3.0
 
 
 class Holdings:
-    """See the module. `env` overrides the user's settings, as always."""
+    """See the module. `env` overrides the user's settings, as always. `for_many`: many questions will be asked."""
 
-    def __init__(self, home: Home, env: Mapping[str, str]) -> None:
+    def __init__(self, home: Home, env: Mapping[str, str], *, for_many: bool = False) -> None:
         self.home = home
         self.env = env
+        self.for_many = for_many
+        """Whether rows of the store are held in memory: that takes as long as two questions, and pays off with the third."""
         self._lock = threading.RLock()
         self._settings: config.Settings | None = None
         self._settings_stamp: tuple[int, int] | None = None
@@ -118,15 +120,18 @@ class Holdings:
         return time.monotonic() - self._used_model_s
 
     def tidy(self, *, model_after_s: float) -> None:
-        """Give back memory that questions have left behind, once there is quiet, and the model after `model_after_s` of it.
+        """Give back memory that questions have left behind, once there is quiet; after `model_after_s` of it the model and rows.
 
-        The next question opens the model again.
+        The next question brings both back.
         """
         with self._lock:
             quiet_s = time.monotonic() - self._used_model_s
-            is_to_go = self._embedder is not None and quiet_s >= model_after_s
+            is_held = self._store is not None and self._store.is_held
+            is_to_go = (self._embedder is not None or is_held) and quiet_s >= model_after_s
             if is_to_go:
                 self._embedder = None
+                if self._store is not None:
+                    self._store.hold(is_wanted=False)
             elif self._is_tidy or quiet_s < _QUIET_s:
                 return
             self._is_tidy = True
@@ -162,6 +167,8 @@ class Holdings:
         if (store := self.store()) is None:
             return None
         model = self.embedder()
+        if self.for_many:
+            store.hold()
         return Recaller(
             store, None if isinstance(model, NoEmbedder) or self.by_words_only() else model, frozenset(without)
         )

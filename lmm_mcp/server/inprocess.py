@@ -22,6 +22,7 @@ def tool_caller(desk: Desk) -> Iterator[Call]:
     """
     from mcp import Client
 
+    desk.holdings.for_many = True
     failed: Exception | None = None
     with start_blocking_portal() as portal, portal.wrap_async_context_manager(Client(build_server(desk))) as client:
 

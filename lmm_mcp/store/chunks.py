@@ -29,7 +29,7 @@ from lmm_mcp.store.frequencies import Frequencies
 from lmm_mcp.store.pending import Pending
 from lmm_mcp.store.row import Row
 from lmm_mcp.store.schema import EmbedderRecord, StoreRecord
-from lmm_mcp.store.search import EVERYTHING, Hit, Scope, all_of, any_id, best_of, best_with_terms, query_of
+from lmm_mcp.store.search import EVERYTHING, Hit, Scope, all_of, any_id, best_of, query_of
 from lmm_mcp.store.shelf import Shelf
 from lmm_mcp.store.tables import StoreStats, named_errors, parts
 from lmm_mcp.store.tidying import Tidying
@@ -157,6 +157,7 @@ class ChunkStore:
             for each in self._shelves():
                 each.delete_vectors(ids)
                 each.write((), (), ids)
+            self._row.write_record(self._row.record)  # whoever holds rows in memory lets go of them
             self._await((), ids)
 
     def set_embedder(self, name: str, version: str, dim: int) -> None:
@@ -213,17 +214,16 @@ class ChunkStore:
 
     def lexical(self, terms: Sequence[str], scope: Scope, limit: int) -> list[Hit]:
         """The chunks that hold any of `terms` (as `store.terms.terms` yields them), best first by BM25."""
-        query = query_of(terms)
-        if query is None or limit < 1:
+        words = list(dict.fromkeys(word for term in terms for word in term.split()))
+        if not words or limit < 1:
             return []
 
         def search() -> list[Hit]:
-            shelves = self._shelves()
+            shelves, known = self._shelves(), self.frequencies()
             if len(shelves) == 1:
-                return best_of(shelves[0].chunks, query, scope, limit)
-            found = self._row.on_each(lambda each: best_with_terms(each.chunks, query, scope, limit))
-            wanted = [part for term in terms for part in term.split()]
-            return scoring.ranked(chain.from_iterable(found), self.frequencies().idf(wanted), limit)
+                return shelves[0].by_words(words, scope, limit, known)
+            found = self._row.on_each(lambda each: each.with_terms(words, scope, limit, known))
+            return scoring.ranked(chain.from_iterable(found), known.idf(words), limit)
 
         return self._row.searched(search)
 
@@ -261,10 +261,12 @@ class ChunkStore:
 
     def get(self, ids: Sequence[ChunkId]) -> list[Chunk]:
         """The chunks of these ids in the order asked; unknown ids are left out."""
-        found: dict[ChunkId, Chunk] = {}
-        for part in parts(dict.fromkeys(ids)):
-            found |= {chunk.id: chunk for chunk in self._load(any_id("id", part))}
-        return [found[chunk_id] for chunk_id in dict.fromkeys(ids) if chunk_id in found]
+        wanted = list(dict.fromkeys(ids))
+        held = self._row.searched(lambda: self._row.on_each(lambda each: each.get(wanted)))
+        found = {chunk.id: chunk for chunk in chain.from_iterable(held)}
+        for part in parts(each for each in wanted if each not in found) if self._row.holds else ():
+            found |= {chunk.id: chunk for chunk in self._load(any_id("id", part))}  # written a moment ago
+        return [found[chunk_id] for chunk_id in wanted if chunk_id in found]
 
     def newest(self, scope: Scope, limit: int) -> list[Chunk]:
         """The chunks within scope that ended last, newest first. Reads two columns of what is in scope whole."""
@@ -336,6 +338,16 @@ class ChunkStore:
                     best_of(each.chunks, query, EVERYTHING, 1)
 
         self._row.searched(search)
+
+    def hold(self, *, is_wanted: bool = True) -> None:
+        """Hold in memory what questions ask for, since many will come; or let go of it. See `held.py`."""
+        with named_errors(self._folder, "read"):
+            self._row.hold(is_wanted=is_wanted)
+
+    @property
+    def is_held(self) -> bool:
+        """Whether it does."""
+        return self._row.holds
 
     # --- upkeep ----------------------------------------------------------------------------------------------------
 

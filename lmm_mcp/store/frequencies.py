@@ -34,6 +34,13 @@ class Frequencies:
     hashes: npt.NDArray[np.uint64]
     """Sorted."""
     counts: npt.NDArray[np.uint64]
+    num_terms: int = 0
+    """Of all chunks together, each as often as it stands there; 0 = not known."""
+
+    @property
+    def mean_length(self) -> float:
+        """Terms in a chunk; 0 = not known."""
+        return self.num_terms / self.num_chunks if self.num_chunks else 0.0
 
     @staticmethod
     def none() -> "Frequencies":
@@ -64,16 +71,17 @@ def count(rows: Iterable[str]) -> Frequencies:
     (3, [0.47, 0.98])
     """
     left = iter(rows)
-    num_chunks, total = 0, _Counted.none()
+    num_chunks, num_terms, total = 0, 0, _Counted.none()
     waiting: list[_Counted] = []
     while some := list(islice(left, _BATCH_rows)):
         num_chunks += len(some)
+        num_terms += sum(row.count(" ") + bool(row) for row in some)
         waiting.append(_counted(pa.array(some, pa.string())))
         if len(waiting) == _NUM_BATCHES:
             total, waiting = _sum([total, *waiting]), []
     total = _sum([total, *waiting])
     several = total.counts > 1
-    return Frequencies(num_chunks, total.hashes[several], total.counts[several])
+    return Frequencies(num_chunks, total.hashes[several], total.counts[several], num_terms)
 
 
 def merged(parts: Sequence[Frequencies]) -> Frequencies:
@@ -85,7 +93,8 @@ def merged(parts: Sequence[Frequencies]) -> Frequencies:
     if len(parts) == 1:
         return parts[0]
     total = _sum([_Counted.none(), *(_Counted(each.hashes, each.counts) for each in parts)])
-    return Frequencies(sum(each.num_chunks for each in parts), total.hashes, total.counts)
+    num_terms = sum(each.num_terms for each in parts) if all(each.num_terms for each in parts) else 0
+    return Frequencies(sum(each.num_chunks for each in parts), total.hashes, total.counts, num_terms)
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +137,12 @@ def save(found: Frequencies, folder: Path, name: str = FILE) -> None:
     with beside.open("wb") as out:
         np.save(
             out,
-            np.vstack([np.append(found.hashes, np.uint64(0)), np.append(found.counts, np.uint64(found.num_chunks))]),
+            np.vstack(
+                [
+                    np.append(found.hashes, np.uint64(found.num_terms)),
+                    np.append(found.counts, np.uint64(found.num_chunks)),
+                ]
+            ),
         )
     beside.replace(folder / name)
 
@@ -145,7 +159,7 @@ def load(folder: Path, name: str = FILE) -> Frequencies:
     """Read what the writer left; an absent or damaged file is `Frequencies.none()`, since the next upkeep makes it anew."""
     try:
         table = np.load(folder / name, mmap_mode="r", allow_pickle=False)
-        return Frequencies(int(table[1, -1]), table[0, :-1], table[1, :-1])
+        return Frequencies(int(table[1, -1]), table[0, :-1], table[1, :-1], int(table[0, -1]))
     except (OSError, ValueError, IndexError):
         return Frequencies.none()
 

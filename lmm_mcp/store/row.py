@@ -10,11 +10,14 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from lmm_mcp.store import schema, shelf, tables
+from lmm_mcp.store.held import Held
 from lmm_mcp.store.schema import StoreRecord
 from lmm_mcp.store.shelf import Shelf
 from lmm_mcp.store.tables import named_errors
 
 _SEARCH_threads = 4
+MAX_HELD_rows = 80_000
+"""Of all shelves, 4 kB each; beyond, the older ones are searched in their tables, by their indexes."""
 
 _T = TypeVar("_T")
 
@@ -27,6 +30,8 @@ class Row:
         self.record = record
         """As it was when `shelves` was last called."""
         self._held = [Shelf(database, number) for number in record.shelves]
+        self.holds = False
+        """Whether rows are held in memory."""
         self._stamp = -1
         self._looking = threading.Lock()
         self._pool: ThreadPoolExecutor | None = None
@@ -44,8 +49,21 @@ class Row:
                 held = [known.get(n) or Shelf(self.database, n) for n in self.record.shelves]
                 for each in held:
                     shelf.reopened(each, self.database, self.folder, has_vectors=self.record.embedder is not None)
+                self._hold_some(held)
                 self._held, self._stamp = held, stamp
         return self._held
+
+    def hold(self, *, is_wanted: bool) -> None:
+        """Hold in memory what questions ask for, as far as it is not large; or let go of it."""
+        if is_wanted != self.holds:
+            self.holds = is_wanted
+            self._hold_some(self.shelves())
+
+    def _hold_some(self, shelves: list[Shelf]) -> None:
+        left = MAX_HELD_rows if self.holds else 0
+        for each in reversed(shelves):  # the last one first, since it is written to
+            left -= max(each.chunks.count_rows(), shelf.SHELF_rows if each is shelves[-1] else 0) if left > 0 else 0
+            each.held = Held() if left > 0 else None
 
     def write_record(self, record: StoreRecord) -> None:
         """Let `record` hold from now on."""

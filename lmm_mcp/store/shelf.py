@@ -19,9 +19,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from lmm_mcp.domain.chunk import Chunk, ChunkId
-from lmm_mcp.store import schema, tables, vector_index
+from lmm_mcp.store import held, schema, tables, vector_index
+from lmm_mcp.store.frequencies import Frequencies
+from lmm_mcp.store.fresh_words import best_fresh
+from lmm_mcp.store.held import Held
 from lmm_mcp.store.schema import EmbedderRecord
-from lmm_mcp.store.search import Hit, Scope, any_id, filter_of, nearest_in
+from lmm_mcp.store.search import Hit, Scope, any_id, best_of, best_with_terms, filter_of, nearest_in, query_of
 from lmm_mcp.store.tables import ALL_ROWS, parts, upsert
 
 SHELF_rows = 30_000
@@ -67,6 +70,8 @@ class Shelf:
         self.vectors: Any = None
         """None where nothing was embedded yet."""
         self.untidy = Untidy()
+        self.held: Held | None = None
+        """Of a process that answers many questions: what it holds of this shelf in memory."""
         self._tally: tuple[tuple[int, int], Tally] = (-1, -1), Tally()
         self._by_project: tuple[int, Mapping[str, int]] = -1, {}
         self._index: tuple[int, bool] = -1, False
@@ -143,10 +148,41 @@ class Shelf:
 
     # What is read
 
+    def by_words(self, words: Sequence[str], scope: Scope, limit: int, known: Frequencies) -> list[Hit]:
+        """The chunks that hold any of `words`, best first by BM25. `known`: of the whole store."""
+        if (query := query_of(words)) is None:
+            return []
+        if (mine := self.held) is None or not (fresh := mine.rows(self.chunks).words).is_all:
+            return best_of(self.chunks, query, scope, limit)
+        hits = {hit.chunk_id: hit for hit in best_of(self.chunks, query, scope, limit, only_indexed=True)}
+        for chunk_id, score, _ in best_fresh(fresh, known.idf(words), known.mean_length, scope, limit):
+            hits.setdefault(chunk_id, Hit(chunk_id, score))
+        return sorted(hits.values(), key=lambda hit: -hit.score)[:limit]
+
+    def with_terms(
+        self, words: Sequence[str], scope: Scope, limit: int, known: Frequencies
+    ) -> list[tuple[ChunkId, str]]:
+        """The same chunks, each with its blank-joined terms, to be ranked among those of other shelves."""
+        if (query := query_of(words)) is None:
+            return []
+        if (mine := self.held) is None or not (fresh := mine.rows(self.chunks).words).is_all:
+            return best_with_terms(self.chunks, query, scope, limit)
+        found = dict(best_with_terms(self.chunks, query, scope, limit, only_indexed=True))
+        for chunk_id, _, its_terms in best_fresh(fresh, known.idf(words), known.mean_length, scope, limit):
+            found.setdefault(chunk_id, its_terms)
+        return list(found.items())
+
     def nearest(self, vector: np.ndarray, scope: Scope, limit: int) -> list[Hit]:
         """The chunks with the pieces most similar to `vector`, best first; exact but where the vector index answers."""
         if self.vectors is None:
             return []
+        if (mine := self.held) is not None:
+            there = mine.vectors(self.vectors)
+            hits = held.nearest(there, vector, scope, limit)
+            if held.has_windows(there):
+                return hits
+            kept = self.windows([hit.chunk_id for hit in hits])
+            return [Hit(hit.chunk_id, hit.score, kept.get(hit.chunk_id, b"")) for hit in hits]
         by_index = self._has_index() and not self._is_small(scope)
         return nearest_in(self.vectors, vector, scope, limit, by_index=by_index)
 
@@ -154,10 +190,31 @@ class Shelf:
         """The packed vectors of the windows of these chunks, where there are any."""
         if self.vectors is None:
             return {}
-        request = self.vectors.search().where(any_id("chunk_id", ids)).select(["chunk_id", "windows"]).limit(ALL_ROWS)
-        found = request.to_arrow()
+        if (mine := self.held) is not None:
+            there = mine.vectors(self.vectors)
+            if held.has_windows(there):
+                return held.windows(there, ids)
+            row_ids = list(held.row_ids(there, ids).values())
+            found = self.vectors.take_row_ids(row_ids).select(["chunk_id", "windows"]).to_arrow()
+        else:
+            where = any_id("chunk_id", ids)
+            found = self.vectors.search().where(where).select(["chunk_id", "windows"]).limit(ALL_ROWS).to_arrow()
         pairs = zip(found["chunk_id"].to_pylist(), found["windows"].to_pylist(), strict=True)
         return {chunk_id: kept for chunk_id, kept in pairs if kept}
+
+    def get(self, ids: Sequence[ChunkId]) -> list[Chunk]:
+        """Those of these chunks that lie here; of one that was written a moment ago that is not sure."""
+        if (mine := self.held) is None:
+            return [chunk for part in parts(ids) for chunk in self.load(any_id("id", part))]
+        row_ids = held.row_ids(mine.rows(self.chunks).rows, ids)
+        read, missing = mine.read_before(row_ids.values())
+        if missing:
+            request = self.chunks.take_row_ids(missing).with_row_id().select(schema.CHUNK_COLUMNS)
+            rows = request.to_arrow()
+            new = dict(zip(rows["_rowid"].to_pylist(), schema.chunks_of(rows), strict=True))
+            mine.remember(new)
+            read |= new
+        return list(read.values())
 
     def load(self, where: Any) -> list[Chunk]:
         """The chunks of a filter."""
@@ -173,10 +230,15 @@ class Shelf:
 
     def count(self, scope: Scope) -> int:
         """Chunks within scope."""
+        if (mine := self.held) is not None and scope == Scope(project=scope.project):
+            counts = mine.rows(self.chunks).by_project
+            return sum(counts.values()) if scope.project is None else counts.get(scope.project, 0)
         return tables.count(self.chunks, filter_of(scope))
 
     def by_project(self) -> Mapping[str, int]:
         """Project keys with their number of chunks. Reads one column whole, once for each commit."""
+        if (mine := self.held) is not None:
+            return mine.rows(self.chunks).by_project
         version = self.chunks.version
         if version != self._by_project[0]:
             self._by_project = version, tables.counts(self.chunks, "project")
@@ -206,6 +268,8 @@ class Shelf:
         self._tally = (-1, -1), Tally()
         self._by_project = -1, {}
         self._index = -1, False
+        if self.held is not None:
+            self.held = Held()
 
     def _has_index(self) -> bool:
         version = self.vectors.version
@@ -221,6 +285,6 @@ class Shelf:
 
 
 def reopened(shelf: Shelf, database: Any, folder: Path, *, has_vectors: bool) -> None:
-    """Open the table of vectors where another process made it, and let go of one that was dropped."""
+    """Open the table of vectors where another process made it, and let go of one that was dropped, and of what was held."""
     name = tables.vectors_name(shelf.number)
     shelf.vectors = database.open_table(name) if has_vectors and (folder / f"{name}.lance").exists() else None

@@ -332,8 +332,14 @@ def count_distinct(table: Any, name: str) -> int:
 
 def counts(table: Any, name: str) -> dict[str, int]:
     """The values of a column with the number of their rows, most frequent first."""
-    found = {each["values"]: each["counts"] for each in pc.value_counts(_column(table, name)).to_pylist()}
-    return dict(sorted(found.items(), key=lambda item: (-item[1], item[0])))
+    return most_frequent_first(
+        {each["values"]: each["counts"] for each in pc.value_counts(_column(table, name)).to_pylist()}
+    )
+
+
+def most_frequent_first(counts: Mapping[str, int]) -> dict[str, int]:
+    """The same counts in their order; equal ones by name."""
+    return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
 
 
 def texts(table: Any, name: str) -> Iterator[str]:

@@ -1,0 +1,191 @@
+"""What a process that answers many questions holds of a shelf in memory: its vectors, where its rows lie, and the words of
+those that the text index does not hold yet. So a question asks LanceDB for little but the text index and the passages.
+
+What others wrote is looked for a few times a second at most, by one question while the others go on with what there is.
+"""
+
+import threading
+import time
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from lmm_mcp.domain.chunk import Chunk, ChunkId
+from lmm_mcp.store import blocks, tables
+from lmm_mcp.store.blocks import ROW_ID, Blocks
+from lmm_mcp.store.fresh_words import FreshWords, looked_for_words
+from lmm_mcp.store.search import Hit, Scope
+
+LOOK_EVERY_s = 0.2
+"""What was written is seen so late at most; a note is promised after two seconds."""
+MAX_READ_lines = 40_000
+"""Of passages that were read, so that they need not be read again: 15 MB."""
+MAX_WINDOWS = 20_000
+"""Passages on one shelf whose windows' vectors are held, 2 kB each."""
+_VECTOR_columns = ("chunk_id", "vector", "project", "agent", "first_ms", "last_ms")
+_ROW_columns = ("id", "project", "written_ms")
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """Where the passages lie."""
+
+    version: int
+    rows: Blocks
+    by_project: dict[str, int]
+    words: FreshWords
+
+
+@dataclass(slots=True)
+class _Look:
+    """The newest state of something, and when it was last looked for."""
+
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    at_s: float = float("-inf")
+
+
+class Held:
+    """See the module. Made for one shelf; thrown away with it, or to give its memory back."""
+
+    def __init__(self) -> None:
+        self._rows: Rows | None = None
+        self._vectors: tuple[int, Blocks] | None = None
+        self._of_rows, self._of_vectors = _Look(), _Look()
+        self._read: OrderedDict[int, Chunk] = OrderedDict()
+        self._num_lines = 0
+        self._reading = threading.Lock()
+
+    def read_before(self, row_ids: Iterable[int]) -> tuple[dict[int, Chunk], list[int]]:
+        """The passages of these rows that were read lately, and the rows that must be read."""
+        found: dict[int, Chunk] = {}
+        missing: list[int] = []
+        with self._reading:
+            for row_id in row_ids:
+                if (chunk := self._read.get(row_id)) is None:
+                    missing.append(row_id)
+                else:
+                    self._read.move_to_end(row_id)
+                    found[row_id] = chunk
+        return found, missing
+
+    def remember(self, chunks: Mapping[int, Chunk]) -> None:
+        """Keep passages that were read, by row id: a row never changes."""
+        with self._reading:
+            for row_id, chunk in chunks.items():
+                if self._read.setdefault(row_id, chunk) is chunk:
+                    self._num_lines += 1 + len(chunk.lines)
+            while self._num_lines > MAX_READ_lines:
+                self._num_lines -= 1 + len(self._read.popitem(last=False)[1].lines)
+
+    def rows(self, chunks: Any) -> Rows:
+        """The passages, as they were at most LOOK_EVERY_s ago. Raises what LanceDB raises."""
+
+        def look(before: Rows | None) -> Rows:
+            version = chunks.version
+            if before is not None and before.version == version:
+                return before
+            found = blocks.looked(chunks, before.rows if before else (), _ROW_columns)
+            by_project = tables.most_frequent_first(Counter(blocks.rows(found, "project")))
+            words = looked_for_words(chunks, found, before.words if before else FreshWords.none())
+            return Rows(version, found, by_project, words)
+
+        self._rows = _now(self._of_rows, lambda: self._rows, look)
+        return self._rows
+
+    def vectors(self, table: Any) -> Blocks:
+        """The vectors, as they were at most LOOK_EVERY_s ago. Raises what LanceDB raises."""
+
+        def look(before: tuple[int, Blocks] | None) -> tuple[int, Blocks]:
+            version = table.version
+            if before is not None and before[0] == version:
+                return before
+            is_small = table.count_rows() <= MAX_WINDOWS
+            known = before[1] if before is not None and has_windows(before[1]) == is_small else ()
+            return version, blocks.looked(table, known, (*_VECTOR_columns, *(["windows"] if is_small else [])))
+
+        self._vectors = _now(self._of_vectors, lambda: self._vectors, look)
+        return self._vectors[1]
+
+
+def _now(look: _Look, held: Callable[[], _T | None], update: Callable[[_T | None], _T]) -> _T:
+    before = held()
+    if before is not None and time.monotonic() - look.at_s < LOOK_EVERY_s:
+        return before
+    if not look.lock.acquire(blocking=before is None):
+        return before if before is not None else _now(look, held, update)
+    try:
+        before = held()
+        if before is not None and time.monotonic() - look.at_s < LOOK_EVERY_s:
+            return before
+        after = update(before)
+        look.at_s = time.monotonic()
+        return after
+    finally:
+        look.lock.release()
+
+
+def nearest(held: Blocks, vector: npt.NDArray[np.float32], scope: Scope, limit: int) -> list[Hit]:
+    """The chunks with the pieces most similar to `vector` within scope, best first, equal ones by id. Exact."""
+    similar = [_similarities(each, vector, scope) for each in held]
+    every = np.concatenate(similar) if similar else np.empty(0, np.float32)
+    num_there = int(np.isfinite(every).sum())
+    wanted = limit
+    while num := min(wanted, num_there):
+        worst = np.partition(every, len(every) - num)[len(every) - num]
+        best: dict[str, Hit] = {}
+        for block, scores in zip(held, similar, strict=True):
+            near = np.flatnonzero(scores >= worst)
+            columns = (block.columns["chunk_id"][near].tolist(), scores[near].tolist(), _windows(block, near))
+            for chunk_id, score, kept in zip(*columns, strict=True):
+                if chunk_id not in best or best[chunk_id].score < score:
+                    best[chunk_id] = Hit(chunk_id, score, kept)
+        if len(best) >= limit or num == num_there:
+            return sorted(best.values(), key=lambda hit: (-hit.score, hit.chunk_id))[:limit]
+        wanted *= 4  # a few chunks of many pieces took all places
+    return []
+
+
+def _similarities(block: blocks.Block, vector: npt.NDArray[np.float32], scope: Scope) -> npt.NDArray[np.float32]:
+    """Of each row; minus infinity for what is gone or out of scope."""
+    is_in = blocks.in_scope(block, scope)
+    # Not a matrix product: that one wakes threads which then wait for a core, and what it gives a row depends on its
+    # neighbours in the last digit, so that equal passages would change places with every upkeep.
+    vectors = block.columns["vector"]
+    if 2 * int(is_in.sum()) > len(is_in):
+        found: npt.NDArray[np.float32] = np.where(is_in, np.einsum("nd,d->n", vectors, vector), -np.inf)
+        return found
+    found = np.full(len(is_in), -np.inf, np.float32)
+    found[is_in] = np.einsum("nd,d->n", vectors[is_in], vector)
+    return found
+
+
+def has_windows(held: Blocks) -> bool:
+    """Whether the vectors of windows are held, too."""
+    return all("windows" in each.columns for each in held)
+
+
+def windows(held: Blocks, ids: Collection[ChunkId]) -> dict[ChunkId, bytes]:
+    """The packed vectors of the windows of these chunks."""
+    found = {}
+    for chunk_id in ids:
+        if (at := blocks.place(held, chunk_id)) is not None and (kept := at[0].columns["windows"][at[1]]):
+            found[chunk_id] = kept
+    return found
+
+
+def row_ids(held: Blocks, ids: Sequence[ChunkId]) -> dict[ChunkId, int]:
+    """Where these chunks lie in the table; those that are not there are left out."""
+    places = {chunk_id: blocks.place(held, chunk_id) for chunk_id in ids}
+    return {chunk_id: int(at[0].columns[ROW_ID][at[1]]) for chunk_id, at in places.items() if at is not None}
+
+
+def _windows(block: blocks.Block, at: npt.NDArray[np.intp]) -> list[bytes]:
+    if "windows" not in block.columns:
+        return [b""] * len(at)
+    return [each or b"" for each in block.columns["windows"][at].tolist()]

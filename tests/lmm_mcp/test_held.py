@@ -1,0 +1,222 @@
+"""What a process holds of the store in memory: it must answer as the tables do, whatever others write meanwhile."""
+
+import random
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lmm_mcp.domain import windows as cut
+from lmm_mcp.domain.chunk import Chunk, Line, Span
+from lmm_mcp.store import blocks, fresh_words, held, row
+from lmm_mcp.store.chunks import ChunkStore, Scope
+from lmm_mcp.store.terms import terms
+
+DIM = 16
+EVERYWHERE = Scope()
+WORDS = ("harbour", "lantern", "anchor", "gull", "mast", "rope", "tide", "keel", "buoy", "sail")
+
+
+@pytest.fixture(autouse=True)
+def looks_at_every_question(monkeypatch):
+    monkeypatch.setattr(held, "LOOK_EVERY_s", 0.0)
+
+
+@pytest.fixture
+def writer(tmp_path: Path) -> ChunkStore:
+    return ChunkStore.open(tmp_path / "store", create=True, shelf_rows=60)
+
+
+@pytest.fixture
+def reader(writer: ChunkStore, tmp_path: Path) -> ChunkStore:
+    store = ChunkStore.open(tmp_path / "store")
+    store.hold()
+    return store
+
+
+def chunk(name: str, text: str, *, thread: str = "t", project: str = "shop", at_ms: int = 1_000) -> Chunk:
+    lines = tuple(Line("user", part, Span(f"e-{name}", 0, len(part))) for part in text.split(". "))
+    return Chunk(
+        *(name, "codex", thread, thread, project, "main", at_ms, at_ms, 0, 0, "", lines, (), ()),
+        content_hash=f"hash of {text}",
+    )
+
+
+def vector(seed: str) -> np.ndarray:
+    found = np.random.default_rng(sum(map(ord, seed))).standard_normal(DIM).astype(np.float32)
+    return found / np.linalg.norm(found)
+
+
+def embed(store: ChunkStore, most: int = 1_000) -> None:
+    store.set_embedder("m", "1", DIM)
+    waiting = store.unembedded(most)
+    made = {each.id: np.stack([vector(line.text) for line in each.lines]) for each in waiting}
+    store.add_vectors([(each.id, 0, vector(each.id + each.content_hash)) for each in waiting], made)
+
+
+def said(chance: random.Random) -> str:
+    return " ".join(chance.choices(WORDS, k=chance.randint(2, 9)))
+
+
+def agree(reader: ChunkStore, plain: ChunkStore, scope: Scope, *, is_indexed: bool = False) -> None:
+    """Both say the same of everything that questions ask."""
+    for word in WORDS[:4]:
+        one, other = (store.lexical(terms(word), scope, 1_000) for store in (reader, plain))
+        assert {hit.chunk_id for hit in one} == {hit.chunk_id for hit in other}
+        if is_indexed:
+            assert sorted((-hit.score, hit.chunk_id) for hit in one) == sorted(
+                (-hit.score, hit.chunk_id) for hit in other
+            )
+    if plain.embedder is not None:
+        asked = vector(WORDS[0])
+        one, other = (store.nearest(asked, scope, 1_000) for store in (reader, plain))
+        assert {hit.chunk_id: hit.windows for hit in one} == {hit.chunk_id: hit.windows for hit in other}
+        scores = {hit.chunk_id: hit.score for hit in other}
+        assert all(abs(scores[hit.chunk_id] - hit.score) < 1e-5 for hit in one)
+        few = reader.nearest(asked, scope, 5)
+        assert few == one[:5]
+    ids = sorted(hit.chunk_id for hit in plain.lexical(list(WORDS), EVERYWHERE, 10_000))
+    assert reader.get(ids) == plain.get(ids)
+    wanted, kept = plain.windows(ids), reader.windows(ids)
+    assert wanted.keys() == kept.keys() and all((wanted[each] == kept[each]).all() for each in ids if each in wanted)
+    assert reader.count(scope) == plain.count(scope)
+    assert reader.projects() == plain.projects()
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_whatever_is_written_rows_that_are_held_answer_as_the_tables_do(seed, writer, reader, tmp_path, monkeypatch):
+    monkeypatch.setattr(blocks, "MANY_BLOCKS", 3)
+    monkeypatch.setattr(fresh_words, "MANY_SEGMENTS", 3)
+    chance = random.Random(seed)
+    plain = ChunkStore.open(tmp_path / "store")
+    threads: dict[str, list[Chunk]] = {}
+    for step in range(25):
+        name = f"t{chance.randrange(6)}"
+        now = threads.get(name, [])
+        match chance.randrange(7):
+            case 0 | 1 | 2:
+                now = [*now, *(chunk(f"{name}-{step}-{n}", said(chance), thread=name, at_ms=step) for n in range(9))]
+            case 3:
+                now = [chunk(each.id, said(chance), thread=name) if chance.random() < 0.4 else each for each in now[1:]]
+            case 4:
+                embed(writer, chance.choice((5, 1_000)))
+            case 5:
+                writer.optimize(retain_s=chance.choice((0.0, 60.0)))
+            case 6:
+                now = [chunk(each.id, each.text_of(), thread=name, project="boat") for each in now]
+        threads[name] = now
+        writer.replace_thread("codex", name, now)
+        agree(reader, plain, chance.choice((EVERYWHERE, Scope(project="boat"), Scope(until_ms=12))))
+    embed(writer)
+    writer.optimize()
+    agree(reader, plain, EVERYWHERE, is_indexed=True)
+
+
+def test_what_was_forgotten_is_not_held_a_moment_longer(writer, reader, monkeypatch):
+    monkeypatch.setattr(held, "LOOK_EVERY_s", 3_600.0)
+    writer.replace_thread("codex", "t", [chunk("a", "the anchor is red"), chunk("b", "the anchor is blue")])
+    embed(writer)
+    assert {hit.chunk_id for hit in reader.lexical(["anchor"], EVERYWHERE, 9)} == {"a", "b"}
+    assert len(reader.nearest(vector("x"), EVERYWHERE, 9)) == len(reader.get(["a", "b"])) == 2
+    writer.delete(["a"])
+    assert [hit.chunk_id for hit in reader.lexical(["anchor"], EVERYWHERE, 9)] == ["b"]
+    assert [hit.chunk_id for hit in reader.nearest(vector("x"), EVERYWHERE, 9)] == ["b"]
+    assert [each.id for each in reader.get(["a", "b"])] == ["b"]
+    writer.purge()
+    assert [each.id for each in reader.get(["a", "b"])] == ["b"]
+    assert reader.count() == 1
+
+
+def test_a_row_that_came_after_the_last_look_is_read_all_the_same(writer, reader, monkeypatch):
+    writer.replace_thread("codex", "t", [chunk("a", "anchor")])
+    assert reader.count() == 1
+    monkeypatch.setattr(held, "LOOK_EVERY_s", 3_600.0)
+    writer.replace_thread("codex", "t", [chunk("a", "anchor"), chunk("b", "keel")])
+    assert [each.id for each in reader.get(["b", "a", "nowhere"])] == ["b", "a"]
+
+
+def test_many_new_rows_are_left_to_the_index_and_few_are_not(writer, reader, monkeypatch):
+    writer.replace_thread("codex", "t", [chunk(f"c{n}", f"mast {said(random.Random(n))}") for n in range(40)])
+    assert reader.lexical(["mast"], EVERYWHERE, 50) and len(reader._shelves()[0].held._rows.words.segments) == 1
+    monkeypatch.setattr(fresh_words, "MAX_rows", 10)
+    writer.replace_thread("codex", "u", [chunk("new", "mast", thread="u")])
+    assert len(reader.lexical(["mast"], EVERYWHERE, 50)) == 41
+    assert not reader._shelves()[0].held._rows.words.segments
+
+
+def test_rows_that_the_index_lacks_are_ranked_as_it_would_rank_them(writer, reader, tmp_path):
+    chance = random.Random(3)
+    texts = [said(chance) for _ in range(50)]
+    writer.replace_thread("codex", "t", [chunk(f"c{n:02}", text) for n, text in enumerate(texts)])
+    writer.optimize()
+    late = [chunk(f"d{n:02}", text, thread="u") for n, text in enumerate(texts)]
+    writer._row.shelves()[0].write(late, (), ())  # no new shelf: a row of the index and one beside it say the same
+    scores = {hit.chunk_id: hit.score for hit in reader.lexical(["anchor", "keel"], EVERYWHERE, 200)}
+    pairs = [(scores[f"c{n:02}"], scores[f"d{n:02}"]) for n in range(50) if f"c{n:02}" in scores]
+    assert len(pairs) > 10
+    assert all(abs(one - other) < 0.15 * one + 0.02 for one, other in pairs)
+
+
+def test_no_more_rows_are_held_than_was_agreed_and_the_newest_shelf_before_all(writer, tmp_path, monkeypatch):
+    monkeypatch.setattr(row, "MAX_HELD_rows", 150)
+    monkeypatch.setattr("lmm_mcp.store.shelf.SHELF_rows", 60)
+    for n in range(5):
+        writer.replace_thread(
+            "codex", f"t{n}", [chunk(f"c{n}-{m}", said(random.Random(m)), thread=f"t{n}") for m in range(60)]
+        )
+    embed(writer)
+    reader, plain = (ChunkStore.open(tmp_path / "store") for _ in range(2))
+    reader.hold()
+    assert [each.held is not None for each in reader._shelves()] == [False] * 4 + [True, True]
+    agree(reader, plain, EVERYWHERE)
+    reader.hold(is_wanted=False)
+    assert not any(each.held for each in reader._shelves())
+
+
+def test_windows_beyond_what_is_held_come_out_of_the_table(writer, reader, tmp_path, monkeypatch):
+    monkeypatch.setattr(held, "MAX_WINDOWS", 10)
+    writer.replace_thread("codex", "t", [chunk(f"c{n}", f"{said(random.Random(n))}. keel") for n in range(30)])
+    embed(writer)
+    agree(reader, ChunkStore.open(tmp_path / "store"), EVERYWHERE)
+    assert cut.unpacked(reader.nearest(vector("keel"), EVERYWHERE, 1)[0].windows, DIM).shape == (2, DIM)
+
+
+def test_equal_passages_keep_their_order_wherever_they_lie(writer, reader):
+    same = {f"c{n:02}": vector("one and the same") for n in range(30)}
+    writer.replace_thread("codex", "t", [chunk(name, "gull") for name in same])
+    writer.set_embedder("m", "1", DIM)
+    orders = []
+    for names in (sorted(same)[:7], sorted(same)[7:]):
+        writer.add_vectors([(name, 0, same[name]) for name in names])
+        orders.append([hit.chunk_id for hit in reader.nearest(vector("gull"), EVERYWHERE, 5)])
+    writer.optimize()
+    orders.append([hit.chunk_id for hit in reader.nearest(vector("gull"), EVERYWHERE, 5)])
+    assert orders == [["c00", "c01", "c02", "c03", "c04"]] * 3
+
+
+def test_questions_at_once_look_once_and_none_of_them_fails(writer, reader):
+    writer.replace_thread("codex", "t", [chunk(f"c{n}", said(random.Random(n))) for n in range(40)])
+    embed(writer)
+    problems: list[BaseException] = []
+    is_over = threading.Event()
+
+    def ask() -> None:
+        try:
+            while not is_over.is_set():
+                found = reader.nearest(vector("tide"), EVERYWHERE, 8)
+                assert len(found) == 8 and len(reader.get([hit.chunk_id for hit in found])) <= 8
+                assert reader.lexical(["tide"], EVERYWHERE, 9)
+        except BaseException as problem:
+            problems.append(problem)
+
+    threads = [threading.Thread(target=ask) for _ in range(4)]
+    for each in threads:
+        each.start()
+    for n in range(12):
+        writer.replace_thread("codex", "u", [chunk(f"u{m}", said(random.Random(m)), thread="u") for m in range(n)])
+        embed(writer)
+    is_over.set()
+    for each in threads:
+        each.join()
+    assert problems == []
