@@ -105,6 +105,14 @@ class Train:
 
 
 @dataclass(frozen=True, slots=True)
+class Lessons:
+    """What facts and lessons are made of, beside the sessions."""
+
+    repositories: tuple[str, ...] = ()
+    """Folders of projects whose own files (manifests, README, names of public symbols) may be read; `*` for all that sessions name."""
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """The whole tree."""
 
@@ -113,6 +121,7 @@ class Settings:
     recall: RecallSettings = field(default_factory=RecallSettings)
     limits: Limits = field(default_factory=Limits)
     train: Train = field(default_factory=Train)
+    lessons: Lessons = field(default_factory=Lessons)
 
     def __post_init__(self) -> None:
         if not MIN_BUDGET_tokens <= self.recall.budget_tokens <= MAX_BUDGET_tokens:
@@ -190,7 +199,14 @@ def parse(name: str, text: str) -> Any:
 
 
 def _sections() -> dict[str, Any]:
-    return {"sessions": Sessions, "embedder": Embedder, "recall": RecallSettings, "limits": Limits, "train": Train}
+    return {
+        "sessions": Sessions,
+        "embedder": Embedder,
+        "recall": RecallSettings,
+        "limits": Limits,
+        "train": Train,
+        "lessons": Lessons,
+    }
 
 
 def _section(name: str) -> Any:

@@ -41,6 +41,7 @@ _ALL = (
     Relation("format command", "procedure", "The code is formatted with `{value}`.", volatility="slow"),
     Relation("run command", "procedure", "It is started with `{value}`.", volatility="slow"),
     Relation("deploy command", "procedure", "It is deployed with `{value}`.", volatility="slow"),
+    Relation("routine command", "procedure", "A command that is run here is `{value}`.", volatility="slow"),
     Relation("package manager", "project fact", "Packages are installed with {value}.", True, "slow"),
     Relation("runtime version", "project fact", "The version of {subject} is {value}.", True, "slow"),
     Relation("port", "project fact", "The port of {subject} is {value}.", True, "slow"),
