@@ -1,0 +1,52 @@
+"""Which memory model answers here: the version that is served, in a process of its own, or a server that the settings name."""
+
+import logging
+from collections.abc import Mapping
+
+from lmm_mcp import artifacts, config
+from lmm_mcp.errors import ModelError
+from lmm_mcp.model.loopback import LoopbackRuntime
+from lmm_mcp.model.runtime import ChildRuntime, Weights
+from lmm_mcp.model.writer import MemoryWriter
+from lmm_mcp.paths import Home
+
+_log = logging.getLogger(__name__)
+
+
+class Serving:
+    """A runtime by the settings. Costs nothing while no version is served and no server named."""
+
+    def __init__(self, home: Home, env: Mapping[str, str], settings: config.Model) -> None:
+        self.settings = settings
+        self._home = home
+        self._child = ChildRuntime(
+            home, env, self._weights, memory_mb=settings.memory_mb, idle_s=60.0 * settings.idle_minutes
+        )
+        self._server: LoopbackRuntime | None = None
+        self.trouble = ""
+        """Why the server that is named is not asked."""
+        if settings.server:
+            try:
+                self._server = LoopbackRuntime(settings.server, model=settings.name, adapter=settings.adapter)
+            except ModelError as problem:  # recall goes on without
+                self.trouble = str(problem)
+                _log.warning("%s", problem)
+
+    def writer(self, *, wait_s: float = 0.0) -> MemoryWriter | None:
+        """What answers now; None where nothing does. `wait_s`: how long to wait for a model of ours that is not loaded yet."""
+        runtime = self._server or self._child
+        if self.trouble or not runtime.version:
+            return None
+        if wait_s and runtime is self._child:
+            self._child.prepare(within_s=wait_s)
+        return MemoryWriter(runtime, max_sentences=self.settings.max_sentences)
+
+    def close(self) -> None:
+        """End the process, if there is one; the next question starts it again."""
+        self._child.close()
+
+    def _weights(self) -> Weights | None:
+        version = artifacts.served(self._home)
+        if version is None:
+            return None
+        return Weights(version.name, version.manifest.base, version.adapter, artifacts.bases_folder(self._home))
