@@ -113,6 +113,26 @@ class Lessons:
 
 
 @dataclass(frozen=True, slots=True)
+class Model:
+    """The trained memory model at work."""
+
+    within_ms: int = 300
+    """How long a brief may wait for the memory model, in milliseconds; what comes later is left out of it."""
+    max_sentences: int = 0
+    """Sentences of its own that the memory model may write into a brief, each checked against what it cites; 0 = it only chooses lines."""
+    idle_minutes: int = 10
+    """After so many minutes without a question the memory model's process ends; 0 = never."""
+    memory_mb: int = 0
+    """Memory that the memory model's process may hold, in MB; 0 = no limit. Beyond it the process ends and briefs go on without."""
+    server: str = ""
+    """Address of an OpenAI-compatible server on this machine, such as `http://127.0.0.1:8080`, to be asked instead of a process of ours."""
+    name: str = ""
+    """Name of the model on that server."""
+    adapter: str = ""
+    """Name of an adapter on that server, asked in the model's place."""
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """The whole tree."""
 
@@ -121,6 +141,7 @@ class Settings:
     recall: RecallSettings = field(default_factory=RecallSettings)
     limits: Limits = field(default_factory=Limits)
     train: Train = field(default_factory=Train)
+    model: Model = field(default_factory=Model)
     lessons: Lessons = field(default_factory=Lessons)
 
     def __post_init__(self) -> None:
@@ -136,6 +157,8 @@ class Settings:
             raise ConfigError(
                 f"limits.memory_mb is {self.limits.memory_mb}; it must be 0 (no limit) or at least {MIN_MEMORY_mb}."
             )
+        if min(self.model.within_ms, self.model.max_sentences, self.model.idle_minutes, self.model.memory_mb) < 0:
+            raise ConfigError("a number of [model] is below 0; write 0 or more.")
         if not self.embedder.name.strip():
             raise ConfigError("embedder.name is empty; name a model, or `none` for a purely lexical memory.")
 
@@ -205,6 +228,7 @@ def _sections() -> dict[str, Any]:
         "recall": RecallSettings,
         "limits": Limits,
         "train": Train,
+        "model": Model,
         "lessons": Lessons,
     }
 

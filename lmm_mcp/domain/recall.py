@@ -23,6 +23,7 @@ PARTS: Mapping[str, str] = {
     "supersession": "newer values first, older ones marked",
     "duplicates": "what is told twice is told once",
     "confidence": "silence where nothing fits",
+    "model": "lines that the trained memory model chooses first, and what it writes",
 }
 """Parts of recall that can be left out, one by one, to see what each is worth."""
 

@@ -3,7 +3,7 @@
 A session is named once with the ids of all that is quoted of it: room for sources is room taken from answers.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 
 from lmm_mcp.domain.chunk import Chunk
@@ -11,6 +11,7 @@ from lmm_mcp.domain.fence import fenced
 from lmm_mcp.domain.quoting import plain_name
 from lmm_mcp.domain.recall import CHARS_PER_TOKEN, Brief, Citation, NothingFound, num_tokens
 from lmm_mcp.recall.found import Evidence
+from lmm_mcp.recall.telling import Told
 
 _ROOM_FOR_A_LINE_chars = 60
 _MAX_PROJECT_chars = 60
@@ -30,10 +31,13 @@ _SAID_BY = {
 }
 
 
-def write(evidence: Sequence[Evidence], *, budget_tokens: int) -> Brief | None:
-    """Pack evidence, most useful first. None where not even one line fits.
+def write(
+    evidence: Sequence[Evidence], *, budget_tokens: int, sentences: Sequence[Told] = ()
+) -> Brief | None:
+    """Pack sentences, then evidence, most useful first. None where not even one line fits.
 
-    `budget_tokens` counts the whole text: fence, marks and sources included.
+    `budget_tokens` counts the whole text: fence, marks and sources included. `sentences`: what was written and checked; each
+    rests on some of the evidence.
     """
     max_chars = budget_tokens * CHARS_PER_TOKEN
     # Where all evidence is of one project, it is named once. Only what is quoted counts, and that is known at the end:
@@ -44,25 +48,26 @@ def write(evidence: Sequence[Evidence], *, budget_tokens: int) -> Brief | None:
     sources: dict[tuple[str, ...], str] = {}
     citations: dict[str, Citation] = {}
     size = len(fenced(title)) + 1
-    for item in evidence:
-        citation = citations.get(item.chunk.id)
-        known = citation is not None
-        if citation is None:
-            citation = _cite(item.chunk, len(citations) + 1)
-        line = f"[{citation.mark}] {_SAID_BY.get(item.line.role, item.line.role)}{_was(item)}: {item.text}"
-        place, id_ = _place(citation, with_project=len(projects) > 1), f" [{citation.mark}] {citation.chunk_id}"
-        cost = len(line) + 1
-        if not known:
-            cost += len(id_) if place in sources else len(_row(place)) + len(id_) + 1
+    for rests_on, said in (*_summed_up(sentences), *_quoted(evidence)):
+        new: dict[str, Citation] = {}
+        for item in rests_on:
+            if item.chunk.id not in citations and item.chunk.id not in new:
+                new[item.chunk.id] = _cite(item.chunk, len(citations) + len(new) + 1)
+        marks = dict.fromkeys({**citations, **new}[item.chunk.id].mark for item in rests_on)
+        line = f"[{', '.join(marks)}] {said}"
+        grown = dict(sources)
+        for citation in new.values():
+            place = _place(citation, with_project=len(projects) > 1)
+            grown[place] = f"{grown.get(place, _row(place))} [{citation.mark}] {citation.chunk_id}"
+        cost = len(line) + 1 + _length(grown) - _length(sources)
         if size + cost > max_chars:
             if max_chars - size < _ROOM_FOR_A_LINE_chars:
                 break
             continue
         size += cost
         lines.append(line)
-        if not known:
-            citations[item.chunk.id] = citation
-            sources[place] = sources.get(place, _row(place)) + id_
+        citations |= new
+        sources = grown
     if not lines:
         return None
     text = fenced("\n".join([*lines, title, *sources.values()]))
@@ -75,6 +80,21 @@ def nothing(num_searched: int, *, everywhere: bool) -> NothingFound:
     where = "" if everywhere else ' of this project (project="*" asks all projects)'
     text = f"Nothing relevant is remembered: searched {num_searched:,} passages{where}."
     return NothingFound(text=text, num_searched=num_searched)
+
+
+def _summed_up(sentences: Sequence[Told]) -> Iterator[tuple[Sequence[Evidence], str]]:
+    for each in sentences:
+        was = " (superseded)" if all(item.superseded for item in each.rests_on) else ""
+        yield each.rests_on, f"in short{was}: {each.text}"
+
+
+def _quoted(evidence: Sequence[Evidence]) -> Iterator[tuple[Sequence[Evidence], str]]:
+    for item in evidence:
+        yield (item,), f"{_SAID_BY.get(item.line.role, item.line.role)}{_was(item)}: {item.text}"
+
+
+def _length(sources: Mapping[tuple[str, ...], str]) -> int:
+    return sum(len(row) + 1 for row in sources.values())
 
 
 def _was(item: Evidence) -> str:

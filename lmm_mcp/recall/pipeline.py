@@ -5,13 +5,16 @@ from dataclasses import dataclass
 
 from lmm_mcp.domain.chunk import Chunk
 from lmm_mcp.domain.recall import MAX_BUDGET_tokens, Question, Recall
+from lmm_mcp.domain.writing import Writer
 from lmm_mcp.embedding import Embedder
 from lmm_mcp.recall import brief, confidence
 from lmm_mcp.recall.candidates import Candidates, gather, scope_of
 from lmm_mcp.recall.evidence import MAX_CHUNKS, only_asks, pick
 from lmm_mcp.recall.found import Evidence
 from lmm_mcp.recall.fusion import LEXICAL_SHARE, LEXICAL_SHARE_FOREIGN, fuse
+from lmm_mcp.recall.offering import offered
 from lmm_mcp.recall.query import Query, understand
+from lmm_mcp.recall.telling import Answer, answer
 from lmm_mcp.store.chunks import ChunkStore
 from lmm_mcp.store.terms import terms
 
@@ -21,28 +24,56 @@ FILE_SHARE = 0.5
 TIME_SHARE = 0.25
 """What a passage of the time that is named gains."""
 
+DOUBTED = 1.1
+"""Where the memory model says that nothing here answers, the best line must score this much more than else to be told."""
+
 
 class Recaller:
     """Answers questions from one open store. Thread-safe as far as the store is; holds no state of its own."""
 
-    def __init__(self, store: ChunkStore, embedder: Embedder | None, without: frozenset[str] = frozenset()) -> None:
-        """`without`: parts to leave out, of `domain.recall.PARTS`."""
+    def __init__(
+        self,
+        store: ChunkStore,
+        embedder: Embedder | None,
+        without: frozenset[str] = frozenset(),
+        *,
+        writer: Writer | None = None,
+        within_s: float = 0.3,
+    ) -> None:
+        """`without`: parts to leave out, of `domain.recall.PARTS`. `within_s`: how long to wait for `writer`."""
+        self._writer = None if "model" in without else writer
+        self._within_s = within_s
         self._store = store
         self._embedder = embedder
         self._without = without
 
     def recall(self, question: Question) -> Recall:
         """Find, weigh, and write the brief; or say that nothing is known."""
-        found = self.evidence(question)
-        written = brief.write(found, budget_tokens=question.budget_tokens) if found else None
-        return written or brief.nothing(self._store.count(scope_of(question)), everywhere=question.project is None)
+        told = self.answer(question)
+        if told.lines:
+            written = brief.write(told.lines, budget_tokens=question.budget_tokens, sentences=told.sentences)
+            if written is not None:
+                return replace(written, notes=(*written.notes, *told.notes))
+        return brief.nothing(self._store.count(scope_of(question)), everywhere=question.project is None)
 
     def evidence(self, question: Question) -> list[Evidence]:
         """The lines that answer, most useful first; none where nothing that was found says anything about the question."""
+        return list(self.answer(question).lines)
+
+    def answer(self, question: Question) -> Answer:
+        """The lines that answer, and what the memory model made of them where one serves."""
         found = self.search(question)
         lines = found.lines(budget_tokens=question.budget_tokens, without=self._without)
-        is_told = "confidence" in self._without or found.is_enough(lines)
-        return lines if is_told else []
+        if not lines or not ("confidence" in self._without or found.is_enough(lines)):
+            return Answer()
+        if self._writer is None or not found.scores:
+            return Answer(tuple(lines))
+        written = self._writer.write(question.text, offered(lines), within_s=self._within_s)
+        told = answer(lines, written)
+        is_doubted = written is not None and not written.chosen and "confidence" not in self._without
+        if is_doubted and not found.is_sure(lines):
+            return replace(told, lines=(), sentences=())
+        return told
 
     def search(self, question: Question) -> "Search":
         """The passages that may answer, best first, and all that is known of them."""
@@ -92,6 +123,10 @@ class Search:
     def is_enough(self, lines: Sequence[Evidence]) -> bool:
         """Whether anything that was found is worth telling."""
         return confidence.is_enough(self.query, self.candidates, self.chunks, lines)
+
+    def is_sure(self, lines: Sequence[Evidence]) -> bool:
+        """Whether the ranking stands by what it found though the memory model finds no answer in it."""
+        return max((each.score for each in lines), default=0.0) >= DOUBTED * confidence.MIN_SCORE
 
     def lines(self, *, budget_tokens: int = MAX_BUDGET_tokens, without: Collection[str] = ()) -> list[Evidence]:
         """Their lines, most useful first, as many as a budget may hold."""

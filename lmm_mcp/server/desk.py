@@ -99,11 +99,14 @@ class Desk:
 
     def explain(self, query: Any, found: Recall, **limits: Any) -> list[str]:
         """How `found`, the answer to this question, came to be, in lines of text. Raises as `recall` does."""
+        from lmm_mcp.recall import telling
         from lmm_mcp.recall.explain import explained
 
         asked = self.question(query, **limits)
         recaller = self.recaller()
-        return [] if recaller is None else explained(asked, recaller.search(asked), found)
+        if recaller is None:
+            return []
+        return [*explained(asked, recaller.search(asked), found), *telling.explained(recaller.answer(asked))]
 
     def question(self, query: Any, **limits: Any) -> Question:
         """What is asked, checked; `limits` are `project`, `since`, `until`, `agent` and `budget_tokens`. Raises BadInput."""

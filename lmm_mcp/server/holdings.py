@@ -15,12 +15,15 @@ from lmm_mcp.paths import Home
 
 if TYPE_CHECKING:  # each of these takes a tenth of a second or more to import; the methods do it when needed
     from lmm_mcp.embedding import Card, NoEmbedder, OnnxEmbedder
+    from lmm_mcp.model.serving import Serving
+    from lmm_mcp.model.writer import MemoryWriter
     from lmm_mcp.recall.pipeline import Recaller
     from lmm_mcp.store.archive import Archive
     from lmm_mcp.store.chunks import ChunkStore
     from lmm_mcp.store.ledger import Ledger
 
 _LOOK_FOR_MODEL_EVERY_s = 30.0
+_LOADING_s = 60.0
 _QUIET_s = 3.0
 """Without a question: then there is time to tidy up."""
 
@@ -36,6 +39,9 @@ class Holdings:
         self._lock = threading.RLock()
         self._settings: config.Settings | None = None
         self._settings_stamp: tuple[int, int] | None = None
+        self.waits_for_model = True
+        """Whether the first question waits until the memory model is loaded: whoever asks once would never hear it else."""
+        self._serving: Serving | None = None
         self._ledger: Ledger | None = None
         self._ledger_id: tuple[int, int] | None = None
         self._store: ChunkStore | None = None
@@ -170,8 +176,25 @@ class Holdings:
         if self.for_many:
             store.hold()
         return Recaller(
-            store, None if isinstance(model, NoEmbedder) or self.by_words_only() else model, frozenset(without)
+            store,
+            None if isinstance(model, NoEmbedder) or self.by_words_only() else model,
+            frozenset(without),
+            writer=None if "model" in without else self.writer(),
+            within_s=self.settings.model.within_ms / 1000,
         )
+
+    def writer(self) -> "MemoryWriter | None":
+        """The memory model that serves; None where none does, and then nothing was loaded."""
+        from lmm_mcp.model.serving import Serving
+
+        with self._lock:
+            wanted = self.settings.model
+            if self._serving is None or self._serving.settings != wanted:
+                if self._serving is not None:
+                    self._serving.close()
+                self._serving = Serving(self.home, self.env, wanted)
+            serving = self._serving
+        return serving.writer(wait_s=_LOADING_s if self.waits_for_model else 0.0)
 
 
 def _identity(path: Path) -> tuple[int, int] | None:
