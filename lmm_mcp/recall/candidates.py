@@ -40,6 +40,20 @@ class Candidates:
         )
         return replace(self, lexical=lexical, nearest=nearest)
 
+    def joined(self, other: "Candidates") -> "Candidates":
+        """What was found for the same question here and there, best first."""
+        lexical, nearest = (
+            dict(sorted({**a, **b}.items(), key=lambda item: (-item[1], item[0])))
+            for a, b in ((self.lexical, other.lexical), (self.nearest, other.nearest))
+        )
+        return replace(
+            self,
+            lexical=lexical,
+            nearest=nearest,
+            windows={**self.windows, **other.windows},
+            vectors={**self.vectors, **other.vectors},
+        )
+
     @property
     def best_windows(self) -> Mapping[str, float]:
         """Similarity of the best window of each chunk; of the whole where its windows have no vectors."""

@@ -1,27 +1,28 @@
 """Question to brief: query > candidates > fusion > evidence > brief. Deterministic for a given store."""
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from lmm_mcp.domain.chunk import Chunk
 from lmm_mcp.domain.recall import MAX_BUDGET_tokens, Question, Recall
 from lmm_mcp.domain.writing import Writer
 from lmm_mcp.embedding import Embedder
-from lmm_mcp.recall import brief, confidence
-from lmm_mcp.recall.candidates import Candidates, gather, scope_of
+from lmm_mcp.recall import brief, confidence, listing
+from lmm_mcp.recall.candidates import NOTHING, Candidates, gather, scope_of
 from lmm_mcp.recall.evidence import MAX_CHUNKS, only_asks, pick
 from lmm_mcp.recall.found import Evidence
 from lmm_mcp.recall.fusion import LEXICAL_SHARE, LEXICAL_SHARE_FOREIGN, fuse
 from lmm_mcp.recall.offering import offered
 from lmm_mcp.recall.query import Query, understand
 from lmm_mcp.recall.telling import Answer, answer
-from lmm_mcp.store.chunks import ChunkStore
+from lmm_mcp.recall.when import DAY_ms
+from lmm_mcp.store.chunks import ChunkStore, Scope
 from lmm_mcp.store.terms import terms
 
 NUM_BEST_BY_WORDS = 5
 FILE_SHARE = 0.5
 """What a passage gains that touched the files which are asked about; half of it where something else is asked, too."""
-TIME_SHARE = 0.25
+TIME_SHARE = 0.5
 """What a passage of the time that is named gains."""
 
 DOUBTED = 1.1
@@ -79,9 +80,16 @@ class Recaller:
         """The passages that may answer, best first, and all that is known of them."""
         asked_ms = None if "times" in self._without else question.asked_ms
         query = understand(question.text, self._store.frequencies(), asked_ms)
+        if query.asks_of_times:
+            done = self._store.newest(_then(question, query, spare_ms=0), listing.MAX_CHUNKS)
+            return Search(query, NOTHING, {}, done, listing.listed(done))
         candidates = gather(self._store, query, scope_of(question), self._embedder, without=self._without)
+        then = NOTHING
+        if query.periods:  # what was said then may be far down among all that was ever said
+            then = gather(self._store, query, _then(question, query), self._embedder, without=self._without)
+            candidates = candidates.joined(then)
         scores = self._fused(candidates, LEXICAL_SHARE)
-        chunks = self._store.get(list(scores)[:MAX_CHUNKS])
+        chunks = self._store.get([*list(scores)[:MAX_CHUNKS], *then.lexical, *then.nearest])
         if asked := {chunk.id for chunk in chunks if only_asks(query, chunk)}:
             chunks = [chunk for chunk in chunks if chunk.id not in asked]
             candidates = candidates.without(asked)
@@ -103,6 +111,18 @@ class Recaller:
         return fuse(candidates.lexical, candidates.nearest, candidates.best_windows, lexical_share=share)
 
 
+def _then(question: Question, query: Query, spare_ms: int = DAY_ms) -> Scope:
+    """What may be searched, within the times that the question names and a little to either side of them."""
+    scope = scope_of(question)
+    since_ms = min(each.since_ms for each in query.periods) - spare_ms
+    until_ms = max(each.until_ms for each in query.periods) + spare_ms
+    return replace(
+        scope,
+        since_ms=max(since_ms, scope.since_ms or 0),
+        until_ms=until_ms if scope.until_ms is None else min(until_ms, scope.until_ms),
+    )
+
+
 def _repeated(query: Query, candidates: Candidates, chunks: Sequence[Chunk]) -> float:
     """Share of the question's information that the best passage by words repeats: words count as far as they are met."""
     best = set(list(candidates.lexical)[:NUM_BEST_BY_WORDS])
@@ -119,10 +139,12 @@ class Search:
     """Fused, 0 to 1, by chunk id, best first."""
     chunks: Sequence[Chunk]
     """The best of them, without those that only ask the same."""
+    listed: Sequence[Evidence] = ()
+    """Where nothing but a time was asked about: what was done then."""
 
     def is_enough(self, lines: Sequence[Evidence]) -> bool:
         """Whether anything that was found is worth telling."""
-        return confidence.is_enough(self.query, self.candidates, self.chunks, lines)
+        return bool(self.listed) or confidence.is_enough(self.query, self.candidates, self.chunks, lines)
 
     def is_sure(self, lines: Sequence[Evidence]) -> bool:
         """Whether the ranking stands by what it found though the memory model finds no answer in it."""
@@ -130,4 +152,6 @@ class Search:
 
     def lines(self, *, budget_tokens: int = MAX_BUDGET_tokens, without: Collection[str] = ()) -> list[Evidence]:
         """Their lines, most useful first, as many as a budget may hold."""
+        if self.listed:
+            return list(self.listed)
         return pick(self.query, self.chunks, self.scores, self.candidates, budget_tokens=budget_tokens, without=without)

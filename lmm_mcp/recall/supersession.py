@@ -90,6 +90,8 @@ def newest_first(
                 continue
             if not weighed[newer].values - weighed[older].values:
                 continue
+            if query.periods and query.nearness(ranked[newer].chunk) < query.nearness(ranked[older].chunk):
+                continue  # what held then is asked about
             found = features(weighed, older, newer, query)
             is_close = found[1] >= NEARLY and found[0] >= SAME_MATTER
             retold = a_retelling(weighed[older], weighed[newer])

@@ -14,7 +14,7 @@ MAX_TEXT_chars = 400
 """A longer question was pasted, and its times are those of a log."""
 DAY_ms = 86_400_000
 SPARE_ms = 7 * DAY_ms
-"""Beside a shorter period than this: people are off by days, and talk of a thing on the days after."""
+"""To either side of a period that is not much longer: people are off by days, and talk of a thing on the days after."""
 _FEW_days = (2, 7)
 """Of "a few days"; of other units as many."""
 
@@ -62,7 +62,7 @@ class Period:
         if not last_ms:
             return 0.0
         apart_ms = max(self.since_ms - last_ms, (first_ms or last_ms) - self.until_ms, 0)
-        return max(0.0, 1 - apart_ms / max(SPARE_ms, self.until_ms - self.since_ms))
+        return max(0.0, 1 - apart_ms / max(SPARE_ms, (self.until_ms - self.since_ms) / 4))
 
 
 _Span = tuple[datetime, datetime]
