@@ -31,9 +31,7 @@ _SAID_BY = {
 }
 
 
-def write(
-    evidence: Sequence[Evidence], *, budget_tokens: int, sentences: Sequence[Told] = ()
-) -> Brief | None:
+def write(evidence: Sequence[Evidence], *, budget_tokens: int, sentences: Sequence[Told] = ()) -> Brief | None:
     """Pack sentences, then evidence, most useful first. None where not even one line fits.
 
     `budget_tokens` counts the whole text: fence, marks and sources included. `sentences`: what was written and checked; each
