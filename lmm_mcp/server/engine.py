@@ -152,6 +152,7 @@ class Engine:
         self.stays = stays
         self.sessions: set[Session] = set()
         self.holdings = Holdings(home, env, for_many=True)
+        self.holdings.waits_for_model = False  # an agent gets its brief without, until the model is there
         self.keeper = Keeper(home, env)
         self.started_s = time.time()
         self._linger_s = linger_s
