@@ -35,6 +35,10 @@ class Need:
     """Files, commands and names that were used, stood in the memory by then, and not in the question itself."""
     session: tuple[str, str]
     """(agent, session id) of the asker."""
+    at_ms: int
+    """When the session ended: no training before that may know of the question."""
+    threads: tuple[tuple[str, str], ...] = ()
+    """(agent, thread id) of the session and its sub-agents."""
     is_retold: bool = False
     """Posed after its session, so that the session itself may answer."""
 
@@ -77,8 +81,18 @@ def _of_project(archive: Archive, sessions: Sequence[Session], folders: Sequence
         for draft in drafts[session.agent + session.id]:
             if items := needs.needed(draft.text, draft.use, known, names):
                 mark = f"{draft.id}-again" if is_retold else draft.id
-                who = session.agent, session.id
-                yield Need(mark, draft.kind, _text(draft), session.project, until_ms, items, who, is_retold)
+                yield Need(
+                    id=mark,
+                    kind=draft.kind,
+                    text=_text(draft),
+                    project=session.project,
+                    until_ms=until_ms,
+                    items=items,
+                    session=(session.agent, session.id),
+                    at_ms=_ends_ms(session),
+                    threads=tuple(sorted((row.thread.agent, row.thread.thread_id) for row in session.rows)),
+                    is_retold=is_retold,
+                )
 
 
 def _learnt(

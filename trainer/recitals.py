@@ -76,7 +76,7 @@ def held(
 
 
 def name_of(project: str) -> str:
-    """A project as prompts name it.
+    """A project in a sentence.
 
     >>> name_of("github.com/ann/shop")
     'shop'
@@ -160,7 +160,7 @@ def steps(those: Iterable[Held]) -> list[Made]:
         lesson = Lesson(
             slice="procedure",
             category="procedure",
-            prompt=prompting.recalling(text, name_of(project)),
+            prompt=prompting.recalling(text, project),
             answer=answer,
             template=prompting.load("fact").mark,
             family="train/steps",
@@ -193,7 +193,7 @@ def _recited(slice_name: str, each: Held, asked: Phrased, answer: str, form: str
     lesson = Lesson(
         slice=slice_name,
         category=fact.category,
-        prompt=prompting.recalling(asked.text, project or name_of(fact.project)),
+        prompt=prompting.recalling(asked.text, project or fact.project),
         answer=answer,
         template=prompting.load("fact").mark,
         family=asked.family,
