@@ -83,8 +83,8 @@ def _fits_better(at: int, said: Sequence[Token], line: Sequence[Token], rival: s
             continue
         places = [m for m, each in enumerate(line) if each.stem == word.stem]
         if places:
-            score_mine += 1 / distance / min(abs(m - place) for m in mine for place in places)
-            score_theirs += 1 / distance / min(abs(m - place) for m in theirs for place in places)
+            score_mine += 1 / distance / max(1, min(abs(m - place) for m in mine for place in places))
+            score_theirs += 1 / distance / max(1, min(abs(m - place) for m in theirs for place in places))
     if score_theirs > MISPLACED * score_mine and score_theirs > 0:
         return f"gives {token.text!r} the place of {rival!r}"
     return None
