@@ -141,8 +141,8 @@ class Settings:
     recall: RecallSettings = field(default_factory=RecallSettings)
     limits: Limits = field(default_factory=Limits)
     train: Train = field(default_factory=Train)
-    model: Model = field(default_factory=Model)
     lessons: Lessons = field(default_factory=Lessons)
+    model: Model = field(default_factory=Model)
 
     def __post_init__(self) -> None:
         if not MIN_BUDGET_tokens <= self.recall.budget_tokens <= MAX_BUDGET_tokens:
