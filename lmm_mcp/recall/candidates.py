@@ -7,7 +7,6 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from lmm_mcp.domain import windows
-from lmm_mcp.domain.chunk import Chunk
 from lmm_mcp.domain.recall import Question
 from lmm_mcp.embedding import Embedder, Vectors, embed_query
 from lmm_mcp.recall.query import Query
@@ -62,14 +61,10 @@ class Candidates:
             for chunk_id, whole in self.nearest.items()
         }
 
-    def vector_of(self, chunk: Chunk, number: int) -> Vectors | None:
-        """The vector of the window in which a line of a chunk stands; None where there is none."""
-        if (vectors_WD := self.vectors.get(chunk.id)) is None:
-            return None
-        cut = windows.windows(chunk.lines)
-        if len(vectors_WD) != len(cut):
-            return None
-        found: Vectors = vectors_WD[next(n for n, each in enumerate(cut) if number in each)]
+    def vector_of(self, chunk_id: str, window: int) -> Vectors | None:
+        """The vector of a window of a chunk, by its number as `Evidence` has it; None where there is none."""
+        vectors_WD = self.vectors.get(chunk_id)
+        found: Vectors | None = None if vectors_WD is None or window < 0 else vectors_WD[window]
         return found
 
 

@@ -6,7 +6,7 @@ from lmm_mcp.domain.chunk import Chunk
 from lmm_mcp.recall.candidates import Candidates
 from lmm_mcp.recall.found import Evidence
 from lmm_mcp.recall.query import Query
-from lmm_mcp.store.terms import is_mostly_cjk, terms
+from lmm_mcp.store.terms import is_mostly_cjk
 
 MIN_OVERLAP = 0.2
 """Share of the question's information that the best chunk must repeat, where meaning does not speak for it either."""
@@ -32,6 +32,6 @@ def is_enough(query: Query, candidates: Candidates, chunks: Sequence[Chunk], lin
         return True
     if not candidates.lexical:
         return False
-    texts = (f"{chunk.header}\n{chunk.text_of()}" for chunk in chunks[:BEST_OF])
-    overlap = max((query.overlap(frozenset(terms(text))) for text in texts), default=0.0) / MIN_OVERLAP
+    texts = ((chunk.header, *(line.text for line in chunk.lines)) for chunk in chunks[:BEST_OF])
+    overlap = query.best_overlap(texts) / MIN_OVERLAP
     return overlap >= 1 or (similarity >= NEARLY and overlap >= 0.5)

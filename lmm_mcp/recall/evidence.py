@@ -51,7 +51,7 @@ BEST_PASSAGES = 3
 _NO_TERMS: frozenset[str] = frozenset()
 
 
-_Line = tuple[frozenset[str], tuple[float, float, float, float]]
+_Line = tuple[frozenset[str], tuple[float, float, float, float], int]
 
 
 def only_asks(query: Query, chunk: Chunk) -> bool:
@@ -87,7 +87,10 @@ def pick(
         analysed = [frozenset(terms(line.text)) if may_hold(line.text) else _NO_TERMS for line in chunk.lines]
         # Who asks about a file wants to know what was done and said there, not where its name stands.
         overlaps = [0.0 if query.asks_of_files else query.overlap(each) for each in analysed]
-        similar = by_line(candidates, chunk.id, windows(chunk.lines), len(chunk.lines)).tolist()
+        cut = windows(chunk.lines)
+        has_vectors = len(candidates.vectors.get(chunk.id, ())) == len(cut)
+        window_of = [window if has_vectors else -1 for window, each in enumerate(cut) for _ in each]
+        similar = by_line(candidates, chunk.id, cut, len(chunk.lines)).tolist()
         of_chunk = CHUNK_SHARE * scores.get(chunk.id, 0.0) + SESSION_SHARE * of_sessions[chunk.session_id]
         for n, line in enumerate(chunk.lines):
             if query.asks_of_files and line.role == "path":
@@ -97,14 +100,14 @@ def pick(
             beside = max([overlaps[m] for m in (n - 1, n + 1) if 0 <= m < len(overlaps)], default=0.0)
             made_of = (overlaps[n], neighbour_share * beside, of_chunk, window_share * similar[n])
             score = role_weight.get(line.role, DEFAULT_WEIGHT) * sum(made_of)
-            ranked.append((-score, rank, n, (analysed[n], made_of)))
+            ranked.append((-score, rank, n, (analysed[n], made_of, window_of[n])))
     ranked.sort(key=lambda item: item[:3])
     found = []
-    for score, rank, n, (its_terms, made_of) in ranked[:max_lines]:
+    for score, rank, n, (its_terms, made_of, window) in ranked[:max_lines]:
         line = chunks[rank].lines[n]
         why = dict(zip(("words", "beside", "passage", "meaning"), made_of, strict=True))
         text = quoted(line.text, query.idf)
-        found.append(Evidence(chunks[rank], line, -score, text, number=n, terms=its_terms, why=why))
+        found.append(Evidence(chunks[rank], line, -score, text, number=n, window=window, terms=its_terms, why=why))
     once = found if "duplicates" in without else _told_once(found)
     return once if "supersession" in without else newest_first(once, query, candidates)
 

@@ -19,6 +19,8 @@ class Evidence:
     """A newer line takes it back, or tells the same with another value."""
     number: int = 0
     """Of the line within its chunk, from 0."""
+    window: int = -1
+    """Of the window of its chunk in which it stands, from 0 (see `domain.windows`); -1 where that has no vector."""
     terms: frozenset[str] = frozenset()
     """The search terms it holds; none where it shares nothing with the question."""
     why: Mapping[str, float] = field(default_factory=dict)

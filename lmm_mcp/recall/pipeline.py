@@ -17,7 +17,6 @@ from lmm_mcp.recall.query import Query, understand
 from lmm_mcp.recall.telling import Answer, answer
 from lmm_mcp.recall.when import DAY_ms
 from lmm_mcp.store.chunks import ChunkStore, Scope
-from lmm_mcp.store.terms import terms
 
 NUM_BEST_BY_WORDS = 5
 FILE_SHARE = 0.5
@@ -126,7 +125,7 @@ def _then(question: Question, query: Query, spare_ms: int = DAY_ms) -> Scope:
 def _repeated(query: Query, candidates: Candidates, chunks: Sequence[Chunk]) -> float:
     """Share of the question's information that the best passage by words repeats: words count as far as they are met."""
     best = set(list(candidates.lexical)[:NUM_BEST_BY_WORDS])
-    return max((query.overlap(frozenset(terms(chunk.text_of()))) for chunk in chunks if chunk.id in best), default=0.0)
+    return query.best_overlap((line.text for line in chunk.lines) for chunk in chunks if chunk.id in best)
 
 
 @dataclass(frozen=True, slots=True)

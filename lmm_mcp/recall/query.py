@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 from lmm_mcp.domain.chunk import Chunk
 from lmm_mcp.recall import when
@@ -87,6 +88,17 @@ class Query:
         if not found:  # most lines hold none of the terms
             return 0.0
         return sum(idf for term, idf in self.idf.items() if term in found) / self.information
+
+    def best_overlap(self, passages: Iterable[Iterable[str]]) -> float:
+        """The largest overlap with the texts of one passage together; 0 without passages.
+
+        >>> query = understand("port of the server", Frequencies.none())
+        >>> query.best_overlap([["the port", "is 8080"], ["nothing"], ["a server", "has a port"]])
+        1.0
+        """
+        may_hold = self.sift()
+        held = ([terms(text) for text in texts if may_hold(text)] for texts in passages)
+        return max((self.overlap(frozenset(chain.from_iterable(each))) for each in held), default=0.0)
 
     @property
     def information(self) -> float:

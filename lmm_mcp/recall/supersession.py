@@ -29,6 +29,8 @@ REPLACES = 0.97
 changed; elsewhere a lower one puts newer sessions first that do not answer (docs/recall-log.md)."""
 SAME_TERMS = 0.8
 """Share of common terms from which two lines tell the same, perhaps with another value."""
+_FEWEST_TERMS = 4
+"""Lines of fewer tell too little to be called the same."""
 _DAY_ms = 86_400_000
 _VALUE = re.compile(r"`[^`]+`|[\w./:@%-]*\d[\w./:@%-]*|\b\w+[_/.:@-]\w[\w./:@-]*|\b[A-Z][a-z]*[A-Z]\w*|\b[A-Z]{2,}\w*")
 """Code, numbers, paths. Without a new one nothing overtakes: of people's talk, in which there are few, the newer half would
@@ -126,15 +128,16 @@ class Seen:
     @classmethod
     def of(cls, line: Evidence, query: Query, candidates: Candidates) -> "Seen":
         """Look at a line once; it is compared with many."""
+        values = values_in(line.text)
         return cls(
             at_ms=line.chunk.last_ms,
             score=line.score,
             fits=query.overlap(line.terms),
             near=line.why.get("meaning", 0.0),
-            vector=candidates.vector_of(line.chunk, line.number),
+            vector=candidates.vector_of(line.chunk.id, line.window),
             terms=line.terms,
-            values=values_in(line.text),
-            specifics=values_in(line.text) | {each.lower() for each in _NAME.findall(line.text)},
+            values=values,
+            specifics=values | {each.lower() for each in _NAME.findall(line.text)},
             role=line.line.role,
             session=line.chunk.session_id,
             tells_of_change=float(_TELLS_OF_CHANGE.search(line.text) is not None),
@@ -185,16 +188,20 @@ def values_in(text: str) -> frozenset[str]:
 def _marked(order: Sequence[Evidence]) -> list[Evidence]:
     """Mark lines of which another session later said the same with another value."""
     marked = list(order)
+    same_role: dict[str, list[Evidence]] = {}
+    for each in order[:NUM_WEIGHED]:
+        if len(each.terms) >= _FEWEST_TERMS:
+            same_role.setdefault(each.line.role, []).append(each)
     for n, older in enumerate(order[:NUM_WEIGHED]):
-        for newer in order[:NUM_WEIGHED]:
+        for newer in same_role.get(older.line.role, ()):
             is_later = newer.chunk.last_ms > older.chunk.last_ms and newer.chunk.session_id != older.chunk.session_id
-            if is_later and newer.line.role == older.line.role and _same_but_for_a_value(older.terms, newer.terms):
+            if is_later and _same_but_for_a_value(older.terms, newer.terms):
                 marked[n] = replace(older, superseded=True)
                 break
     return marked
 
 
 def _same_but_for_a_value(one: frozenset[str], other: frozenset[str]) -> bool:
-    if len(one) < 4 or len(other) < 4 or one == other:
+    if len(one) < _FEWEST_TERMS or len(other) < _FEWEST_TERMS or one == other:
         return False
     return len(one & other) / min(len(one), len(other)) >= SAME_TERMS and bool(one - other) and bool(other - one)
