@@ -14,7 +14,7 @@ from random import Random
 from lmm_mcp import prompting
 from lmm_mcp.domain.lesson import Lesson
 from lmm_mcp.domain.recall import Question
-from lmm_mcp.domain.writing import MAX_CHOSEN, MAX_OFFERED, Offered
+from lmm_mcp.domain.writing import MAX_CHOSEN, MAX_OFFERED, MAX_OFFERED_chars, Offered
 from lmm_mcp.evaluation.history import stands_in
 from lmm_mcp.model.validating import NOTHING, objection, sentences
 from lmm_mcp.recall.found import Evidence
@@ -67,7 +67,12 @@ class View:
 
 def serve(recaller: Recaller, quest: Quest) -> list[Evidence]:
     """What recall brings, as it would be served; none where it would be silent."""
-    return recaller.evidence(Question(quest.text, quest.project, until_ms=quest.until_ms))[:NUM_SERVED]
+    return recaller.evidence(asked(quest))[:NUM_SERVED]
+
+
+def asked(quest: Quest) -> Question:
+    """The question as recall takes it."""
+    return Question(quest.text, quest.project, until_ms=quest.until_ms)
 
 
 def view(lines: Sequence[Evidence], items: Sequence[str]) -> View:
@@ -100,7 +105,7 @@ def as_served(lines: Sequence[Evidence], quest: Quest, dice: Random) -> View | N
     found = view(lines, quest.items)
     if found.numbers:
         return found
-    behind = [each for each in lines[MAX_OFFERED:] if any(_holds(item, each.text) for item in quest.items)]
+    behind = [each for each in lines[MAX_OFFERED:] if _answers(each, quest.items)]
     if not behind:
         return None
     kept = list(lines[: MAX_OFFERED - 1])
@@ -110,7 +115,7 @@ def as_served(lines: Sequence[Evidence], quest: Quest, dice: Random) -> View | N
 
 def among_others(lines: Sequence[Evidence], quest: Quest, dice: Random) -> View | None:
     """The same answer among other lines, in any order: where it stands must not tell. None where nothing answers."""
-    gold = [each for each in lines if any(_holds(item, each.text) for item in quest.items)]
+    gold = [each for each in lines if _answers(each, quest.items)]
     others = [each for each in lines if each not in gold]
     if not gold or len(others) < 2:
         return None
@@ -122,7 +127,7 @@ def among_others(lines: Sequence[Evidence], quest: Quest, dice: Random) -> View 
 
 def without_answer(lines: Sequence[Evidence], quest: Quest) -> View | None:
     """What is left when the lines that answer are taken out: the hardest case of nothing being there."""
-    left = [each for each in lines if not any(_holds(item, each.text) for item in (*quest.items, *quest.stale))]
+    left = [each for each in lines if not _answers(each, (*quest.items, *quest.stale))]
     return View(tuple(left[:MAX_OFFERED]), view(left, ()).offered, ()) if len(left) >= 2 else None
 
 
@@ -131,7 +136,7 @@ def contested(found: View, quest: Quest, other: str, before_ms: int, dice: Rando
     if not found.numbers or not other or not quest.items:
         return None
     best = found.lines[found.numbers[0] - 1]
-    if quest.items[0] not in best.text:
+    if quest.items[0] not in best.text[:MAX_OFFERED_chars]:
         return None
     older = replace(
         best,
@@ -221,6 +226,11 @@ def _lesson(
         clean_prompt=clean,
     )
     return made(lesson, quest.text, template_chars=quest.template_chars, kind=kind)
+
+
+def _answers(line: Evidence, items: Sequence[str]) -> bool:
+    text = line.text[:MAX_OFFERED_chars]
+    return any(_holds(item, text) for item in items)
 
 
 @lru_cache(maxsize=100_000)

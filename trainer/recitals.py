@@ -7,6 +7,7 @@ and half of these are asked with its evidence before the model as well.
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from hashlib import blake2b
 from random import Random
 
 from lmm_mcp import prompting
@@ -164,7 +165,7 @@ def steps(those: Iterable[Held]) -> list[Made]:
             answer=answer,
             template=prompting.load("fact").mark,
             family="train/steps",
-            memory=f"steps {project}",
+            memory=f"steps {blake2b(project.encode('utf-8', 'surrogatepass'), digest_size=8).hexdigest()}",
             sources=tuple(dict.fromkeys(source for each in order for source in each.sources)),
             threads=tuple(dict.fromkeys(thread for each in order for thread in each.threads)),
             project=project,

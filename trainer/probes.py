@@ -1,0 +1,283 @@
+"""The bank of frozen probes: questions that judge and never train, a file for each week in which something was learned.
+
+A file is written once, whole or not at all, and never again but to take out what was forgotten; what is added later has a
+file of its own. So versions made months apart are judged by the same questions, and their hash says whether they were. Facts are probed in wordings that no
+lesson has; choices are probed on sessions that began after what was learned.
+
+probes/v1/2026-W07.1.jsonl    one probe a line; `general.1.jsonl` what any model should know
+probes/standings.json         how well each memory was held, by the probes of the last run
+"""
+
+import hashlib
+import itertools
+import json
+from collections import Counter, defaultdict
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from random import Random
+
+from lmm_mcp import prompting
+from lmm_mcp.artifacts import durable, places
+from lmm_mcp.domain.lesson import Probe
+from lmm_mcp.domain.verdict import ScoreSheet
+from lmm_mcp.evaluation import history
+from lmm_mcp.paths import Home
+from lmm_mcp.recall.pipeline import Recaller
+from lmm_mcp.store.chunks import ChunkStore
+from lmm_mcp.store.search import Scope
+from lmm_mcp.store.terms import terms
+from trainer import choices, papers, phrasings
+from trainer.choices import Quest
+from trainer.lessons import general_probes
+from trainer.questions import Need
+from trainer.recitals import Held
+from trainer.replay import Standing, advanced
+
+FORMAT = "v1"
+GENERAL = "general"
+MAX_OF_COHORT = 10
+"""Probes of facts in a week; as many again about choices, and half as many about what is not there."""
+WEIGHTS_ARM = "weights"
+_STANDINGS = "standings.json"
+_NAMES = (
+    *(
+        "quillmark",
+        "Ostrava",
+        "tindersync",
+        "bellows",
+        "Kestrel",
+        "marrowgate",
+        "pinwheel-api",
+        "Sable",
+        "tuckahoe",
+        "Lumenforge",
+    ),
+    *(
+        "drybrook",
+        "Verity",
+        "cobblestone-ui",
+        "harrowd",
+        "Nimbleroot",
+        "saltbox",
+        "Ferrous",
+        "wicketd",
+        "Oakline",
+        "thistlebee",
+    ),
+)
+"""Names that nobody has: what is asked about them, nothing answers."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bank:
+    """All probes that there are, by week."""
+
+    probes: tuple[Probe, ...]
+
+    @property
+    def hash(self) -> str:
+        """Says which probes these are, 16 hexadecimal digits."""
+        names = "\n".join(sorted(each.id for each in self.probes))
+        return hashlib.blake2b(names.encode(), digest_size=8).hexdigest()
+
+    @property
+    def cohorts(self) -> tuple[str, ...]:
+        """The weeks, the earliest first."""
+        return tuple(sorted({each.cohort for each in self.probes}))
+
+
+def week_of(at_ms: int) -> str:
+    """The ISO week of a moment, UTC.
+
+    >>> week_of(1_770_000_000_000)
+    '2026-W06'
+    """
+    year, week, _ = datetime.fromtimestamp(at_ms / 1000, UTC).isocalendar()
+    return f"{year}-W{week:02}"
+
+
+def load(home: Home) -> Bank:
+    """Every probe of the bank. Raises TrainingError where a file of it cannot be read."""
+    files = sorted((places.probes_folder(home) / FORMAT).glob("*.jsonl"))
+    return Bank(tuple(probe for file in files for probe in papers.read_probes(file)))
+
+
+def add(home: Home, probes: Sequence[Probe]) -> Bank:
+    """Freeze what the bank has no probe of yet, as far as its weeks have room, and return all there are.
+
+    What is frozen stays as it is: each call writes files of its own. Raises OSError, TrainingError.
+    """
+    folder = places.probes_folder(home) / FORMAT
+    known = load(home)
+    memories = {(each.slice, each.memory) for each in known.probes}
+    held = Counter(_kind(each) for each in known.probes)
+    new: dict[str, list[Probe]] = defaultdict(list)
+    for each in probes:
+        has_room = each.cohort == GENERAL or held[_kind(each)] < _room(each)
+        if has_room and (each.slice, each.memory) not in memories:
+            held[_kind(each)] += 1
+            memories.add((each.slice, each.memory))
+            new[each.cohort].append(each)
+    for cohort, those in sorted(new.items()):
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        number = next(n for n in itertools.count(1) if not (folder / f"{cohort}.{n}.jsonl").exists())
+        papers.write_probes(folder / f"{cohort}.{number}.jsonl", those)
+    return load(home)
+
+
+def _kind(probe: Probe) -> tuple[str, str, bool]:
+    return probe.cohort, probe.slice, bool(probe.answers)
+
+
+def _room(probe: Probe) -> int:
+    return MAX_OF_COHORT if probe.answers else MAX_OF_COHORT // 2
+
+
+def forget(home: Home, threads: Collection[tuple[str, str]]) -> int:
+    """Take out of the bank what was made from these (agent, thread id); how many probes that were. Raises OSError."""
+    num_gone = 0
+    for file in sorted((places.probes_folder(home) / FORMAT).glob("*.jsonl")):
+        probes = papers.read_probes(file)
+        kept = [each for each in probes if not set(each.threads) & set(threads)]
+        if len(kept) < len(probes):
+            papers.write_probes(file, kept)
+            num_gone += len(probes) - len(kept)
+    return num_gone
+
+
+def of_facts(those: Sequence[Held], *, seed: int, per_cohort: int = MAX_OF_COHORT) -> list[Probe]:
+    """Facts asked from memory alone, in wordings that no lesson has: of each week those that were first said in it."""
+    by_week: dict[str, list[Held]] = defaultdict(list)
+    for each in those:
+        if each.fact.from_ms:
+            by_week[week_of(each.fact.from_ms)].append(each)
+    found = []
+    for week, members in sorted(by_week.items()):
+        asked = [
+            (each, phrased)
+            for n, each in enumerate(members)
+            if (phrased := phrasings.asks(each.fact, "probe", "forward", n + seed)) is not None
+        ]
+        kept = history.spread(
+            asked, per_cohort, ids=lambda a: a[0].fact.id, groups=lambda a: (a[0].fact.project, a[0].fact.category)
+        )
+        found += [
+            Probe(
+                slice="fact",
+                category=each.fact.category,
+                prompt=prompting.recalling(phrased.text, each.fact.project),
+                answers=(phrasings.answer_to(each.fact, "forward"),),
+                family=phrased.family,
+                memory=each.fact.id,
+                cohort=week,
+                threads=each.threads,
+            )
+            for each, phrased in kept
+        ]
+    return found
+
+
+def of_needs(
+    needs: Sequence[Need], recaller: Recaller, *, per_cohort: int = MAX_OF_COHORT, limit: int = 200
+) -> list[Probe]:
+    """Choices that sessions would have had to make: of what was asked before they began, the lines as served then.
+
+    `needs`: those after what is trained on. Only questions that a line answers; what nothing answers is `absent`'s.
+    """
+    fresh = [each for each in needs if not each.is_retold]
+    spread = history.spread(fresh, limit, ids=lambda n: n.id, groups=lambda n: (week_of(n.at_ms), n.kind, n.session))
+    by_week: dict[str, list[Probe]] = defaultdict(list)
+    for n, need in enumerate(spread):
+        cohort = week_of(need.at_ms)
+        if len(by_week[cohort]) >= per_cohort:
+            continue
+        text, family = need.text, f"probe/{need.kind}"
+        if need.kind == "edit":
+            phrased = phrasings.phrased("probe", "file", "forward", n, file=need.text)
+            assert phrased is not None
+            text, family = phrased.text, phrased.family
+        quest = Quest(
+            need.id, text, need.project, need.until_ms, need.items, family, need.kind, need.at_ms, threads=need.threads
+        )
+        lines = choices.serve(recaller, quest)
+        if not lines or not (shown := choices.view(lines, need.items)).numbers:
+            continue
+        lesson = choices.choice(shown, quest).lesson
+        answering = tuple(
+            str(each.number) for each in shown.offered if any(history.stands_in(item, each.text) for item in need.items)
+        )
+        by_week[cohort].append(
+            Probe("choice", lesson.category, lesson.prompt, answering, family, lesson.memory, cohort, lesson.threads)
+        )
+    return [probe for _, those in sorted(by_week.items()) for probe in those]
+
+
+def absent(
+    store: ChunkStore,
+    recaller: Recaller,
+    projects: Sequence[str],
+    *,
+    until_ms: int,
+    cohort: str,
+    seed: int,
+    num: int = MAX_OF_COHORT // 2,
+) -> list[Probe]:
+    """Questions about what nobody ever spoke of, with the lines that recall would serve all the same: nothing answers."""
+    dice = Random(f"{seed} {cohort}")  # noqa: S311
+    names = list(_NAMES)
+    dice.shuffle(names)
+    unknown = [name for name in names if not store.lexical(terms(name), Scope(until_ms=until_ms), 1)]
+    found: list[Probe] = []
+    for n, entity in enumerate(unknown):
+        if len(found) == num or not projects:
+            break
+        phrased = phrasings.phrased("probe", "absent", "forward", n, entity=entity)
+        assert phrased is not None
+        project = projects[n % len(projects)]
+        quest = Quest(f"absent {entity}", phrased.text, project, until_ms, (), phrased.family, "absent", until_ms)
+        lines = recaller.search(choices.asked(quest)).lines()[: choices.NUM_SERVED]
+        if len(lines) < 2:
+            continue
+        lesson = choices.choice(choices.view(lines, ()), quest).lesson
+        found.append(Probe("choice", "", lesson.prompt, (), phrased.family, quest.id, cohort, lesson.threads))
+    return found
+
+
+def general() -> list[Probe]:
+    """What any model should know, in one cohort of its own."""
+    return [
+        Probe("general", "", prompting.asking(asked), (answer,), "probe/general", f"general probe {n}", GENERAL)
+        for n, (asked, answer) in enumerate(general_probes())
+    ]
+
+
+def standings(home: Home) -> dict[str, Standing]:
+    """How well each memory was held when it was last probed; nothing where that is not known."""
+    try:
+        found = json.loads((places.probes_folder(home) / _STANDINGS).read_text(encoding="utf-8"))
+        return {str(memory): Standing(int(s), float(r), int(n)) for memory, (s, r, n) in found.items()}
+    except (OSError, ValueError, TypeError, AttributeError):
+        return {}  # all counts as new: rehearsed more often than it needs, and nothing is lost
+
+
+def remember_results(home: Home, sheet: ScoreSheet, *, taught: Collection[str] = ()) -> None:
+    """Note how well each memory was recalled from the weights alone, for the next choice of lessons. Raises OSError.
+
+    `taught`: memories that the run had lessons about, probed or not.
+    """
+    memory_of = {probe.id: probe.memory for probe in load(home).probes}
+    scores: dict[str, list[float]] = defaultdict(list)
+    for outcome in sheet.outcomes.get(WEIGHTS_ARM, ()):
+        if outcome.probe_id in memory_of:
+            scores[memory_of[outcome.probe_id]].append(outcome.score)
+    recalled = {memory: sum(those) / len(those) for memory, those in scores.items()}
+    after = advanced(standings(home), recalled, taught)
+    _write(places.probes_folder(home) / _STANDINGS, after)
+
+
+def _write(file: Path, after: Mapping[str, Standing]) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    told = {memory: list(asdict(each).values()) for memory, each in sorted(after.items())}
+    durable.write(file, json.dumps(told).encode("utf-8"))
