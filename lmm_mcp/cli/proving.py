@@ -166,13 +166,8 @@ def _arm(desk: Desk, arm: str, budget_tokens: int, cut_ms: int) -> Iterator["Ask
         from lmm_mcp.evaluation.proving import silence
 
         yield silence
-    elif arm == "grep":
-        from lmm_mcp.evaluation.grepping import Grep
-
-        files = Grep(desk.ledger, cut_ms)
-        yield lambda asked: files.answer(asked, budget_tokens)
     else:
-        with answering(desk, arm, budget_tokens) as ask:
+        with answering(desk, arm, budget_tokens, asked_until_ms=cut_ms) as ask:
             yield ask
 
 
@@ -279,8 +274,11 @@ def _fit_table(parts: "Sequence[Worth]") -> Iterator[str]:
 
 
 @contextmanager
-def answering(desk: Desk, arm: str, budget_tokens: int) -> Iterator["Ask"]:
-    """What answers questions that name their project by its key. Raises BadInput and StoreError."""
+def answering(desk: Desk, arm: str, budget_tokens: int, *, asked_until_ms: int | None = None) -> Iterator["Ask"]:
+    """What answers questions that name their project by its key. Raises BadInput and StoreError.
+
+    `asked_until_ms`: none is asked as of a later time, which spares some arms work.
+    """
     from lmm_mcp.evaluation.arms import ARMS, Bench
 
     if arm == "recall":
@@ -293,7 +291,7 @@ def answering(desk: Desk, arm: str, budget_tokens: int) -> Iterator["Ask"]:
         raise BadInput(
             f"there is no arm {arm!r}; write recall, {', '.join(name for name in ARMS if name != 'oracle')}."
         )
-    bench = Bench(_opened(desk), desk.ledger, desk.archive, desk.ready_embedder(), _scope)
+    bench = Bench(_opened(desk), desk.ledger, desk.archive, desk.ready_embedder(), _scope, asked_until_ms)
     yield lambda asked: ARMS[arm](bench, asked, budget_tokens)
 
 

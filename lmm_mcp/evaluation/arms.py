@@ -4,17 +4,14 @@ Every arm but `grep` and `oracle` packs whole passages, best first, as far as th
 `quiet` is 0 by construction.
 """
 
-import json
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from pathlib import Path
-from typing import Any
+from functools import cached_property
 
 from lmm_mcp.domain.chunk import Chunk
 from lmm_mcp.domain.recall import CHARS_PER_TOKEN
 from lmm_mcp.embedding import Embedder, embed_query
+from lmm_mcp.evaluation.grepping import Grep
 from lmm_mcp.evaluation.judging import folded
 from lmm_mcp.evaluation.questions import Answered, Asked
 from lmm_mcp.recall.fusion import fuse
@@ -26,9 +23,6 @@ from lmm_mcp.store.terms import terms
 NUM_RANKED = 60
 RRF_K = 60
 """Of reciprocal rank fusion (Cormack et al. 2009)."""
-MAX_GREP_LINE_chars = 300
-_WORD = re.compile(r"[^\W_][\w.-]{2,}")
-_MOMENT = re.compile(r'"timestamp":\s*"(\d{4}-\d\d-\d\dT[^"]{8,30})"')
 
 
 @dataclass(frozen=True)
@@ -41,6 +35,13 @@ class Bench:
     embedder: Embedder | None
     scope_of: Callable[[Asked], Scope]
     """Where the asker of a question stands, and until when it may look."""
+    asked_until_ms: int | None = None
+    """Nothing is asked as of a later time."""
+
+    @cached_property
+    def files(self) -> Grep:
+        """The session files themselves."""
+        return Grep(self.ledger, self.asked_until_ms)
 
 
 Arm = Callable[[Bench, Asked, int], Answered]
@@ -78,33 +79,8 @@ def passages(bench: Bench, asked: Asked, budget_tokens: int) -> Answered:
 
 
 def grep(bench: Bench, asked: Asked, budget_tokens: int) -> Answered:
-    """What `rg -i 'word|word|...'` finds in the session files of the asker's project, the lines with most words first.
-
-    The files are those that were read and still lie there, databases left out. Lines that name a later time than that of
-    asking are not used.
-    """
-    scope = bench.scope_of(asked)
-    words = sorted({word.lower().encode() for word in _WORD.findall(asked.question)}, key=len, reverse=True)
-    if not words:
-        return Answered("", (), abstained=True)
-    pattern = re.compile(b"|".join(map(re.escape, words)), re.IGNORECASE)
-    found: list[tuple[int, int, str, str]] = []
-    sessions = {row.thread.thread_id: row for row in bench.ledger.threads(project=scope.project)}
-    for source in bench.ledger.sources():
-        mine = [sessions[each] for each in source.thread_ids if each in sessions]
-        path = Path(source.path)
-        if not mine or path.suffix not in (".jsonl", ".json", ".md", ".txt") or not path.is_file():
-            continue
-        if scope.until_ms is not None and all(row.first_ms > scope.until_ms for row in mine):
-            continue
-        for line in path.read_bytes().splitlines():
-            hits = {match.group().lower() for match in pattern.finditer(line)}
-            if hits and not is_later(line, scope.until_ms):
-                at = next(pattern.finditer(line)).start()
-                text = line[max(0, at - 40) : at + MAX_GREP_LINE_chars - 40].decode("utf-8", "replace")
-                found.append((-len(hits), -len(found), text, mine[0].thread.session_id))
-    found.sort()
-    return _joined([(text, session) for _, _, text, session in found[:400]], budget_tokens)
+    """What `rg` finds in the session files of the asker's project, see `grepping`."""
+    return bench.files.answer(asked.question, bench.scope_of(asked), budget_tokens)
 
 
 def oracle(bench: Bench, asked: Asked, budget_tokens: int) -> Answered:
@@ -169,17 +145,3 @@ def _joined(texts: Sequence[tuple[str, str]], budget_tokens: int, passages: Sequ
         sessions.append(session)
         room -= len(text) + 1
     return Answered("\n".join(said), tuple(dict.fromkeys(sessions)), not said, tuple(passages[: len(said)]))
-
-
-def is_later(line: bytes, until_ms: int | None) -> bool:
-    """Whether a line of a session file names a time after `until_ms`."""
-    if until_ms is None:
-        return False
-    found = _MOMENT.search(line.decode("utf-8", "replace")) or None
-    try:
-        moment: Any = found and datetime.fromisoformat(json.loads(f'"{found[1]}"'))
-    except ValueError:
-        return False
-    if not moment:
-        return False
-    return bool((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000 > until_ms)

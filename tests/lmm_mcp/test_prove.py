@@ -16,6 +16,7 @@ from lmm_mcp.evaluation.grepping import Grep
 from lmm_mcp.evaluation.questions import Answered
 from lmm_mcp.paths import Home
 from lmm_mcp.server.desk import Desk
+from lmm_mcp.store.search import Scope
 
 MARCH_SESSION = "5c0ffee2-6c55-4b07-9a1e-7d1c5a5f0a11"
 FIRST_OF_MARCH_ms = 1_772_323_200_000
@@ -86,14 +87,17 @@ def test_nothing_later_than_the_cut_is_told_by_any_arm(desk, proof, arm):
 
 
 def test_grep_would_tell_what_came_later_if_it_were_asked_later(desk, proof):
-    files = Grep(desk.ledger, FIRST_OF_MARCH_ms * 2)
-    assert "MARCHHARE" in files.answer(posed(proof, "prompt")[0].asked, 1000).text
+    asked, files = posed(proof, "prompt")[0].asked, Grep(desk.ledger)
+    assert "MARCHHARE" in files.answer(asked.question, Scope(project=asked.project), 1000).text
+    as_of_the_cut = Scope(project=asked.project, until_ms=proof.cut_ms)
+    assert "MARCHHARE" not in files.answer(asked.question, as_of_the_cut, 1000).text
 
 
 def test_a_session_that_goes_on_over_the_cut_is_grepped_as_far_as_the_cut(desk, proof):
     middle_of_january_session_ms = 1_768_039_320_000
-    files = Grep(desk.ledger, middle_of_january_session_ms)
-    told = files.answer(posed(proof, "prompt")[0].asked, 4000).text
+    asked = posed(proof, "prompt")[0].asked
+    then = Scope(project=asked.project, until_ms=middle_of_january_session_ms)
+    told = Grep(desk.ledger).answer(asked.question, then, 4000).text
     assert "till round" in told
     assert "refund_in_cents" not in told
 
