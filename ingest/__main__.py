@@ -24,6 +24,9 @@ def main() -> int:
     mode.add_argument("--once", action="store_true", help="read what there is and leave (the default)")
     mode.add_argument("--stay", action="store_true", help="stay and read what is added")
     mode.add_argument("--rebuild", action="store_true", help="make the store anew from the archive")
+    mode.add_argument(
+        "--derive", action="store_true", help="derive facts and salience from the archive; read nothing new"
+    )
     mode.add_argument("--survey", action="store_true", help="print as JSON whose sessions lie where; read none")
     parser.add_argument(
         "paths", nargs="*", type=Path, help="session files or folders; all that can be found if left out"
@@ -47,7 +50,7 @@ def main() -> int:
 
             return rebuild(home, settings)
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-        code = service.run(home, os.environ, settings, arguments.paths, stay=arguments.stay)
+        code = service.run(home, os.environ, settings, arguments.paths, stay=arguments.stay, derives=arguments.derive)
         return exit_code_of("full") if code == 1 and is_full(home.root) else code
     except (LmmError, OSError) as problem:
         refusal = refusal_behind(problem) or ("full" if is_full(home.root) else "")

@@ -145,6 +145,11 @@ class Deriving:
     _look_at_s: float = 0.0
     _may_be_due: bool = True
 
+    @property
+    def is_asked_for(self) -> bool:
+        """Whether somebody waits for what is derived."""
+        return bool(self._requests)
+
     def expect(self) -> None:
         """Something was archived since the last look."""
         self._may_be_due = True

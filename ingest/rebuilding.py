@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from ingest import pipeline
+from ingest.deriving import Deriving
 from ingest.pipeline import Cut, Rooms
 from lmm_mcp import children
 from lmm_mcp.children import Progress
@@ -41,10 +42,21 @@ def rebuild(home: Home, settings: Settings) -> int:
         for start in range(0, len(walk.cuts), _THREADS_at_once):
             pipeline.record_cuts(walk.cuts[start : start + _THREADS_at_once], rooms.ledger)
         store.optimize()
+        if home.facts.exists():
+            _derive_anew(home, settings, rooms, walk)
         walk.say("done", chunks=store.count())
         shutil.rmtree(home.root / _ASIDE, ignore_errors=True)
         rooms.ledger.close()
     return 0
+
+
+def _derive_anew(home: Home, settings: Settings, rooms: Rooms, walk: "_Walk") -> None:
+    """Facts and salience, where there were any; otherwise they come when somebody asks for them."""
+    deriving, num_chunks = Deriving(home.facts), rooms.store.count()
+    deriving.clear()
+    while deriving.step(rooms, repositories=settings.lessons.repositories, is_hurried=True):
+        walk.say("importing", chunks=num_chunks)
+    deriving.close()
 
 
 def _opened(home: Home) -> tuple[ChunkStore, bool]:

@@ -1,8 +1,9 @@
 """The ingest process: the only writer of the store. Takes the write lock, or hands its paths to the process that has it.
 
 One loop decides what is most urgent: notes and handed-over paths (a remembered note must be recallable within two
-seconds, even in the middle of a bulk import), then session files, newest first, then embeddings, then upkeep, then rest.
-It ends when its standard input closes (its parent is gone), when told to, or, with `--once`, when nothing is left to do.
+seconds, even in the middle of a bulk import), then session files, newest first, then embeddings, then upkeep, then what is
+derived of sessions, then rest. It ends when its standard input closes (its parent is gone), when told to, or, with `--once`,
+when nothing is left to do; deriving is left to who stays then, unless somebody asked for it (`--derive`).
 """
 
 import logging
@@ -19,6 +20,7 @@ from filelock import FileLock, Timeout
 from ingest import pipeline, reading, sources, surroundings
 from ingest.changes import Changes
 from ingest.chunking import CHUNKER_VERSION
+from ingest.deriving import Deriving
 from ingest.limits import Watch
 from ingest.pipeline import Rooms
 from ingest.plan import BATCH_files, Plan, Rescan
@@ -42,19 +44,31 @@ TICK_s = 0.5
 """How often it is looked whether somebody wants the lock, has us stop or pause, or changed the settings."""
 RESCAN_s = 30.0
 """How often all session folders are looked through for files that grew."""
+_INTERRUPTED = "what sessions say was not derived to the end, since the process was told to stop. Ask again: it goes on from there."
 _log = logging.getLogger("lmm.ingest")
 
 
-def run(home: Home, env: Mapping[str, str], settings: Settings, paths: Sequence[Path], *, stay: bool) -> int:
-    """Do the work of one ingest process; its exit code. Paths are handed over where another process holds the lock."""
+def run(
+    home: Home,
+    env: Mapping[str, str],
+    settings: Settings,
+    paths: Sequence[Path],
+    *,
+    stay: bool,
+    derives: bool = False,
+) -> int:
+    """Do the work of one ingest process; its exit code. Paths are handed over where another process holds the lock.
+
+    `derives`: read no sessions, but derive all that is due; where another process holds the lock it is asked for that.
+    """
     lock = FileLock(home.write_lock)
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        children.hand_over(home, paths)
+        children.hand_over(home, paths, derive=derives)
         _log.info("another process holds the write lock: %d paths handed over", len(paths))
         return 0
-    service = Service(home, env, settings, stay=stay)
+    service = Service(home, env, settings, stay=stay, derives=derives)
     try:
         return service.run(paths, lock)
     finally:
@@ -64,8 +78,12 @@ def run(home: Home, env: Mapping[str, str], settings: Settings, paths: Sequence[
 class Service:
     """One ingest process at work. It lives as long as it holds the lock."""
 
-    def __init__(self, home: Home, env: Mapping[str, str], settings: Settings, *, stay: bool) -> None:
+    def __init__(
+        self, home: Home, env: Mapping[str, str], settings: Settings, *, stay: bool, derives: bool = False
+    ) -> None:
         self._home, self._env, self._settings, self._stay = home, env, settings, stay
+        self._derives = derives
+        self._has_derived = False
         self._plan, self._rescan = Plan(), Rescan()
         self._stop, self._bell = threading.Event(), threading.Event()
         self._changes: Changes | None = None
@@ -76,6 +94,7 @@ class Service:
         self._report = Report(home)
         self._watch = Watch(home)
         self._vectors = Vectors(home, self._report)
+        self._deriving = Deriving(home.facts)
         self._settings_stamp = _stamp(home.config)
         self._notes_seen: tuple[tuple[str, int, int], ...] = ()
         self._rooms = self._open()
@@ -93,7 +112,7 @@ class Service:
             while not self._is_to_stop():
                 if children.is_lock_wanted(self._home):
                     self._lend(lock)
-                if self._step(scan=not paths or self._stay):
+                if self._step(scan=self._stay or not (paths or self._derives)):
                     if self._watch.is_memory_short(self._settings.limits, self._rooms):
                         return self._leave_for_memory()
                 else:
@@ -106,8 +125,12 @@ class Service:
             if notes := self._new_notes():  # left in the very last moment, by an agent that is leaving
                 self._import(notes)
             self._rooms.store.keep_up(leaving=True)
-            if why := self._watch.alarm(self._settings.limits) if not self._stay and self._plan else "":
+            is_undone = bool(self._plan) or (self._derives and not self._has_derived)
+            if why := self._watch.alarm(self._settings.limits) if not self._stay and is_undone else "":
                 self._report.say("done", now=True, error=why)
+                return 1
+            if self._derives and not self._has_derived:
+                self._report.say("done", now=True, error=_INTERRUPTED)
                 return 1
             # Who was told to stop in the middle must not seem to have done it all.
             self._report.say("importing" if self._plan else "done", now=True)
@@ -126,6 +149,7 @@ class Service:
             self._report.say("done", now=True, error=told)
             raise
         finally:
+            self._deriving.close()
             if self._changes is not None:
                 self._changes.close()
 
@@ -152,7 +176,7 @@ class Service:
             return True
         self._take_requests(is_paused=self._home.paused.exists())
         if self._home.paused.exists():
-            return False
+            return self._derive()  # of what is archived already
         if self._changes is not None:
             self._queue_changes(self._changes)
         if scan and time.monotonic() >= self._rescan_at:
@@ -176,7 +200,18 @@ class Service:
         self._has_written = self._has_written or to_embed is not None
         if to_embed == 0:
             self._upkeep_due = True
-        return to_embed is not None
+        return to_embed is not None or self._derive()
+
+    def _derive(self) -> bool:
+        """Go on deriving for a moment; False where nothing is due, or this process has not come for that."""
+        if not (self._stay or self._derives or self._deriving.is_asked_for):
+            return False
+        repositories = self._settings.lessons.repositories
+        is_at_it = self._deriving.step(self._rooms, repositories=repositories, is_hurried=self._derives)
+        if is_at_it:
+            self._report.say("watching")
+        self._has_derived = not is_at_it
+        return is_at_it
 
     def _heed_settings(self) -> None:
         """Obey settings that were changed meanwhile, exclusions above all. Ones that cannot be read change nothing."""
@@ -191,6 +226,7 @@ class Service:
             return
         self._rooms = replace(self._rooms, exclusion=Exclusion.of(self._settings.sessions))
         self._vectors.forget_model()
+        self._deriving.expect()
         self._watch.forget()
         self._rescan_at = 0.0
         self._rescan.forget()
@@ -210,6 +246,9 @@ class Service:
         """Do or queue what other processes handed over since the last look; a pause only keeps sessions from being read."""
         for request in sorted(self._home.handover.glob("*.json")):
             wish = surroundings.requested(request)
+            if wish.derives:
+                self._deriving.hurry(request)  # which removes it when all is derived
+                continue
             if wish.threads:
                 self._cut_anew(wish.threads)
             elif is_paused:
@@ -281,6 +320,7 @@ class Service:
             if self._is_to_stop():
                 break
         pipeline.keep(harvests, self._rooms)
+        self._deriving.expect()
         self._plan.put_back([found.source for found in harvests if found.has_more], urgent=urgent)
         self._vectors.expect()
         self._has_written = True
@@ -314,6 +354,7 @@ class Service:
                     self._rooms.ledger.record_unreadable(self._rooms.archive.path(agent, thread_id), 0, str(problem))
             pipeline.store_cuts([cut for cut in cuts if cut is not None], self._rooms)
             self._vectors.expect()
+            self._deriving.expect()
             self._upkeep_due = True
             self._report.say("importing", chunks=self._rooms.store.count())
 
@@ -326,6 +367,7 @@ class Service:
             self._rooms.ledger,
             notes=self._home.notes,
             logs=self._home.logs,
+            facts=self._home.facts,
             unlearn=partial(artifacts.mark_unclean, self._home),
         )
         for problem in finished.damaged if finished is not None else ():
@@ -366,6 +408,7 @@ class Service:
         """Let somebody else write for a while (forgetting does), then look at the store with fresh eyes."""
         self._report.say("importing" if self._plan else "watching", now=True)
         self._rooms.ledger.close()
+        self._deriving.close()
         lock.release()
         while children.is_lock_wanted(self._home) and not self._is_to_stop():
             self._stop.wait(0.1)

@@ -20,6 +20,8 @@ class Wish:
     paths: tuple[Path, ...] = ()
     threads: tuple[tuple[str, str], ...] = ()
     """Agent and thread id of threads to be cut anew, after a part of them was forgotten."""
+    derives: bool = False
+    """All that can be derived from what is archived is to be derived now."""
 
 
 def requested(request: Path) -> Wish:
@@ -29,6 +31,7 @@ def requested(request: Path) -> Wish:
         return Wish(
             tuple(Path(path) for path in found["paths"]),
             tuple((str(agent), str(thread_id)) for agent, thread_id in found.get("cut_anew", ())),
+            found.get("derive") is True,
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as problem:
         _log.warning("a handed-over request cannot be read: %s", problem)

@@ -21,7 +21,8 @@ from typing import IO, Any, Literal
 
 from filelock import FileLock, Timeout
 
-from lmm_mcp.errors import HomeError, StoreLocked
+from lmm_mcp.errors import HomeError, StoreError, StoreLocked
+from lmm_mcp.limits import TOO_MUCH_MEMORY_code
 from lmm_mcp.paths import Home
 
 Phase = Literal["importing", "embedding", "watching", "done"]
@@ -190,11 +191,13 @@ def start_ingest(
     idle_priority: bool = True,
     outlive_us: bool = False,
     rebuild: bool = False,
+    derive: bool = False,
 ) -> IngestChild:
     """Start the ingest process; it reads `paths`, or where none are named all sessions it can find.
 
     `stay`: goes on watching for notes, handed-over paths and grown files. `outlive_us`: goes on after this process has
-    ended, which only a user may ask for. `rebuild`: makes the store anew from the archive instead, and leaves. Raises HomeError where it cannot be started at all.
+    ended, which only a user may ask for. `rebuild`: makes the store anew from the archive instead, and leaves. `derive`: derives facts and
+    salience from the archive instead, and leaves; `derive` waits for that. Raises HomeError where it cannot be started at all.
     """
     # -P: the working directory of an agent is a stranger's repository, and a folder `ingest` in it must not be run.
     command = [
@@ -203,7 +206,7 @@ def start_ingest(
         *mark_of(home),
         "-m",
         "ingest",
-        "--rebuild" if rebuild else "--stay" if stay else "--once",
+        "--rebuild" if rebuild else "--derive" if derive else "--stay" if stay else "--once",
         *(str(path.absolute()) for path in paths),
     ]
     ours = {**env, "LMM_HOME": str(home.root)}
@@ -233,6 +236,53 @@ def start_ingest(
     return IngestChild(start)
 
 
+def derive(home: Home, env: Mapping[str, str], *, silent_s: float = 180.0) -> None:
+    """Have facts and salience derived from all that is archived, and wait until they are.
+
+    A staying ingest process that holds the write lock is asked to do it. Raises HomeError where none can be started, StoreError
+    with what the process complained about, StoreLocked where whoever holds the lock says nothing for `silent_s`.
+    """
+    child = start_ingest(home, env, stay=False, derive=True, idle_priority=False)
+    try:
+        _wait_until_derived(home, child, silent_s)
+    finally:
+        for request in waiting_requests(home, child.pid):
+            request.unlink(missing_ok=True)
+        child.stop()
+
+
+def _wait_until_derived(home: Home, child: IngestChild, silent_s: float) -> None:
+    sign: tuple[int, int] = (0, 0)
+    heard_s = time.monotonic()
+    while True:
+        code, said = child.poll(), progress(home) or Progress()
+        waiting = waiting_requests(home, child.pid)
+        if code == TOO_MUCH_MEMORY_code:
+            child.start_again()
+        elif code:
+            told = said.error if said.pid == child.pid else ""
+            raise StoreError(
+                told
+                or f"nothing was derived: the ingest process ended with code {code}; {home.logs / STDERR_LOG} may tell why."
+            )
+        elif code == 0 and not waiting:
+            return  # it has done it, or whoever it had asked
+        elif code == 0 and said.is_running and said.blocked:
+            raise StoreError(f"nothing is derived: {said.blocked}")
+        elif code == 0 and not said.is_running and is_lock_free(home):
+            for request in waiting:  # whoever held the lock has gone without doing it
+                request.unlink(missing_ok=True)
+            child.start_again()
+        if sign != (sign := (child.pid, said.updated_ms)):
+            heard_s = time.monotonic()
+        elif code == 0 and time.monotonic() - heard_s > silent_s:
+            raise StoreLocked(
+                f"another process holds the write lock of {home.root} and has not answered for {silent_s:.0f} s. "
+                "Close the agents that use this memory, or end that process, and try again."
+            )
+        time.sleep(0.1)
+
+
 def mark_of(home: Home) -> list[str]:
     """Options that Python ignores: by them whoever lists processes sees whose this one is, and `lmm stop` that it is ours."""
     return ["-X", f"lmm_home={home.root}"]
@@ -253,13 +303,17 @@ def _complaints_file(home: Home) -> IO[bytes]:
         return Path(os.devnull).open("wb")
 
 
-def hand_over(home: Home, paths: Sequence[Path], *, cut_anew: Sequence[tuple[str, str]] = ()) -> Path:
+def hand_over(
+    home: Home, paths: Sequence[Path], *, cut_anew: Sequence[tuple[str, str]] = (), derive: bool = False
+) -> Path:
     """Ask the ingest process that holds the lock to read `paths`; where none runs, the next one finds the request.
 
     No path asks it to look for sessions now. `cut_anew`: (agent, thread id) of archived threads whose chunks are gone.
+    `derive`: asks instead for facts and salience of all that is archived.
     """
     threads = [list(thread) for thread in cut_anew]
-    return _write_request(home, {"paths": [str(path.absolute()) for path in paths], "cut_anew": threads})
+    request = {"paths": [str(path.absolute()) for path in paths], "cut_anew": threads}
+    return _write_request(home, {**request, "derive": True} if derive else request)
 
 
 def waiting_requests(home: Home, pid: int) -> list[Path]:

@@ -208,6 +208,7 @@ def forget(
             desk.ledger,
             notes=desk.home.notes,
             logs=desk.home.logs,
+            facts=desk.home.facts,
             locks=desk.home.write_lock.parent,
             unlearn=partial(artifacts.mark_unclean, desk.home),
         )

@@ -115,17 +115,6 @@ class FactStore:
         with self._transaction():
             return self._drop(threads)
 
-    def forget_repositories(self, *, projects: Collection[str] = (), match: str | None = None) -> int:
-        """Delete what was read from the files of these projects, and of those whose facts hold a text, any case."""
-        rows = self._rows("SELECT thread_id, number FROM derivations WHERE agent = ?", (REPOSITORY,))
-        wanted = (match or "").casefold()
-        gone = [
-            (REPOSITORY, project)
-            for project, number in rows
-            if project in projects or (wanted and any(wanted in text for text in self._texts(project, number)))
-        ]
-        return self.forget(gone)
-
     def clear(self) -> None:
         """Delete everything."""
         with self._transaction():
@@ -172,6 +161,16 @@ class FactStore:
             rows = self._rows(f"SELECT chunk_id, score, reasons FROM salience WHERE chunk_id IN ({marks})", part)  # noqa: S608
             found |= {name: Salience(name, score, _reasons(reasons)) for name, score, reasons in rows}
         return found
+
+    def repositories_about(self, projects: Collection[str], match: str | None = None) -> list[Key]:
+        """Under which keys files of these projects were read, and of those whose facts hold a text, any case."""
+        rows = self._rows("SELECT thread_id, number FROM derivations WHERE agent = ?", (REPOSITORY,))
+        wanted = (match or "").casefold()
+        return [
+            (REPOSITORY, project)
+            for project, number in rows
+            if project in projects or (wanted and any(wanted in text for text in self._texts(project, number)))
+        ]
 
     def is_told_elsewhere(self, fact: Fact, session_id: str) -> bool:
         """Whether the user said the same of the same project in another session that was derived already."""

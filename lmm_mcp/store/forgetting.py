@@ -1,4 +1,4 @@
-"""Forgetting for good: out of archive, chunks, vectors, ledger, notes, logs, what was trained, and notes between processes.
+"""Forgetting for good: out of archive, chunks, vectors, facts, ledger, notes, logs, what was trained, and notes between processes.
 
 `plan` (in forgetting_plan.py) says what would go and touches nothing; `carry_out` does it. The caller holds the write lock.
 
@@ -20,6 +20,7 @@ from lmm_mcp.errors import ArchiveError
 from lmm_mcp.store import lines
 from lmm_mcp.store.archive import Archive
 from lmm_mcp.store.chunks import ChunkStore
+from lmm_mcp.store.facts import REPOSITORY, FactStore
 from lmm_mcp.store.forgetting_plan import ForgetPlan, Key, ThreadPlan, plan, sessions_called
 from lmm_mcp.store.ledger import Ledger
 
@@ -74,19 +75,21 @@ def carry_out(
     notes: Path,
     logs: Path,
     locks: Path | None = None,
+    facts: Path | None = None,
     unlearn: Unlearn = _nothing_trained,
 ) -> Forgotten:
     """Forget what was planned, and whatever an interrupted forgetting left. May be repeated at any point.
 
     notes: folder of the inbox of notes. logs: folder of log files. locks: folder of what processes tell one another.
-    Raises StoreError, OSError.
+    facts: file of what was derived. Raises StoreError, OSError.
     """
     was_interrupted = is_unfinished(ledger)
     needles = _needles(what)
+    repositories = _repositories_concerned(what, facts)
     if locks is not None:  # before all else: whoever completes this later would heed what it finds there
         _drop_messages(locks, needles)
     with ledger.transaction():
-        pending = dict.fromkeys(_unfinished(ledger))
+        pending = dict.fromkeys((*_unfinished(ledger), *repositories))
         for each in what.threads:
             _bury(each, ledger)
             pending[each.thread.agent, each.thread.thread_id] = None
@@ -97,7 +100,7 @@ def carry_out(
             ledger.forget_names(lambda name: wanted in name.casefold())
         _remember(ledger, pending)
     known = None if was_interrupted else needles
-    done = _finish(store, archive, ledger, notes=notes, logs=logs, needles=known, unlearn=unlearn)
+    done = _finish(store, archive, ledger, notes=notes, logs=logs, facts=facts, needles=known, unlearn=unlearn)
     return dataclasses.replace(done, damaged=tuple(dict.fromkeys((*what.damaged, *done.damaged))))
 
 
@@ -113,12 +116,13 @@ def finish(
     *,
     notes: Path,
     logs: Path,
+    facts: Path | None = None,
     unlearn: Unlearn = _nothing_trained,
 ) -> Forgotten | None:
     """Complete an interrupted forgetting; None if there is none. Logs are deleted whole: what to look for is forgotten."""
     if not is_unfinished(ledger):
         return None
-    return _finish(store, archive, ledger, notes=notes, logs=logs, needles=None, unlearn=unlearn)
+    return _finish(store, archive, ledger, notes=notes, logs=logs, facts=facts, needles=None, unlearn=unlearn)
 
 
 def without_forgotten(thread: Thread, ledger: Ledger, left: Iterable[Event] = ()) -> Thread:
@@ -136,6 +140,17 @@ def without_forgotten(thread: Thread, ledger: Ledger, left: Iterable[Event] = ()
     if (title, branch, cwd) == (thread.title, thread.branch, thread.cwd):
         return thread
     return dataclasses.replace(thread, title=title, branch=branch, cwd=cwd)
+
+
+def _repositories_concerned(what: ForgetPlan, facts: Path | None) -> list[Key]:
+    """Projects whose own files told what is to go; they may be read again, like all that lies outside of the memory."""
+    if facts is None or not facts.exists():
+        return []
+    derived = FactStore.open(facts)
+    try:
+        return derived.repositories_about(what.whole_projects, what.match if what.is_match_alone else None)
+    finally:
+        derived.close()
 
 
 def _bury(each: ThreadPlan, ledger: Ledger) -> None:
@@ -161,11 +176,16 @@ def _finish(
     *,
     notes: Path,
     logs: Path,
+    facts: Path | None,
     needles: Sequence[str] | None,
     unlearn: Unlearn,
 ) -> Forgotten:
-    pending = _unfinished(ledger)
-    num_models = unlearn(pending)  # first of all, so that no model speaks of it a moment longer
+    concerned = _unfinished(ledger)
+    num_models = unlearn(concerned)  # first of all, so that no model speaks of it a moment longer
+    derived = None if facts is None or not facts.exists() else FactStore.open(facts, create=True)
+    if derived is not None:
+        derived.forget(concerned)
+    pending = [key for key in concerned if key[0] != REPOSITORY]
     lines.drop_notes(notes, lambda ids: ledger.buried("notes", ids))
     lines.drop_log_lines(logs, needles)
     num_events = num_chunks = 0
@@ -192,11 +212,14 @@ def _finish(
         else:
             left.append(head)
     _drop_from_ledger(ledger, pending, gone, left)
-    num_models = max(num_models, unlearn(pending))  # once more: a training may have read the store until now
+    num_models = max(num_models, unlearn(concerned))  # once more: a training may have read the store until now
     # Which threads it was stands nowhere any more before the files are written anew; only that it is not done yet.
     _remember(ledger, damaged)
     archive.sweep()
     store.purge()
+    if derived is not None:
+        derived.purge()
+        derived.close()
     ledger.purge()
     if not damaged:
         ledger.clear_meta(_UNFINISHED)
