@@ -5,6 +5,7 @@
     bases/NAME/       a base model that the project made
     runs/RUN_ID/      one training run: recipe, lessons, probes, checkpoints, metrics, report, verdict
     probes/           the bank of frozen probes
+    study.jsonl       what a model on this machine wrote about facts, for lessons
     forgetting.json   how well each version knew what was learned in which week
     forgotten.json    hashes of threads that something was forgotten of
 
@@ -69,6 +70,11 @@ def run_folder(home: Home, run_id: str) -> Path:
 def probes_folder(home: Home) -> Path:
     """The bank of frozen probes."""
     return home.artifacts / "probes"
+
+
+def study_file(home: Home) -> Path:
+    """What a model on this machine wrote about facts, kept so that it is not asked again."""
+    return home.artifacts / "study.jsonl"
 
 
 def curve_file(home: Home) -> Path:

@@ -43,6 +43,8 @@ def mark_unclean(home: Home, threads: Sequence[Key]) -> int:
             _reach_run(folder, wanted, now_ms)
         for bank in sorted(places.probes_folder(home).glob("**/*.jsonl")):
             _drop_lines(bank, wanted)
+        if places.study_file(home).exists():
+            _drop_lines(places.study_file(home), wanted)
     return num_models
 
 
