@@ -13,13 +13,16 @@ from lmm_mcp.cli import (
     carrying,
     installing,
     keeping,
+    knowing,
     measuring,
+    modelling,
     models,
     proving,
     reading,
     running,
     setting,
     terminal,
+    training,
 )
 from lmm_mcp.errors import LmmError
 from lmm_mcp.server.version import version
@@ -35,7 +38,22 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="First time here? [bold]lmm start[/] reads your sessions, answers a question about them and shows how to connect an agent.",
 )
-for group in (reading, asking, running, keeping, agents, carrying, installing, setting, models, measuring, proving):
+for group in (
+    reading,
+    asking,
+    knowing,
+    running,
+    keeping,
+    agents,
+    carrying,
+    installing,
+    setting,
+    models,
+    measuring,
+    proving,
+    training,
+    modelling,
+):
     group.register(app)
 
 # typer brings a copy of click or uses the one installed, depending on its version; both have these two.
