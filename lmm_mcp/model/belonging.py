@@ -1,5 +1,6 @@
 """Whether a value stands with the words it belongs to: two ports in one line must not change places in what is told of it. Pure."""
 
+import itertools
 from collections.abc import Sequence
 
 from lmm_mcp.model.polarity import is_turning, opposites_of
@@ -8,6 +9,8 @@ from lmm_mcp.store.terms import STOP_WORDS, stem
 
 NEAR = 6
 """Words around a value that tell what it is a value of."""
+ELSEWHERE = 0.3
+"""Weight of words in another clause than the value's."""
 MISPLACED = 1.5
 """How much better another value must fit to the words around a value than itself."""
 LIGHT = frozenset(
@@ -23,6 +26,7 @@ LIGHT = frozenset(
     place file files command work works""".split()
 )
 """Words that tell a story and claim nothing by themselves."""
+_BE = frozenset("is are was were be been being get gets got".split())
 _OLD = frozenset(
     "from formerly previously old instead was were until not than former originally initially replaces replaced replacing".split()
 )
@@ -43,6 +47,26 @@ def misplaced(said: Sequence[Token], known: Sequence[Sequence[Token]]) -> str:
                 if (why := _fits_better(at, said, line, rival)) is not None:
                     return why
     return ""
+
+
+def turned_about(said: Sequence[Token], known: Sequence[Sequence[Token]]) -> str:
+    """`from A to B` where the lines say `from B to A`; '' where nothing is."""
+    came, went = _ends(said)
+    for line in known:
+        began, ended = _ends(line)
+        if wrong := (came & ended - began) | (went & began - ended):
+            return f"goes from or to {min(wrong)!r} where its lines go the other way"
+    return ""
+
+
+def _ends(line: Sequence[Token]) -> tuple[set[str], set[str]]:
+    """What stands behind `from`, and behind `to`."""
+    ends: dict[str, set[str]] = {"from": set(), "to": set()}
+    for at, token in enumerate(line):
+        if (of := ends.get(token.text.lower().replace("into", "to"))) is not None:
+            after = (each for each in line[at + 1 : at + 4] if each.is_value or each.text.lower() not in STOP_WORDS)
+            of.update(each.stem for each in itertools.islice(after, 1))
+    return ends["from"], ends["to"]
 
 
 def _is_rival(token: Token, other: Token) -> bool:
@@ -74,20 +98,56 @@ def _fits_better(at: int, said: Sequence[Token], line: Sequence[Token], rival: s
             return None
         if before_here and before_here in before_there:
             return f"gives {token.text!r} the place of {rival!r}"
+    if not token.is_value:
+        return _turns_another(at, said, line, mine, theirs)
     score_mine = score_theirs = 0.0
     for n, word in enumerate(said):
-        distance = abs(n - at)
-        if not 0 < distance <= NEAR or word.clause != said[at].clause or word.is_value:
+        if n == at or abs(n - at) > NEAR or word.clause != said[at].clause or word.is_value:
             continue
         if word.kind != "cjk" and (word.text.lower() in STOP_WORDS or word.stem in LIGHT):
             continue
         places = [m for m, each in enumerate(line) if each.stem == word.stem]
         if places:
-            score_mine += 1 / distance / max(1, min(abs(m - place) for m in mine for place in places))
-            score_theirs += 1 / distance / max(1, min(abs(m - place) for m in theirs for place in places))
+            score_mine += max(_closeness(line, m, place) for m in mine for place in places)
+            score_theirs += max(_closeness(line, m, place) for m in theirs for place in places)
     if score_theirs > MISPLACED * score_mine and score_theirs > 0:
         return f"gives {token.text!r} the place of {rival!r}"
     return None
+
+
+def _turns_another(
+    at: int, said: Sequence[Token], line: Sequence[Token], mine: Sequence[int], theirs: Sequence[int]
+) -> str | None:
+    """Whether `on` or `enable` is said of what the line says `off` or `disable` of: the word nearest to it decides."""
+    near = sorted(
+        (_reach(said, at, n), n)
+        for n, word in enumerate(said)
+        if n != at
+        and word.clause == said[at].clause
+        and not is_turning(word.stem)
+        and (word.is_value or (word.text.lower() not in STOP_WORDS and word.stem not in LIGHT))
+        and any(each.stem == word.stem for each in line)
+    )
+    if not near:
+        return None
+    places = [m for m, each in enumerate(line) if each.stem == said[near[0][1]].stem]
+    to_mine = min(_reach(line, m, place) for m in mine for place in places)
+    to_theirs = min(_reach(line, m, place) for m in theirs for place in places)
+    if to_mine > MISPLACED * to_theirs:
+        return f"says {said[at].text!r} of {said[near[0][1]].text!r}, of which its lines say the opposite"
+    return None
+
+
+def _reach(line: Sequence[Token], one: int, other: int) -> int:
+    """How far a word is from one that turns it round: `disabled the cache` and `the cache was disabled` are both near."""
+    is_passive = one > 0 and line[one - 1].text.lower() in _BE and line[one].text.lower() not in STOP_WORDS
+    distance = abs(one - other)
+    return distance if (other < one) == is_passive else distance + 2
+
+
+def _closeness(line: Sequence[Token], one: int, other: int) -> float:
+    is_beside = line[one].clause == line[other].clause
+    return (1.0 if is_beside else ELSEWHERE) / (1 + abs(one - other) / 10)
 
 
 def _is_called_old(line: Sequence[Token], at: int) -> bool:

@@ -10,8 +10,7 @@ COVERED = 4
 """Words after a negation that it covers, at most."""
 COVERED_cjk = 4
 _NEGATORS = frozenset(
-    """not no never none nothing neither nor nobody cannot without avoid unless lack lacks lacking unable refuse refuses
-    refused forbid forbids forbidden except hardly stop stops stopped skip skips skipped prevent prevents prevented
+    """not no never none nothing neither nor nobody cannot without avoid avoids lack lacks lacking unable hardly
     nicht kein keine keinen keiner keinem keines nie niemals ohne pas jamais sans ni nunca sin non mai senza""".split()
 )
 _NEGATORS_cjk = frozenset("不没別别未无勿禁ず")
@@ -35,14 +34,14 @@ _ENDS_COVER = frozenset(
     "but because so since instead until till when where while if than then that which who and sondern aber".split()
 )
 _PAIRS = """enable disable|on off|before after|add remove|add delete|add drop|pass fail|succeed fail|success failure|true false
-yes no|allow deny|allow forbid|allow block|accept reject|accept refuse|include exclude|always never|public private|local remote
+yes no|allow deny|allow forbid|allow block|accept reject|accept refuse|include exclude|always never|public private
 push pull|fast slow|faster slower|encrypt decrypt|lock unlock|increase decrease|increase reduce|raise lower|raise reduce|start stop|open close
-up down|upgrade downgrade|left right|input output|ascending descending|required optional|required unnecessary|keep drop|keep delete|keep remove
+up down|upgrade downgrade|left right|ascending descending|required optional|required unnecessary|keep drop|keep delete|keep remove
 online offline|inside outside|same different|early late|earlier later|cold warm|cold hot|small large|small big|smaller larger|smaller bigger
 high low|higher lower|short long|shorter longer|min max|minimum maximum|most least|more less|more fewer|above below|over under
-older newer|oldest newest|old new|first last|import export|upload download|show hide|read write|client server|staging production|dev prod
-work break|works broken|good bad|better worse|green red|hit miss|grow shrink|attach detach|mount unmount|sync async|merge split|inner outer
-static dynamic|stable unstable|manual automatic|manually automatically|master slave|source target|parent child|begin end|forward backward
+older newer|oldest newest|old new|first last|import export|upload download|show hide|if unless|read write
+grew shrank|grow shrank|grew shrink|rise fall|rose fell|start end|begin end|work break|works broken|good bad|better worse|green red|hit miss|grow shrink|attach detach|mount unmount|sync async|merge split|inner outer
+static dynamic|stable unstable|manual automatic|manually automatically|forward backward
 forwards backwards|internal external|explicit implicit|strict loose|present absent|available missing|approve reject|commit revert|apply revert
 create delete|create remove|insert delete|installed removed|with without|safe dangerous|blocking nonblocking|eager lazy|serial parallel|singular plural
 sequential parallel|won lost|expensive cheap|wider narrower|mutable immutable|legal illegal|major minor|upper lower|top bottom|odd even|full empty"""
@@ -51,8 +50,28 @@ for _pair in _PAIRS.replace("\n", "|").split("|"):
     _one, _other = (stem(word) for word in _pair.split())
     _OPPOSITES.setdefault(_one, set()).add(_other)
     _OPPOSITES.setdefault(_other, set()).add(_one)
-_TURNING = ("un", "in", "im", "ir", "dis", "non", "de", "mis", "anti")
-_MIN_STEM_chars = 4
+_TURNING = {"un": 3, "non": 3, "dis": 4}
+"""Beginnings of words that turn them round, and the letters that must be left: `import` is not the opposite of `port`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Negation:
+    """One word that denies, and what it denies."""
+
+    focus: str
+    """Stem of the first word that it covers; '' where it ends its clause (`production ones are not`)."""
+    covers: frozenset[str]
+    """Stems of the words that it covers."""
+    about: frozenset[str]
+    """Stems of the words before it in its clause."""
+    values: frozenset[str]
+    """Those among them that are values."""
+
+    def is_backed_by(self, other: "Negation") -> bool:
+        """Whether another text denies the same."""
+        if self.focus and other.focus:
+            return self.focus in other.covers or other.focus in self.covers
+        return bool(self.about & other.about)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,41 +79,42 @@ class Told:
     """A text as polarity sees it."""
 
     words: tuple[Token, ...]
-    negated: tuple[bool, ...]
+    is_negated: tuple[bool, ...]
     """For each word, whether a negation covers it."""
-    is_negator: tuple[bool, ...]
-
-    @property
-    def num_negations(self) -> int:
-        """Negations that cover something."""
-        return sum(self.is_negator)
+    negations: tuple[Negation, ...]
 
     def signs(self, word: str) -> set[bool]:
         """Under which signs a stem occurs: True where it is negated."""
-        return {is_not for token, is_not in zip(self.words, self.negated, strict=True) if token.stem == word}
+        return {is_not for token, is_not in zip(self.words, self.is_negated, strict=True) if token.stem == word}
 
 
 def told(words: Sequence[Token]) -> Told:
     """Find what is negated."""
-    negated, negators = [False] * len(words), [False] * len(words)
+    negated = [False] * len(words)
+    found = []
     for at, word in enumerate(words):
-        reach = COVERED_cjk if word.kind == "cjk" else COVERED
-        if not _negates(words, at):
+        if not _negates(words, at) or (at and _negates(words, at - 1) and words[at - 1].clause == word.clause):
             continue
-        covers = 0
-        for n in range(at + 1, len(words)):
-            if words[n].clause != word.clause or covers == reach:
-                break
+        covered = []
+        n = at + 1
+        is_double = n < len(words) and _negates(words, n) and words[n].clause == word.clause
+        n += is_double  # `not without a lock`: with one
+        while n < len(words) and words[n].clause == word.clause and not _negates(words, n):
             low = words[n].text.lower()
-            if low in _ENDS_COVER and covers:
+            if low in _ENDS_COVER and covered:
                 break
-            if _negates(words, n):
-                continue
-            if words[n].kind in ("cjk", "number", "name") or low not in STOP_WORDS:
-                covers += 1
-            negated[n] = not negated[n]
-        negators[at] = covers > 0
-    return Told(tuple(words), tuple(negated), tuple(negators))
+            if _is_telling(words[n]) and not (low == "longer" and n == at + 1):  # no longer
+                if len(covered) == (COVERED_cjk if word.kind == "cjk" else COVERED):
+                    break
+                covered.append(words[n].stem)
+            negated[n] = not is_double
+            n += 1
+        if not is_double:
+            before = [each for each in words[:at] if each.clause == word.clause and _is_telling(each)]
+            about = frozenset(each.stem for each in before[-COVERED:])
+            values = frozenset(each.stem for each in before[-COVERED:] if each.is_value)
+            found.append(Negation(covered[0] if covered else "", frozenset(covered), about, values))
+    return Told(tuple(words), tuple(negated), tuple(found))
 
 
 def _negates(words: Sequence[Token], at: int) -> bool:
@@ -104,6 +124,8 @@ def _negates(words: Sequence[Token], at: int) -> bool:
             return False
         around = "".join(each.text for each in words[max(0, at - 1) : at + 3] if each.kind == "cjk")
         return not any(harmless in around for harmless in _NOT_REALLY_cjk)
+    if word.text == "None":  # Python's
+        return False
     low = word.text.lower()
     if low == "not" and at + 1 < len(words) and words[at + 1].text.lower() in ("only", "just"):
         return False
@@ -114,24 +136,37 @@ def contradiction(said: Told, known: Sequence[Told]) -> str:
     """What a sentence turns round of the lines it cites, '' where they agree."""
     stems = {token.stem for each in known for token in each.words}
     own = {token.stem for token in said.words}
-    excused: set[str] = set()
-    for token, is_not in zip(said.words, said.negated, strict=True):
+    denied = [negation for each in known for negation in each.negations]
+    is_turned_twice = False
+    for token, is_not in zip(said.words, said.is_negated, strict=True):
         if token.stem in stems or token.is_value:
             continue
         for other in _opposites(token, stems - own):
-            signs = set().union(*(each.signs(other) for each in known))
-            if is_not in signs:
+            if is_not in set().union(*(each.signs(other) for each in known)):
                 return f"says {token.text!r} where its lines say {other!r}"
-            excused.add(other)
-    for token, is_not in zip(said.words, said.negated, strict=True):
-        if token.stem not in stems or token.kind in ("number", "unit") or not _is_telling(token):
+            is_turned_twice = True  # `is disabled` where they say `is not enabled`
+    if is_turned_twice:
+        return ""
+    for mine in said.negations:
+        backing = [theirs for theirs in denied if mine.is_backed_by(theirs)]
+        if not backing:
+            return f"denies {mine.focus or 'something'!r} where its lines do not"
+        if mine.values and all(theirs.values and not theirs.values & mine.values for theirs in backing):
+            return f"denies of {min(mine.values)!r} what its lines deny of another"
+    affirmed = {token.stem for token, is_not in zip(said.words, said.is_negated, strict=True) if not is_not}
+    for theirs in denied:
+        if any(mine.is_backed_by(theirs) for mine in said.negations):
             continue
-        signs = set().union(*(each.signs(token.stem) for each in known))
-        if signs == {not is_not} and not excused:
-            return f"{'denies' if is_not else 'affirms'} {token.text!r} where its lines do not"
-    if said.num_negations and not excused and not any(each.num_negations for each in known):
-        return "denies something where its lines deny nothing"
+        for word in sorted({theirs.focus} & affirmed if theirs.focus else theirs.about & own):
+            if _is_only_denied(word, theirs, known):
+                return f"affirms {word!r}, which its lines deny"
     return ""
+
+
+def _is_only_denied(word: str, negation: Negation, known: Sequence[Told]) -> bool:
+    if negation.focus:
+        return set().union(*(each.signs(word) for each in known)) == {True}
+    return sum(token.stem == word for each in known for token in each.words) == 1
 
 
 def _is_telling(token: Token) -> bool:
@@ -141,10 +176,10 @@ def _is_telling(token: Token) -> bool:
 def _opposites(token: Token, stems: set[str]) -> list[str]:
     word = token.stem
     found = [other for other in sorted(_OPPOSITES.get(word, ())) if other in stems]
-    for prefix in _TURNING:
-        if word.startswith(prefix) and len(word) - len(prefix) >= _MIN_STEM_chars and word[len(prefix) :] in stems:
+    for prefix, least in _TURNING.items():
+        if word.startswith(prefix) and len(word) - len(prefix) >= least and word[len(prefix) :] in stems:
             found.append(word[len(prefix) :])
-        if len(word) >= _MIN_STEM_chars and prefix + word in stems:
+        if len(word) >= least and prefix + word in stems:
             found.append(prefix + word)
     return found
 

@@ -55,8 +55,8 @@ _HUMPS = re.compile(r"[a-z][A-Z]|[A-Z]{2,}[a-z]")
 _HYPHENATED = re.compile(r"[A-Za-z]+(?:'s)?(?:-[A-Za-z]+)+\Z")
 _NO_NAMES = frozenset("e.g i.e etc and/or a.m p.m vs ok n/a - -- -> => + = & / | *".split())
 PROGRAMS = frozenset(
-    """ansible apt aws bash brew bun bundle cargo cmake composer conda curl deno docker dotnet eslint flyctl gcloud gh git
-    go gradle grep helm jest just kubectl make mvn mypy node npm npx php pip pipx pnpm podman poetry prettier psql pytest
+    """alembic ansible apt aws bash brew bun bundle cargo cmake composer conda curl deno docker dotnet eslint flyctl gcloud gh git
+    go gradle grep helm jest just kubectl make mvn mypy node nox npm npx php pip pipx pnpm podman poetry prettier psql pytest
     python python3 rails rake rsync ruff rustup scp sed ssh sudo systemctl tar terraform tox tsc uv uvx vite vitest wget yarn""".split()
 )
 """What they are told to do must follow them as it does in the evidence."""
@@ -138,7 +138,7 @@ def _tokens_of(core: str, clause: int, opens: bool, after: Token | None) -> list
             return [Token(core, core, "name", clause)]
         plain = low.removesuffix("'s")
         return [Token(core, stem(plain), "word", clause, is_capital=core[0].isupper() and not opens)]
-    if _HYPHENATED.match(core) and core.islower():  # `re-run` and `lmm-mcp` look alike: its parts, in their order
+    if _HYPHENATED.match(core) and core[1:].islower():  # `re-run` and `lmm-mcp` look alike: its parts, in their order
         return [Token(part, stem(part), "word", clause) for part in low.split("-")]
     kind = "number" if _IS_NUMBER.match(core) else "name"
     return [Token(core, core, kind, clause)]

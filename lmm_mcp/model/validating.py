@@ -9,11 +9,11 @@ is dropped as well: the lines themselves are told in its place, so that costs li
 import itertools
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from lmm_mcp.domain.writing import Offered, Sentence
-from lmm_mcp.model.belonging import LIGHT, misplaced
+from lmm_mcp.model.belonging import LIGHT, misplaced, turned_about
 from lmm_mcp.model.polarity import contradiction, is_turning, told
 from lmm_mcp.model.specifics import PROGRAMS, UNITS, Token, folded, is_told, occurs, quotes, tokens
 from lmm_mcp.store.terms import STOP_WORDS, stem
@@ -125,6 +125,7 @@ def objection(sentence: Sentence, offered: Sequence[Offered]) -> str:
         or _untold(said, known_text, known)
         or contradiction(told(said), [told(each) for each in known])
         or misplaced(said, known)
+        or turned_about(said, known)
         or _new_words(said, known, lines)
     )
 
@@ -154,8 +155,12 @@ def _untold(said: Sequence[Token], known_text: str, known: Sequence[Sequence[Tok
         if token.kind == "word" and token.text.lower() in PROGRAMS:
             if token.stem not in words:
                 return f"names {token.text!r}, which its lines do not"
-            if after is not None and _is_argument(token, after) and (token.text.lower(), after.stem) not in follows:
+            is_strange = after is not None and (token.text.lower(), after.stem) not in follows
+            if after is not None and is_strange and _is_argument(token, after) and after.stem not in LIGHT:
                 return f"says {token.text} {after.text}, which its lines do not"
+            strange = [word for word in _told_to(token, said[at + 1 : at + 4]) if not _is_near(word, words)]
+            if strange:
+                return f"says {token.text} ... {strange[0].text}, which its lines do not"
         if after is not None and after.kind == "unit" and (token.text, after.text) not in counts:
             has_other = any(one == token.text and other in _UNIT_NAMES for one, other in counts)
             if has_other or after.text == "%":
@@ -166,7 +171,17 @@ def _untold(said: Sequence[Token], known_text: str, known: Sequence[Sequence[Tok
 def _is_argument(program: Token, after: Token) -> bool:
     """Whether a word may be what a program is told to do."""
     is_beside = after.kind == "word" and after.clause == program.clause and after.text.islower()
-    return is_beside and after.text not in STOP_WORDS and after.stem not in LIGHT
+    return is_beside and after.text not in STOP_WORDS
+
+
+def _told_to(program: Token, following: Sequence[Token]) -> Iterator[Token]:
+    return itertools.takewhile(lambda word: _is_argument(program, word), following)
+
+
+def _is_near(word: Token, stems: Collection[str]) -> bool:
+    """Whether a word, or another form of it, is among these."""
+    heads = (each for each in stems if len(word.stem) >= 5 and each[:5] == word.stem[:5])
+    return word.stem in LIGHT or word.stem in stems or next(heads, None) is not None
 
 
 _UNIT_NAMES = frozenset(UNITS.values())
@@ -193,9 +208,9 @@ def _new_words(said: Sequence[Token], known: Sequence[Sequence[Token]], lines: I
     ]
     if not new:
         return ""
-    if turning := next((token for token in new if is_turning(token.stem)), None):
+    if turning := next((token for token in new if is_turning(token.stem) and token.text != "unless"), None):
         return f"says {turning.text!r}, which its lines do not"
-    if len(new) > max(1.0, MAX_NEW_SHARE * len(weighed)) or len(new) == len(weighed):
+    if len(new) > MAX_NEW_SHARE * len(weighed):
         return f"says {', '.join(repr(token.text) for token in new[:3])}, which its lines do not"
     return ""
 
