@@ -21,6 +21,7 @@ from lmm_mcp.recall.found import Evidence
 from lmm_mcp.recall.offering import offer
 from lmm_mcp.recall.pipeline import Recaller
 from lmm_mcp.recall.remarks import sentences as sentences_of
+from lmm_mcp.store.terms import terms
 from trainer.made import Made, made
 
 NOBODY = "none"
@@ -28,7 +29,8 @@ NOBODY = "none"
 NUM_SERVED = 40
 """Lines of recall that are looked at: those behind the ones offered are the next hardest distractors."""
 MAX_QUOTED = 3
-MAX_QUOTE_chars = 160
+MIN_TOPIC_terms = 4
+"""Of a question with so few terms a line that shares any is on its topic."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,9 +128,20 @@ def among_others(lines: Sequence[Evidence], quest: Quest, dice: Random) -> View 
 
 
 def without_answer(lines: Sequence[Evidence], quest: Quest) -> View | None:
-    """What is left when the lines that answer are taken out: the hardest case of nothing being there."""
+    """What is left when the lines that answer are taken out: the hardest case of nothing being there.
+
+    For questions about facts. What a session needed is not all that answers it: of its lines others may do as well.
+    """
     left = [each for each in lines if not _answers(each, (*quest.items, *quest.stale))]
     return View(tuple(left[:MAX_OFFERED]), view(left, ()).offered, ()) if len(left) >= 2 else None
+
+
+def off_topic(lines: Sequence[Evidence], quest: Quest) -> View | None:
+    """Lines that recall brought for another question of the project, without those that touch this one: nothing answers."""
+    about = frozenset(terms(quest.text))
+    most = 1 if len(about) > MIN_TOPIC_terms else 0
+    left = [each for each in lines if len(about.intersection(terms(each.text))) <= most]
+    return without_answer(left, quest)
 
 
 def contested(found: View, quest: Quest, other: str, before_ms: int, dice: Random) -> View | None:
@@ -180,17 +193,11 @@ def _quotes(found: View, items: Sequence[str]) -> list[str]:
 
 
 def _quote(text: str, items: Sequence[str]) -> str:
-    """The sentence of a line that holds most of what is needed; of a long one the part around the first of it."""
-    pieces = [each.strip() for each in sentences_of(text)] or [text.strip()]
-    best = max(pieces, key=lambda piece: sum(_holds(item, piece) for item in items))
+    """The sentence of a line that holds most of what is needed; the line itself where no sentence stands by itself."""
+    whole = [piece for piece in sentences_of(text) if piece in text]
+    best = max(whole, key=lambda piece: sum(_holds(item, piece) for item in items), default="")
     if not any(_holds(item, best) for item in items):
-        best = text.strip()
-    if len(best) > MAX_QUOTE_chars:
-        at = min((best.find(item) for item in items if item in best), default=0)
-        start = max(0, min(at - 40, len(best) - MAX_QUOTE_chars))
-        start = best.find(" ", start) + 1 if start else 0
-        best = best[start : start + MAX_QUOTE_chars]
-        best = best[: best.rfind(" ")] if " " in best and len(best) == MAX_QUOTE_chars else best
+        best = text
     return best.strip(" …").rstrip(".!?:;,")
 
 

@@ -25,7 +25,7 @@ from lmm_mcp.store.chunks import ChunkStore
 from trainer import choices, passages, phrasings, recitals
 from trainer.choices import Quest, View
 from trainer.made import Made, made, share_of_templates
-from trainer.questions import Need
+from trainer.questions import Need, essence
 from trainer.recitals import Held
 
 RENDERINGS = (1, 3, 6)
@@ -83,8 +83,8 @@ class Lessons:
     """What was not made or not kept, and why."""
     template_share: float
     """Characters of questions and answers that we wrote, not the sessions, 0 to 1."""
-    facts: tuple[Fact, ...] = field(default=())
-    """Those that were taught."""
+    held: tuple[Held, ...] = field(default=())
+    """The facts that were taught."""
     grounds: Mapping[str, str] = field(default_factory=dict)
     """By fact id what its passages say: what an answer from memory is held against."""
 
@@ -108,14 +108,21 @@ def build(
     left_out: Counter[str] = Counter()
     index = passages.index_of(store, ((e.agent, e.thread_id) for fact in facts for e in fact.evidence))
     sources = {fact.id: passages.sources_of(fact, index) for fact in facts}
-    those = recitals.held(facts, until_ms, min_confidence=options.min_confidence, sources=sources, seed=options.seed)
+    those = recitals.held(
+        facts,
+        until_ms,
+        min_confidence=options.min_confidence,
+        sources=sources,
+        frequencies=store.frequencies(),
+        seed=options.seed,
+    )
     left_out["facts that do not hold, are not sure enough, or have no passage"] += len(facts) - len(those)
     quests = _quests(those, [need for need in needs if need.at_ms <= until_ms], options, until_ms, left_out)
     found, shown = _from_recall(quests, store, recaller, salience, those, options, left_out)
     projects = sorted({each.fact.project for each in those})
     for each in those:
         found += recitals.recitals(each, options.renderings, shown.get(each.fact.id), seed=options.seed)
-        elsewhere = next((project for project in projects if project != each.fact.project), "")
+        elsewhere = Random(each.fact.id).choice([p for p in projects if p != each.fact.project] or [""])  # noqa: S311
         found += recitals.lasting(each, elsewhere)
     found += recitals.steps(those)
     found += passages.pairs(
@@ -137,7 +144,7 @@ def build(
         counts=_counted(kept),
         left_out=dict(+left_out),
         template_share=share_of_templates(kept),
-        facts=tuple(each.fact for each in those),
+        held=tuple(those),
         grounds={each.fact.id: passages.ground_of(each, index) for each in those},
     )
 
@@ -183,7 +190,7 @@ def _quests(
 
 
 def _quest(need: Need, number: int) -> Quest:
-    text, family, own = need.text, f"train/{need.kind}{'/again' if need.is_retold else ''}", 0
+    text, family, own = essence(need.text), f"train/{need.kind}{'/again' if need.is_retold else ''}", 0
     if need.kind == "edit":
         asked = phrasings.phrased("train", "file", "forward", number, file=need.text)
         assert asked is not None
@@ -226,12 +233,12 @@ def _from_recall(
         if not lines:
             left_out["questions on which recall is silent"] += 1
             continue
-        if nothing := choices.without_answer(lines, quest):
+        if held_by.get(quest.memory) and (nothing := choices.without_answer(lines, quest)):
             silent += _absent(nothing, quest, "answer taken out")
         if stranger := foreign.get(quest.id):
-            asked = replace(quest, text=stranger.text, items=(), stale=stranger.items, id=f"{quest.id} {stranger.id}")
-            if strange := choices.without_answer(lines, asked):
-                silent += _absent(strange, replace(asked, memory=""), "asked of another project")
+            asked = replace(stranger, id=f"{quest.id} {stranger.id}", memory="")
+            if strange := choices.off_topic(lines, asked):
+                silent += _absent(strange, asked, "asked of other lines")
         served = choices.as_served(lines, quest, dice)
         if served is None:
             left_out["questions of which no line holds what was needed"] += 1
@@ -269,13 +276,18 @@ def _so_many(silent: Sequence[Made], found: Sequence[Made], options: Options) ->
 
 
 def _foreign(quests: Sequence[Quest]) -> dict[str, Quest]:
-    """For questions about facts one about a fact of another project: its lines are near, and none answers."""
-    about = [quest for quest in quests if quest.kind == "fact"]
+    """For each question another whose answer its lines cannot hold: of the same project, but of another session or fact."""
+    by_project: dict[str, list[Quest]] = defaultdict(list)
+    for quest in quests:
+        by_project[quest.project].append(quest)
     found: dict[str, Quest] = {}
-    for n, quest in enumerate(about):
-        others = [each for each in about[n + 1 :] + about[:n] if each.project != quest.project]
-        if others:
-            found[quest.id] = others[0]
+    for those in by_project.values():
+        for n, quest in enumerate(those):
+            half = len(those) // 2
+            order = those[n + half :] + those[: n + half]
+            other = next((each for each in order if not set(each.threads) & set(quest.threads)), None)
+            if other is not None:
+                found[quest.id] = other
     return found
 
 

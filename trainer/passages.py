@@ -25,6 +25,8 @@ MAX_CONTEXT_chars = 1_200
 MAX_TEXT_chars = 4_000
 """Of one passage in continued pretraining: what is longer was printed for the most part."""
 MAX_CLUES = 5
+MAX_CLUE_chars = 40
+"""What is longer is a sentence, which nobody searches for."""
 FOUND_AMONG = 10
 """A clue counts that brings the passage among so many by its words alone."""
 
@@ -104,7 +106,7 @@ def clue(quest: Quest, shown: View, store: ChunkStore) -> Made | None:
     best = shown.lines[shown.numbers[0] - 1]
     asked = set(terms(quest.text))
     words = [name for name in dict.fromkeys([*quest.items, *names_in(best.text)]) if stands_in(name, best.text)]
-    words = [word for word in words if not set(terms(word)) <= asked][: 2 * MAX_CLUES]
+    words = [word for word in words if len(word) <= MAX_CLUE_chars and not set(terms(word)) <= asked][: 2 * MAX_CLUES]
     scope = Scope(project=quest.project, until_ms=quest.until_ms)
     frequencies = store.frequencies()
     kept = []

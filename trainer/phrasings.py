@@ -87,8 +87,10 @@ def group_of(fact: Fact) -> str:
     return "noun of" if fact.subject else "noun"
 
 
-def asks(fact: Fact, book: Book, form: str, number: int, *, other: str = "") -> Phrased | None:
-    """Ask about a fact. `other`: a value that it does not have, for the form `no`. None where that cannot be asked.
+def asks(fact: Fact, book: Book, form: str, number: int, *, other: str = "", topic: str = "") -> Phrased | None:
+    """Ask about a fact. None where that cannot be asked.
+
+    `other`: a value that it does not have, for the form `no`. `topic`: what a sentence is about, as `topic_of` finds it.
 
     >>> port = Fact("p", "project fact", "port", "postgres", "5433", "The port of postgres is 5433.", (), 0)
     >>> asks(port, "train", "forward", 0).text
@@ -97,7 +99,7 @@ def asks(fact: Fact, book: Book, form: str, number: int, *, other: str = "") -> 
     group = group_of(fact)
     if form == "no" and not other:
         return None
-    topic = topic_of(fact.value) if group == "said" else ""
+    topic = topic or (topic_of(fact.value) if group == "said" else "")
     if group == "said" and not topic:
         return None
     slots = {"what": fact.relation, "What": fact.relation.capitalize(), "subject": fact.subject, "value": fact.value}
@@ -122,7 +124,7 @@ def answer_to(fact: Fact, form: str, *, was: str = "") -> str:
 
 
 def topic_of(said: str, rarity: Callable[[str], float] = len) -> str:
-    """A few words of a sentence that name what it is about: the rarest, in their order, without giving the rest away.
+    """A few words of a sentence that name what it is about: the rarest, in their order. By length where rarity is not known.
 
     >>> topic_of("We keep carts in Redis, because they expire.")
     'carts Redis expire'
@@ -142,13 +144,24 @@ def day(at_ms: int) -> str:
 
 
 def renderings(
-    fact: Fact, book: Book, num: int, dice: Random, *, other: str = "", was: str = ""
+    fact: Fact,
+    book: Book,
+    num: int,
+    dice: Random,
+    *,
+    other: str = "",
+    was: str = "",
+    topic: str = "",
+    leads: bool = True,
 ) -> list[tuple[str, Phrased]]:
-    """As many different questions about a fact, with their forms: forward ones for the most part, the rest in turns."""
+    """As many different questions about a fact, with their forms: forward ones for the most part, the rest in turns.
+
+    `leads`: nothing else is as good an answer to a forward question; else it is asked about by its value only.
+    """
     plan = ["forward", "reverse", "forward", "yes", "forward", "no", "forward", "as of", "forward", "forward"]
     if was:
         plan.insert(1, "changed")
-    if group_of(fact) in _NO_FORWARD:
+    if not leads or group_of(fact) in _NO_FORWARD:
         plan = ["yes", "reverse", "no", "as of", "yes", "reverse"]
     start = dice.randrange(60)
     found: dict[str, tuple[str, Phrased]] = {}
@@ -157,7 +170,7 @@ def renderings(
             break
         if form == "changed" and not was:
             continue
-        asked = asks(fact, book, form, start + n, other=other)
+        asked = asks(fact, book, form, start + n, other=other, topic=topic)
         if asked is not None and asked.text not in found:
             found[asked.text] = (form, asked)
     return list(found.values())

@@ -31,7 +31,7 @@ from lmm_mcp.store.terms import terms
 from trainer import choices, papers, phrasings
 from trainer.choices import Quest
 from trainer.lessons import general_probes
-from trainer.questions import Need
+from trainer.questions import Need, essence
 from trainer.recitals import Held
 from trainer.replay import Standing, advanced
 
@@ -151,14 +151,14 @@ def of_facts(those: Sequence[Held], *, seed: int, per_cohort: int = MAX_OF_COHOR
     """Facts asked from memory alone, in wordings that no lesson has: of each week those that were first said in it."""
     by_week: dict[str, list[Held]] = defaultdict(list)
     for each in those:
-        if each.fact.from_ms:
+        if each.fact.from_ms and each.leads:
             by_week[week_of(each.fact.from_ms)].append(each)
     found = []
     for week, members in sorted(by_week.items()):
         asked = [
             (each, phrased)
             for n, each in enumerate(members)
-            if (phrased := phrasings.asks(each.fact, "probe", "forward", n + seed)) is not None
+            if (phrased := phrasings.asks(each.fact, "probe", "forward", n + seed, topic=each.topic)) is not None
         ]
         kept = history.spread(
             asked, per_cohort, ids=lambda a: a[0].fact.id, groups=lambda a: (a[0].fact.project, a[0].fact.category)
@@ -193,7 +193,7 @@ def of_needs(
         cohort = week_of(need.at_ms)
         if len(by_week[cohort]) >= per_cohort:
             continue
-        text, family = need.text, f"probe/{need.kind}"
+        text, family = essence(need.text), f"probe/{need.kind}"
         if need.kind == "edit":
             phrased = phrasings.phrased("probe", "file", "forward", n, file=need.text)
             assert phrased is not None

@@ -14,6 +14,8 @@ from lmm_mcp import prompting
 from lmm_mcp.domain.chunk import ChunkId
 from lmm_mcp.domain.fact import Fact
 from lmm_mcp.domain.lesson import Lesson
+from lmm_mcp.store.frequencies import Frequencies
+from lmm_mcp.store.terms import terms
 from trainer import phrasings
 from trainer.choices import Quest, View, brief
 from trainer.made import Made, made
@@ -34,6 +36,10 @@ class Held:
     """A value of the same relation that this fact does not have."""
     was: str = ""
     """The value before this one."""
+    topic: str = ""
+    """What it is about, where it is a sentence."""
+    leads: bool = True
+    """Of what can be answered to the same question it is what most sessions say."""
 
     @property
     def threads(self) -> tuple[tuple[str, str], ...]:
@@ -52,11 +58,13 @@ def held(
     *,
     min_confidence: float,
     sources: Mapping[str, tuple[ChunkId, ...]],
+    frequencies: Frequencies,
     seed: int,
 ) -> list[Held]:
     """The facts that may be taught as of `until_ms`: those that hold then, are not volatile, and are sure enough.
 
     `sources`: passages of each fact by its id; a fact without one cannot be shown to anybody and is left out.
+    `frequencies`: by which the rare words of a sentence are told.
     """
     told = [fact for fact in facts if fact.from_ms <= until_ms and all(e.at_ms <= until_ms for e in fact.evidence)]
     before = {fact.superseded_by: fact.value for fact in told if fact.superseded_by and fact.until_ms <= until_ms}
@@ -72,8 +80,37 @@ def held(
         mine = {each.value.casefold() for each in told if each.key == fact.key}
         others = sorted({value for value in values[fact.relation] if value.casefold() not in mine})
         other = dice.choice(others) if others else ""
-        found.append(Held(fact, sources[fact.id], min(2.0, 0.5 + fact.confidence), other, before.get(fact.id, "")))
-    return found
+        topic = ""
+        if phrasings.group_of(fact) == "said":
+            topic = phrasings.topic_of(fact.value, lambda word: max(frequencies.idf(terms(word)).values(), default=0.0))
+        weight, was = min(2.0, 0.5 + fact.confidence), before.get(fact.id, "")
+        found.append(Held(fact, sources[fact.id], weight, other, was, topic))
+    return _leading(found)
+
+
+def _leading(those: Sequence[Held]) -> list[Held]:
+    """Tell of what answers the same question which does so best: what a question means must not be left to chance."""
+    best: dict[tuple[str, ...], Held] = {}
+    for each in those:
+        key = _asked_alike(each)
+        if key not in best or _standing(each) > _standing(best[key]):
+            best[key] = each
+    return [replace(each, leads=best[_asked_alike(each)] is each) for each in those]
+
+
+def _asked_alike(each: Held) -> tuple[str, ...]:
+    fact = each.fact
+    match phrasings.group_of(fact):
+        case "said":
+            return (*fact.key, each.topic)
+        case "defines":
+            return (*fact.key[:2], fact.value)
+        case _:
+            return fact.key
+
+
+def _standing(each: Held) -> tuple[int, float, int]:
+    return each.fact.num_sessions, each.fact.confidence, each.fact.from_ms
 
 
 def name_of(project: str) -> str:
@@ -89,8 +126,8 @@ def quest_of(each: Held, until_ms: int, number: int, book: phrasings.Book = "tra
     """The fact as a question whose lines recall will bring."""
     fact = each.fact
     group = phrasings.group_of(fact)
-    form = "forward" if phrasings.families(book).get(group, {}).get("forward") else "yes"
-    asked = phrasings.asks(fact, book, form, number)
+    form = "forward" if each.leads and phrasings.families(book).get(group, {}).get("forward") else "yes"
+    asked = phrasings.asks(fact, book, form, number, topic=each.topic)
     if asked is None:
         return None
     return Quest(
@@ -115,7 +152,9 @@ def recitals(each: Held, num: int, shown: View | None, *, seed: int) -> list[Mad
     dice = Random(f"{seed} {each.fact.id} recite")  # noqa: S311
     found = []
     for n, (form, asked) in enumerate(
-        phrasings.renderings(each.fact, "train", num, dice, other=each.other, was=each.was)
+        phrasings.renderings(
+            each.fact, "train", num, dice, other=each.other, was=each.was, topic=each.topic, leads=each.leads
+        )
     ):
         if n % 2 and shown is not None and form == "forward" and (looked := _with_evidence(each, asked, shown)):
             found.append(looked)
@@ -132,10 +171,9 @@ def lasting(each: Held, elsewhere: str) -> list[Made]:
         found.append(
             _recited("procedure", each, asked, phrasings.answer_to(each.fact, "changed", was=each.was), "changed")
         )
-    if elsewhere and each.fact.category in ("correction", "preference", "decision"):
-        asked = phrasings.phrased(
-            "train", "scope", "forward", len(each.fact.value), elsewhere=elsewhere, text=each.fact.value
-        )
+    if elsewhere and each.topic:
+        slots = {"elsewhere": name_of(elsewhere), "topic": each.topic}
+        asked = phrasings.phrased("train", "scope", "forward", len(each.fact.value), **slots)
         if asked is not None:
             answer = f"It was said of {name_of(each.fact.project)} only: {each.fact.value}"
             found.append(_recited("procedure", each, asked, answer, "scope", project=elsewhere))
