@@ -98,10 +98,13 @@ def build(
     needs: Sequence[Need] = (),
     options: Options | None = None,
     until_ms: int,
+    texts_until_ms: int | None = None,
 ) -> Lessons:
     """Make all lessons of what was said until `until_ms`.
 
     `salience`: 0 to 1 by passage; those not named count as middling. `needs`: what sessions asked, see `questions.needs_of`.
+    `texts_until_ms`: passages are read as texts up to here only; where choices are judged on sessions that came later, the
+    weights must not have read these.
     Raises TrainingError where there is nothing to learn from, StoreError.
     """
     options = options or Options()
@@ -130,7 +133,8 @@ def build(
     )
     found += anchors()
     kept = _within_caps([each for each in found if each.lesson.slice in options.slices], options, left_out)
-    sampled = passages.sampled(store, until_ms, options.max_texts, salience, Random(options.seed))  # noqa: S311
+    texts_until_ms = until_ms if texts_until_ms is None else min(until_ms, texts_until_ms)
+    sampled = passages.sampled(store, texts_until_ms, options.max_texts, salience, Random(options.seed))  # noqa: S311
     if not kept and not sampled:
         raise TrainingError(
             "there is nothing to learn from yet. Run `lmm import`, and let more sessions come together."
