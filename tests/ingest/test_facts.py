@@ -1,5 +1,6 @@
 """What is observed in a thread: from invented sessions, through the turns as the ingest walk makes them."""
 
+import time
 from dataclasses import dataclass, field, replace
 
 import pytest
@@ -328,3 +329,26 @@ def test_only_the_last_reply_of_a_session_leaves_something_open():
     text = "The migration of old carts is not yet implemented."
     assert Session().user("x").agent(text).values("open task") == [text]
     assert not Session().user("x").agent(text).user("do it").agent("Everything is done now.").values("open task")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a" * 60_000,
+        "a " * 30_000,
+        "a.b" * 20_000,
+        "we use " * 9_000,
+        "**" * 30_000,
+        "port of the " * 5_000,
+        " " * 60_000 + "x",
+    ],
+    ids=["one word", "words", "names", "openings", "marks", "ports", "blanks"],
+)
+def test_however_a_text_repeats_itself_it_is_looked_through_in_a_moment(text):
+    session = (
+        Session().user(text[:1_500]).agent(text).ran("npm run dev", text).ran("npm test", text, 1).ran(f"npm {text}")
+    )
+    session.edited("a.py", text).read("/work/shop/package.json", f'"description": "{text}').ran("npm test").user(text)
+    started = time.monotonic()
+    session.facts()
+    assert time.monotonic() - started < 5.0  # what grows with the square takes minutes
