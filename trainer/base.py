@@ -14,9 +14,31 @@ from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 from transformers.utils import logging as transformers_logging
 
 from lmm_mcp import prompting
-from lmm_mcp.model.network import save_base
+from lmm_mcp.domain.lesson import SLICES
+from lmm_mcp.model.network import load, save_base
+from trainer import base_texts
+from trainer.loop import train
+from trainer.recipe import Pull, Recipe
 
 END, PAD = "<|endoftext|>", "<|pad|>"
+RECIPE = Recipe(
+    preset="base",
+    method="full",
+    stage="sft",
+    learning_rate=3e-3,
+    epochs=1,
+    tokens_per_step=2048,
+    seq_len=512,
+    min_seq_len=256,
+    micro_rows=4,
+    max_steps=0,
+    prompt_weight=0.15,
+    pulls=tuple((name, Pull(1.0, 0.0)) for name in SLICES),
+    checkpointing=False,
+    shuffled=False,
+    saves=20,
+)
+"""Of a base: a small step for every four rows, since the number of steps is what teaches to copy."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,14 +52,58 @@ class Size:
     context_tokens: int = 2048
 
 
-SIZES = {
-    "test": Size(64, 2, 512),
-    "small": Size(128, 4, 2048),
-    "default": Size(192, 4, 4096),
-}
+SIZES = {"test": Size(64, 2, 512), "small": Size(128, 4, 2048), "default": Size(192, 4, 4096)}
+NUM_ITEMS = {"test": 200, "small": 40_000, "default": 60_000}
+"""Pieces of text of our own that a base of that size is trained on."""
 
 
-def tokenizer_from(texts: Iterable[str], num_words: int) -> PreTrainedTokenizerFast:
+def make_base(
+    target: Path,
+    *,
+    texts: Sequence[str] = (),
+    seed: int = 0,
+    size: str = "default",
+    num_items: int = 0,
+    device: str = "auto",
+    should_stop: Callable[[], bool] = lambda: False,
+    log: Callable[[dict[str, Any]], None] = lambda _line: None,
+) -> bool:
+    """Make a base and put it at `target`; False where it was asked to stop, and the same call goes on.
+
+    `texts` are the user's own passages: they make the tokenizer fit, and their lines are among those shown. What is made with
+    them must go when they are forgotten, so by default there are none. Raises TrainingError.
+    """
+    _quietly()
+    workshop = target.with_name(f".{target.name}.making")
+    wanted = num_items or NUM_ITEMS[size]
+    plan = {
+        "size": dataclasses.asdict(SIZES[size]),
+        "seed": seed,
+        "num_items": num_items or NUM_ITEMS[size],
+        "texts": len(texts),
+    }
+    begun = workshop / "plan.json"
+    if not begun.is_file() or json.loads(begun.read_text(encoding="utf-8")) != plan:
+        shutil.rmtree(workshop, ignore_errors=True)
+        workshop.mkdir(parents=True, mode=0o700)
+        # What the tokenizer is made from is drawn from another seed: it must not know the values by heart.
+        shown = (f"{each.prompt} {each.answer}" for each in base_texts.items(seed + 1, 6000))
+        tokenizer = tokenizer_from((*shown, *texts), SIZES[size].num_words)
+        save_base(untrained(tokenizer, SIZES[size], seed=seed), tokenizer, workshop / "start")
+        begun.write_text(json.dumps(plan), encoding="utf-8")
+    lines = [line.strip() for text in texts for line in text.splitlines() if len(line.strip()) > 20]
+    lessons = list(base_texts.items(seed, wanted, lines=lines))
+    recipe = RECIPE.but(base=str(workshop / "start"), seed=seed, device=device)
+    done = train(recipe, (), lessons, workshop / "run", should_stop=should_stop, log=log)
+    if not done.finished:
+        return False
+    made = load(workshop / "start", adapter=done.adapter)
+    save_base(made.model, made.tokenizer, target)
+    shutil.rmtree(workshop, ignore_errors=True)
+    return True
+
+
+def tokenizer_from(texts: Iterable[str], num_words: int) -> Any:
     """A tokenizer of bytes and frequent groups of them. Each digit is a token, so that numbers can be copied."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
@@ -54,7 +120,8 @@ def tokenizer_from(texts: Iterable[str], num_words: int) -> PreTrainedTokenizerF
         ),
     )
     tokenizer.add_tokens([AddedToken(text, normalized=False, special=False) for text in _fixed_texts()])
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token=END, pad_token=PAD)
+    wrapped: Any = PreTrainedTokenizerFast
+    return wrapped(tokenizer_object=tokenizer, eos_token=END, pad_token=PAD)
 
 
 def untrained(tokenizer: Any, size: Size, *, seed: int) -> Qwen3ForCausalLM:
@@ -79,10 +146,15 @@ def untrained(tokenizer: Any, size: Size, *, seed: int) -> Qwen3ForCausalLM:
 
 def small_base(target: Path, texts: Sequence[str], *, size: Size = SIZES["test"], seed: int = 0) -> Path:
     """A base of random weights with a tokenizer made from these texts: enough to be trained in a test."""
-    transformers_logging.disable_progress_bar()
+    _quietly()
     tokenizer = tokenizer_from(texts, size.num_words)
     save_base(untrained(tokenizer, size, seed=seed), tokenizer, target)
     return target
+
+
+def _quietly() -> None:
+    hush: Any = transformers_logging.disable_progress_bar
+    hush()
 
 
 def _fixed_texts() -> list[str]:
@@ -94,8 +166,7 @@ def _fixed_texts() -> list[str]:
 
 
 def _fixed_parts(body: str) -> list[str]:
-    parts = []
-    for line in body.replace("$question", "\0").replace("$evidence", "\0").replace("$project", "\0").split("\0"):
-        if line:
-            parts.append(line)
-    return parts
+    gaps = ("$question", "$evidence", "$project")
+    for gap in gaps:
+        body = body.replace(gap, "\0")
+    return [part for part in body.split("\0") if part]

@@ -162,8 +162,10 @@ NOISE = (
     "warning: {word} is deprecated since {version}",
 )
 ROLES = ("user", "agent", "command", "output", "error", "edit", "path", "summary", "note")
-KINDS = (("told", 0.28), ("known", 0.22), ("choice", 0.24), ("seek", 0.16), ("brief", 0.10))
+KINDS = {"echo": 0.05, "told": 0.25, "known": 0.16, "choice": 0.26, "seek": 0.16, "brief": 0.12}
 """Kinds of items and their shares."""
+KINDS_FIRST = {"echo": 0.45, "told": 0.25, "known": 0.10, "choice": 0.10, "seek": 0.05, "brief": 0.05}
+"""In the first third: to copy comes before to choose, and is learned soonest where there is much to copy."""
 NUM_KNOWN = 240
 """Facts of a fixed invented world that are asked again and again: they teach that many wordings ask for one thing."""
 
@@ -191,12 +193,13 @@ class Told:
 def items(seed: int, num: int, *, lines: Sequence[str] = (), start: int = 0) -> Iterator[Lesson]:
     """Items `start` to `num` of the row that a seed makes. `lines`, where given, are shown among the invented ones."""
     known = _world(seed)
-    kinds, shares = [kind for kind, _ in KINDS], [share for _, share in KINDS]
     for number in range(start, num):
         rng = _random(f"{seed}:{number}")
-        kind = rng.choices(kinds, shares)[0]
+        done = number / max(1, num)
+        kinds = KINDS_FIRST if done < 1 / 3 else KINDS
+        kind = rng.choices(list(kinds), list(kinds.values()))[0]
         # Few lines first: to match one of three is learned sooner, and then helps with twelve.
-        most = 3 + round((MAX_OFFERED - 3) * min(1.0, 1.6 * number / max(1, num)))
+        most = 2 + round((MAX_OFFERED - 2) * max(0.0, min(1.0, 1.5 * done - 0.4)))
         yield _MAKERS[kind](rng, known, lines, most)
 
 
@@ -309,6 +312,21 @@ def _told(rng: random.Random, _known: Sequence[Told], _lines: Sequence[str], mos
     )
 
 
+def _echo(rng: random.Random, _known: Sequence[Told], lines: Sequence[str], most: int) -> Lesson:
+    """Lines, and the same lines again in another order."""
+    told = [
+        rng.choice(lines)[:MAX_OFFERED_chars]
+        if lines and rng.random() < 0.3
+        else _noise(rng)
+        if rng.random() < 0.3
+        else fact(rng).stated(rng)
+        for _ in range(max(2, min(4, most)))
+    ]
+    shown = "\n".join(told)
+    rng.shuffle(told)
+    return _lesson("chunk", f"{shown}\nAgain:", "\n".join(told), "fact")
+
+
 def _known(rng: random.Random, known: Sequence[Told], _lines: Sequence[str], _most: int) -> Lesson:
     asked = rng.choice(known)
     if rng.random() < 0.25:
@@ -321,6 +339,7 @@ def _lesson(slice_name: str, prompt: str, answer: str, template: str) -> Lesson:
 
 
 _MAKERS: dict[str, Callable[[random.Random, Sequence[Told], Sequence[str], int], Lesson]] = {
+    "echo": _echo,
     "told": _told,
     "known": _known,
     "choice": _choice,

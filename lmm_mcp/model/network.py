@@ -20,6 +20,7 @@ from huggingface_hub import snapshot_download
 from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers.utils import logging as transformers_logging
 
 from lmm_mcp.errors import ModelError
 from lmm_mcp.model.rendering import end_id
@@ -82,6 +83,8 @@ def load(
     mark = fingerprint(folder)
     if adapter is not None:
         check_adapter(adapter, mark)
+    hush: Any = transformers_logging.disable_progress_bar
+    hush()  # bars of a library would run through whatever this process says
     wanted = dtype or (torch.float32 if device == "cpu" else "auto")
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
