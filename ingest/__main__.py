@@ -27,12 +27,17 @@ def main() -> int:
     mode.add_argument(
         "--derive", action="store_true", help="derive facts and salience from the archive; read nothing new"
     )
+    mode.add_argument("--trial", action="store_true", help="read the file named on standard input, and keep nothing")
     mode.add_argument("--survey", action="store_true", help="print as JSON whose sessions lie where; read none")
     parser.add_argument(
         "paths", nargs="*", type=Path, help="session files or folders; all that can be found if left out"
     )
     arguments = parser.parse_args()
     os.umask(0o077)  # what the libraries of the store write is nobody else's, wherever the home is copied to
+    if arguments.trial:
+        from ingest import trial
+
+        return trial.main()
     home = home_of(os.environ)
     if arguments.survey:
         return _survey(home)

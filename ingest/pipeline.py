@@ -109,6 +109,12 @@ def harvest(source: SourceFile, rooms: Rooms) -> Harvest:
     return _taken_in(source, cursor, found, stamp, beginning, rooms)
 
 
+def left_aside(source: SourceFile, why: str, rooms: Rooms) -> Harvest:
+    """Of a file that is not to be opened now: what is kept of it stays, and it is said why it is not read."""
+    told = f"{why}: it is left aside until it changes or a newer version is installed; please report this"
+    return _failed(source, Cursor(), "", (told,), (), rooms)
+
+
 def _report_this(what: str, problem: Exception) -> str:
     return f"cannot be {what} ({type(problem).__name__}); please report this"
 

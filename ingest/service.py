@@ -17,16 +17,17 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from ingest import pipeline, reading, sources, surroundings
+from ingest import pipeline, reading, sources, surroundings, trial
 from ingest.changes import Changes
 from ingest.chunking import CHUNKER_VERSION
 from ingest.deriving import Deriving
 from ingest.limits import Watch
-from ingest.pipeline import Rooms
+from ingest.pipeline import Harvest, Rooms
 from ingest.plan import BATCH_files, Plan, Rescan
 from ingest.readers.base import SLICE_bytes
 from ingest.report import Report
 from ingest.session import SourceFile, Unreadable
+from ingest.suspects import Suspects, installed_version
 from ingest.vectors import Vectors
 from lmm_mcp import artifacts, children, config
 from lmm_mcp.config import Settings
@@ -93,6 +94,7 @@ class Service:
         """Paths of what could not be read, as far as it was said."""
         self._report = Report(home)
         self._watch = Watch(home)
+        self._suspects = Suspects(home.write_lock.parent, installed_version())
         self._vectors = Vectors(home, self._report)
         self._deriving = Deriving(home.facts)
         self._settings_stamp = _stamp(home.config)
@@ -104,6 +106,10 @@ class Service:
         surroundings.watch_parent(self._stop, self._bell)
         children.forget_stop(self._home)
         try:
+            if self._suspects.begin():
+                _log.warning(
+                    "the last ingest process ended while it read a file: that one is read last, on trial first"
+                )
             self._mend()
             if paths:
                 self._queue(sources.named(paths))
@@ -150,6 +156,7 @@ class Service:
             raise
         finally:
             self._deriving.close()
+            self._suspects.end()
             if self._changes is not None:
                 self._changes.close()
 
@@ -285,6 +292,7 @@ class Service:
     def _queue(self, found: Sequence[SourceFile | Unreadable], *, first: bool = False, urgent: bool = False) -> None:
         unreadable = [item for item in found if isinstance(item, Unreadable)]
         todo = [item for item in found if isinstance(item, SourceFile) and not self._is_done(item, doubt=urgent)]
+        todo = sorted(self._without_aside(todo), key=self._suspects.is_suspect)  # those last
         fresh = self._plan.add_urgent(todo) if urgent else self._plan.add(todo, first=first)
         if unreadable:
             with self._rooms.ledger.transaction():
@@ -307,7 +315,7 @@ class Service:
         for source in batch:
             self._report.say("importing", current_agent=source.agent)
             started = time.monotonic()
-            found = pipeline.harvest(source, self._rooms)
+            found = self._harvest(source)
             harvests.append(found)
             if self._changes is not None and urgent:
                 self._changes.rest(source.path, time.monotonic() - started)
@@ -326,6 +334,33 @@ class Service:
         self._has_written = True
         self._upkeep_due = self._upkeep_due or (len(batch) > 1 and not urgent)
         self._report.say("importing", chunks=self._rooms.store.count())
+
+    def _harvest(self, source: SourceFile) -> Harvest:
+        if self._suspects.is_suspect(source):
+            rules = pipeline.stamp_of(source, self._rooms.exclusion)
+            ended = trial.ended(source)
+            self._suspects.tried(source, rules, passed=not ended)
+            if ended:
+                _log.error("a session file ended the process that read it on trial (%s): %s", ended, source.path.name)
+                why = self._suspects.why_aside(source, rules, is_patient=self._stay)
+                return pipeline.left_aside(source, f"{why} ({ended})", self._rooms)
+        with self._suspects.reading(source):
+            return pipeline.harvest(source, self._rooms)
+
+    def _without_aside(self, found: Sequence[SourceFile]) -> list[SourceFile]:
+        """Those that may be opened; of the others it is said why not."""
+        rest, aside = [], []
+        for source in found:
+            rules = pipeline.stamp_of(source, self._rooms.exclusion)
+            if why := self._suspects.why_aside(source, rules, is_patient=self._stay):
+                aside.append((source, why))
+            else:
+                rest.append(source)
+        news = [pipeline.left_aside(source, why, self._rooms) for source, why in aside if source.name not in self._told]
+        if news:
+            self._told |= {harvest.source.name for harvest in news}
+            pipeline.keep(news, self._rooms)
+        return rest
 
     def _resettle(self) -> None:
         """Cut those threads anew that other rules cut, or whose project is known better by now (a remote was learnt)."""

@@ -40,6 +40,11 @@ NUM_UNREADABLE_shown = 10
 """Of each kind; `lmm doctor --json` lists them all."""
 UNREADABLE_KINDS = (
     (
+        ("left aside",),
+        "files that ended the process that read them",
+        "Please report them. They are tried again when they change, with a newer version, and now and then.",
+    ),
+    (
         ("cannot be read", "cannot be listed"),
         "files that could not be opened",
         "Give this user the right to read them, then `lmm import`; to leave them out for good, exclude them (`lmm config`).",
