@@ -1,16 +1,19 @@
 """Whether a value stands with the words it belongs to: two ports in one line must not change places in what is told of it. Pure."""
 
 import itertools
+import re
 from collections.abc import Sequence
 
 from lmm_mcp.model.polarity import is_turning, opposites_of
-from lmm_mcp.model.specifics import Token
-from lmm_mcp.store.terms import STOP_WORDS, stem
+from lmm_mcp.model.specifics import PROGRAMS, Token, stem
+from lmm_mcp.store.terms import STOP_WORDS
 
 NEAR = 6
 """Words around a value that tell what it is a value of."""
 ELSEWHERE = 0.3
 """Weight of words in another clause than the value's."""
+WEIGHT_of_names = 2.0
+"""A name says more of what a value belongs to than a word."""
 MISPLACED = 1.5
 """How much better another value must fit to the words around a value than itself."""
 LIGHT = frozenset(
@@ -23,7 +26,7 @@ LIGHT = frozenset(
     them that this these those which who what where when how why one ones thing things way case reason value user agent person
     team project session line lines earlier later instead according per via within for with from into of to at by on in as and or
     live lives stand stands lie lies reside belong hold holds contain contains become became turn out end ended serve serves
-    place file files command work works""".split()
+    place file files command work works time times""".split()
 )
 """Words that tell a story and claim nothing by themselves."""
 _BE = frozenset("is are was were be been being get gets got".split())
@@ -35,13 +38,14 @@ _OLD = frozenset(
 def misplaced(said: Sequence[Token], known: Sequence[Sequence[Token]]) -> str:
     """A value that its lines tell of something else: another one of its kind stands nearer to the words around it."""
     for at, token in enumerate(said):
-        if not token.is_value and not is_turning(token.stem):
+        if not token.is_value and token.stem not in PROGRAMS and not is_turning(token.stem):
             continue
         for line in known:
             rivals = {
                 other.text if other.is_value else other.stem
                 for other in line
-                if other.kind == token.kind and _is_rival(token, other)
+                if other.kind == token.kind and _shape(other) == _shape(token) and _is_rival(token, other)
+                if bool(_unit(line, other)) == bool(_unit(said, token))
             }
             for rival in rivals:
                 if (why := _fits_better(at, said, line, rival)) is not None:
@@ -72,7 +76,26 @@ def _ends(line: Sequence[Token]) -> tuple[set[str], set[str]]:
 def _is_rival(token: Token, other: Token) -> bool:
     if token.is_value:
         return token.text != other.text
+    if token.stem in PROGRAMS:
+        return other.stem in PROGRAMS and token.stem != other.stem
     return other.stem in opposites_of(token.stem)
+
+
+def _unit(line: Sequence[Token], token: Token) -> str:
+    """What a number counts, '' where nothing says so."""
+    after = next((after for one, after in itertools.pairwise(line) if one == token), None)
+    return after.text if after is not None and after.kind == "unit" else ""
+
+
+def _shape(token: Token) -> str:
+    """What a value looks like: only what looks alike is mixed up."""
+    if not token.is_value or token.kind == "number":
+        return ""
+    if token.text.startswith("-"):
+        return "flag"
+    if token.text.isalpha() and token.text.isupper():
+        return "capitals"
+    return "path" if "/" in token.text else "dotted" if re.search(r"\w[.:]\w", token.text) else "name"
 
 
 def _fits_better(at: int, said: Sequence[Token], line: Sequence[Token], rival: str) -> str | None:
@@ -93,23 +116,26 @@ def _fits_better(at: int, said: Sequence[Token], line: Sequence[Token], rival: s
         there = [each.text if token.is_value else each.stem for each in said]
         if (there.index(name) < there.index(rival)) == (min(mine) < min(theirs)):
             return None
-        before_here, before_there = _before(said, at), {_before(line, n) for n in theirs}
-        if _before(said, at) and before_here in {_before(line, n) for n in mine}:
+        before_here = _before(said, at)
+        is_before_mine = before_here in {_before(line, n) for n in mine}
+        is_before_theirs = before_here in {_before(line, n) for n in theirs}
+        if before_here and is_before_mine and not is_before_theirs:
             return None
-        if before_here and before_here in before_there:
+        if before_here and is_before_theirs and not is_before_mine:
             return f"gives {token.text!r} the place of {rival!r}"
-    if not token.is_value:
+    if not token.is_value and token.stem not in PROGRAMS:
         return _turns_another(at, said, line, mine, theirs)
     score_mine = score_theirs = 0.0
     for n, word in enumerate(said):
-        if n == at or abs(n - at) > NEAR or word.clause != said[at].clause or word.is_value:
+        if n == at or abs(n - at) > NEAR or word.clause != said[at].clause or word.kind == "number":
             continue
         if word.kind != "cjk" and (word.text.lower() in STOP_WORDS or word.stem in LIGHT):
             continue
         places = [m for m, each in enumerate(line) if each.stem == word.stem]
         if places:
-            score_mine += max(_closeness(line, m, place) for m in mine for place in places)
-            score_theirs += max(_closeness(line, m, place) for m in theirs for place in places)
+            weight = WEIGHT_of_names if word.is_value else 1.0
+            score_mine += weight * max(_closeness(line, m, place) for m in mine for place in places)
+            score_theirs += weight * max(_closeness(line, m, place) for m in theirs for place in places)
     if score_theirs > MISPLACED * score_mine and score_theirs > 0:
         return f"gives {token.text!r} the place of {rival!r}"
     return None

@@ -3,16 +3,20 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from lmm_mcp.model.specifics import Token
-from lmm_mcp.store.terms import STOP_WORDS, stem
+from lmm_mcp.model.specifics import Token, stem
+from lmm_mcp.store.terms import STOP_WORDS
 
 COVERED = 4
 """Words after a negation that it covers, at most."""
 COVERED_cjk = 4
+COVERED_noun = 2
+"""Words after `without`, which denies a thing and not what is done."""
 _NEGATORS = frozenset(
     """not no never none nothing neither nor nobody cannot without avoid avoids lack lacks lacking unable hardly
     nicht kein keine keinen keiner keinem keines nie niemals ohne pas jamais sans ni nunca sin non mai senza""".split()
 )
+_OF_THINGS = frozenset("without no ohne sans sin senza kein keine keinen keiner keinem keines".split())
+_POINTS_BACK = frozenset("it them this that these those".split())
 _NEGATORS_cjk = frozenset("不没別别未无勿禁ず")
 _NOT_REALLY_cjk = (
     "不过",
@@ -43,7 +47,7 @@ older newer|oldest newest|old new|first last|import export|upload download|show 
 grew shrank|grow shrank|grew shrink|rise fall|rose fell|start end|begin end|work break|works broken|good bad|better worse|green red|hit miss|grow shrink|attach detach|mount unmount|sync async|merge split|inner outer
 static dynamic|stable unstable|manual automatic|manually automatically|forward backward
 forwards backwards|internal external|explicit implicit|strict loose|present absent|available missing|approve reject|commit revert|apply revert
-create delete|create remove|insert delete|installed removed|with without|safe dangerous|blocking nonblocking|eager lazy|serial parallel|singular plural
+create delete|create remove|insert delete|installed removed|for against|safe dangerous|blocking nonblocking|eager lazy|serial parallel|singular plural
 sequential parallel|won lost|expensive cheap|wider narrower|mutable immutable|legal illegal|major minor|upper lower|top bottom|odd even|full empty"""
 _OPPOSITES: dict[str, set[str]] = {}
 for _pair in _PAIRS.replace("\n", "|").split("|"):
@@ -66,9 +70,13 @@ class Negation:
     """Stems of the words before it in its clause."""
     values: frozenset[str]
     """Those among them that are values."""
+    points_back: bool = False
+    """`without it`: what it denies was named before."""
 
     def is_backed_by(self, other: "Negation") -> bool:
         """Whether another text denies the same."""
+        if self.points_back or other.points_back:
+            return self.focus == other.focus
         if self.focus and other.focus:
             return self.focus in other.covers or other.focus in self.covers
         return bool(self.about & other.about)
@@ -95,26 +103,42 @@ def told(words: Sequence[Token]) -> Told:
     for at, word in enumerate(words):
         if not _negates(words, at) or (at and _negates(words, at - 1) and words[at - 1].clause == word.clause):
             continue
-        covered = []
-        n = at + 1
-        is_double = n < len(words) and _negates(words, n) and words[n].clause == word.clause
-        n += is_double  # `not without a lock`: with one
-        while n < len(words) and words[n].clause == word.clause and not _negates(words, n):
-            low = words[n].text.lower()
-            if low in _ENDS_COVER and covered:
-                break
-            if _is_telling(words[n]) and not (low == "longer" and n == at + 1):  # no longer
-                if len(covered) == (COVERED_cjk if word.kind == "cjk" else COVERED):
-                    break
-                covered.append(words[n].stem)
-            negated[n] = not is_double
-            n += 1
-        if not is_double:
-            before = [each for each in words[:at] if each.clause == word.clause and _is_telling(each)]
-            about = frozenset(each.stem for each in before[-COVERED:])
-            values = frozenset(each.stem for each in before[-COVERED:] if each.is_value)
-            found.append(Negation(covered[0] if covered else "", frozenset(covered), about, values))
+        is_double = at + 1 < len(words) and _negates(words, at + 1) and words[at + 1].clause == word.clause
+        covered, end = _covered(words, at + 1 + is_double, word)
+        negated[at + 1 : end] = [not is_double] * (end - at - 1)
+        if is_double:  # `not without a lock`: with one
+            continue
+        before = [each for each in words[:at] if _is_telling(each)]
+        points_back = word.text.lower() in _OF_THINGS and words[at + 1 : end] and _points_back(words[at + 1])
+        if points_back:
+            covered = [each.stem for each in before[-1:]]
+        near = [each for each in before if each.clause == word.clause][-COVERED:]
+        values = frozenset(each.stem for each in near if each.is_value)
+        about = frozenset(each.stem for each in near)
+        focus = covered[0] if covered else ""
+        found.append(Negation(focus, frozenset(covered), about, values, bool(points_back)))
     return Told(tuple(words), tuple(negated), tuple(found))
+
+
+def _covered(words: Sequence[Token], start: int, negator: Token) -> tuple[list[str], int]:
+    """Stems of the words that a negation covers, and where it ends."""
+    reach = COVERED_cjk if negator.kind == "cjk" else COVERED_noun if negator.text.lower() in _OF_THINGS else COVERED
+    covered: list[str] = []
+    n = start
+    while n < len(words) and words[n].clause == negator.clause and not _negates(words, n):
+        low = words[n].text.lower()
+        if low in _ENDS_COVER and covered:
+            break
+        if _is_telling(words[n]) and not (low == "longer" and n == start):  # no longer
+            if len(covered) == reach:
+                break
+            covered.append(words[n].stem)
+        n += 1
+    return covered, n
+
+
+def _points_back(word: Token) -> bool:
+    return word.text.lower() in _POINTS_BACK
 
 
 def _negates(words: Sequence[Token], at: int) -> bool:
@@ -182,6 +206,11 @@ def _opposites(token: Token, stems: set[str]) -> list[str]:
         if len(word) >= least and prefix + word in stems:
             found.append(prefix + word)
     return found
+
+
+def is_negator(word: Token) -> bool:
+    """Whether a word denies something."""
+    return _negates([word], 0)
 
 
 def is_turning(word: str) -> bool:

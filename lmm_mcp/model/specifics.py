@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
-from lmm_mcp.store.terms import stem
+from lmm_mcp.store import terms
 
 _SIGNS = str.maketrans({"“": '"', "”": '"', "„": '"', "«": '"', "»": '"', "‘": "'", "’": "'", "‐": "-", "‑": "-"})
 _SIGNS |= str.maketrans(
@@ -50,6 +50,7 @@ _PIECE = re.compile(rf"[{_CJK}]|[^\s{_CJK}]+")
 _TRIM_LEFT, _TRIM_RIGHT = "\"'([{<!?,;:*", "\"')]}>.,;:!?*"
 _BREAKS = frozenset(",;:.!?()")
 _WORD = re.compile(r"[^\W\d_]+(?:'[a-z]+)?\Z")
+_JOINS_CLAUSES = frozenset("because but while whereas although so".split())
 _IS_NUMBER = re.compile(r"[-+~$€#<>=]*\d[\d.:,]*\Z")
 _HUMPS = re.compile(r"[a-z][A-Z]|[A-Z]{2,}[a-z]")
 _HYPHENATED = re.compile(r"[A-Za-z]+(?:'s)?(?:-[A-Za-z]+)+\Z")
@@ -62,13 +63,34 @@ PROGRAMS = frozenset(
 """What they are told to do must follow them as it does in the evidence."""
 
 
+_FORMS = {
+    form: forms.split()[0]
+    for forms in """begin began begun|break broke broken|bring brought|build built|buy bought|catch caught|choose chose chosen|draw drew drawn
+    drive drove driven|fall fell fallen|find found|forget forgot forgotten|freeze froze frozen|give gave given|go went gone|grow grew grown
+    hang hung|hide hid hidden|hold held|keep kept|know knew known|lead led|leave left|lose lost|make made|mean meant|pay paid
+    rebuild rebuilt|rewrite rewrote rewritten|rise rose risen|run ran|say said|see saw seen|sell sold|send sent|shrink shrank shrunk
+    speak spoke spoken|spend spent|stand stood|stick stuck|take took taken|tell told|think thought|throw threw thrown
+    understand understood|win won|write wrote written""".replace("\n", "|").split("|")
+    for form in forms.split()
+}
+
+
+def stem(word: str) -> str:
+    """A lower-case word without its ending; of irregular verbs the plain form.
+
+    >>> stem("rebuilt"), stem("failed")
+    ('rebuild', 'fail')
+    """
+    return terms.stem(_FORMS.get(word, word))
+
+
 @dataclass(frozen=True, slots=True)
 class Token:
     """One word, number or name."""
 
     text: str
     stem: str
-    """Lower case, without its ending; of names and numbers the text itself."""
+    """Lower case, without its ending; of names and numbers that are no capitals the text itself."""
     kind: str
     """`word`, `number`, `unit`, `name` (identifier, path, flag, host, version), `cjk` (one character)."""
     clause: int
@@ -88,7 +110,7 @@ def folded(text: str) -> str:
     >>> folded("Wait **1,500ms**, then thirty seconds, with v3.11")
     'Wait 1500 ms, then 30 s, with 3.11'
     """
-    flat = " ".join(text.translate(_SIGNS).replace("**", "").split())
+    flat = " ".join(text.translate(_SIGNS).replace("**", "").replace("!=", " not = ").split())
     flat = _NUMBER_WORD.sub(lambda word: _NUMBER_WORDS[word.group().lower()], _THOUSANDS.sub("", flat))
     flat = _VERSION.sub("", flat.replace("per cent", "percent"))
     return _WITH_UNIT.sub(lambda found: f"{found[1]} {UNITS[found[2].lower()]}", flat)
@@ -115,6 +137,8 @@ def tokens(text: str) -> tuple[Token, ...]:
         core = left.rstrip(_TRIM_RIGHT)
         if any(sign in _BREAKS for sign in piece[: len(piece) - len(left)]):
             clause += 1
+        if core.lower() in _JOINS_CLAUSES:
+            clause += 1
         if core:
             found += _tokens_of(core, clause, opens, after=found[-1] if found else None)
             opens = False
@@ -135,7 +159,7 @@ def _tokens_of(core: str, clause: int, opens: bool, after: Token | None) -> list
         return [Token(low, low, "unit", clause)]
     if _WORD.match(core) and not _HUMPS.search(core):
         if core.isupper() and len(core) > 1:
-            return [Token(core, core, "name", clause)]
+            return [Token(core, stem(low), "name", clause)]
         plain = low.removesuffix("'s")
         return [Token(core, stem(plain), "word", clause, is_capital=core[0].isupper() and not opens)]
     if _HYPHENATED.match(core) and core[1:].islower():  # `re-run` and `lmm-mcp` look alike: its parts, in their order
@@ -158,7 +182,7 @@ def _finder(value: str) -> re.Pattern[str]:
     left = r"(?<!\w)" if value[0] in "-./~@$" else r"(?<![\w.-])"
     if value[:1].isdigit():
         left = r"(?<![\w.])(?<!\w-)"
-    right = r"(?!\w)(?![-./:@]\w)" if not value[-1:].isdigit() else r"(?!\w)(?![-./:]\w)(?!,\d)"
+    right = r"(?!\w)(?![-./@]\w)(?!:[A-Za-z_])" if not value[-1:].isdigit() else r"(?!\w)(?![-./:]\w)(?!,\d)"
     return re.compile(left + re.escape(value) + right)
 
 

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 
 from lmm_mcp.domain.writing import Offered, Sentence
 from lmm_mcp.model.belonging import LIGHT, misplaced, turned_about
-from lmm_mcp.model.polarity import contradiction, is_turning, told
-from lmm_mcp.model.specifics import PROGRAMS, UNITS, Token, folded, is_told, occurs, quotes, tokens
-from lmm_mcp.store.terms import STOP_WORDS, stem
+from lmm_mcp.model.polarity import contradiction, is_negator, is_turning, opposites_of, told
+from lmm_mcp.model.specifics import PROGRAMS, UNITS, Token, folded, is_told, occurs, quotes, stem, tokens
+from lmm_mcp.store.terms import STOP_WORDS
 
 NOTHING = "Nothing here answers this."
 """What a model writes that has no answer; see `prompts/brief.md`."""
@@ -24,12 +24,12 @@ MAX_NEW_SHARE = 0.25
 """Of a sentence's words, how many may come from nowhere in its lines."""
 MAX_SENTENCE_chars = 400
 _CITES = re.compile(r"\[\s*(\d{1,3}(?:\s*,\s*\d{1,3})*)\s*\]")
-_END = re.compile(r"(?<=[.!?。！？])\s+(?=[^\s\d.,;:])|\n+")
+_END = re.compile(r"(?<=[.!?。！？])\s+(?=[^\s\d.,;:a-z])|\n+")
 _BULLET = re.compile(r"^\s*(?:[-*•]|\d{1,2}[.)])\s+")
 _ORDERS = re.compile(
     r"^(?:please|now|first|then|next|important|attention|note)?[\s,:!]*(?:you (?:must|should|need to|have to|are to)|(?:run|execute|delete"
     r"|remove|ignore|disregard|install|send|open|visit|click|download|upload|post|print|reveal|forget|override|curl|call|use"
-    r"|type|paste|email|approve|grant|disable|stop|do not|don't|never|always)\b)",
+    r"|type|paste|email|approve|grant|disable|stop|do not|don't|never|always)\b(?![-./_:]\w))",
     re.IGNORECASE,
 )
 _TAKEOVER = re.compile(
@@ -152,7 +152,10 @@ def _untold(said: Sequence[Token], known_text: str, known: Sequence[Sequence[Tok
             return f"names {token.text!r}, which its lines do not"
         if token.is_capital and token.stem not in words and token.stem not in LIGHT and token.text.isascii():
             return f"names {token.text!r}, which its lines do not"
-        if token.kind == "word" and token.text.lower() in PROGRAMS:
+        is_told_by_another = at > 0 and any(
+            each.text.lower() in PROGRAMS for each in said[max(0, at - 2) : at]
+        )  # `bundle exec rake`
+        if token.kind == "word" and token.text.lower() in PROGRAMS and not is_told_by_another:
             if token.stem not in words:
                 return f"names {token.text!r}, which its lines do not"
             is_strange = after is not None and (token.text.lower(), after.stem) not in follows
@@ -191,6 +194,8 @@ def _new_words(said: Sequence[Token], known: Sequence[Sequence[Token]], lines: I
     """Too many words that come from nowhere in the cited lines."""
     stems = {token.stem for each in known for token in each}
     stems |= {stem(word) for line in lines for word in (line.role, *_SAID_AS.get(line.role, ()))}
+    exits = {code == "0" for line in lines for code in _EXIT.findall(line.text)}
+    stems |= {stem(word) for went_well in exits for word in _ENDED[went_well]}
     heads = {each[:5] for each in stems if len(each) >= 5}
     parts = {part for each in stems if not each.isalpha() for part in _parts(each)}
     weighed = [
@@ -201,20 +206,25 @@ def _new_words(said: Sequence[Token], known: Sequence[Sequence[Token]], lines: I
     new = [
         token
         for token in weighed
-        if token.stem not in stems
+        if not is_negator(token)
+        and token.text != "unless"
+        and token.stem not in stems
+        and not opposites_of(token.stem) & stems  # judged already
         and token.stem not in LIGHT
         and token.stem not in parts
         and not (len(token.stem) >= 5 and token.stem[:5] in heads)
     ]
     if not new:
         return ""
-    if turning := next((token for token in new if is_turning(token.stem) and token.text != "unless"), None):
+    if turning := next((token for token in new if is_turning(token.stem)), None):
         return f"says {turning.text!r}, which its lines do not"
     if len(new) > MAX_NEW_SHARE * len(weighed):
         return f"says {', '.join(repr(token.text) for token in new[:3])}, which its lines do not"
     return ""
 
 
+_EXIT = re.compile(r"\[exit (\d+)")
+_ENDED = {True: ("succeeded", "passed", "worked"), False: ("failed", "failure")}
 _SAID_AS = {
     "command": ("command", "run", "ran"),
     "output": ("print", "printed", "output"),
