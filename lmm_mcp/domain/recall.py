@@ -18,10 +18,12 @@ PARTS: Mapping[str, str] = {
     "neighbours": "a line gains from the words of those beside it",
     "sessions": "a line gains from how well its whole session fits",
     "files": "passages that touched the files asked about gain",
+    "errors": "an error that was met before is told with what mended it",
     "times": "passages of the times that are named gain",
     "roles": "what was said or typed weighs more than what was printed",
     "supersession": "newer values first, older ones marked",
     "duplicates": "what is told twice is told once",
+    "reranker": "lines in the order that was learnt from your sessions, where that was found to be of use",
     "confidence": "silence where nothing fits",
     "model": "lines that the trained memory model chooses first, and what it writes",
 }

@@ -7,13 +7,14 @@ from lmm_mcp.domain.chunk import Chunk
 from lmm_mcp.domain.recall import MAX_BUDGET_tokens, Question, Recall
 from lmm_mcp.domain.writing import Writer
 from lmm_mcp.embedding import Embedder
-from lmm_mcp.recall import brief, confidence, listing
+from lmm_mcp.recall import brief, confidence, fixes, listing
 from lmm_mcp.recall.candidates import NOTHING, Candidates, gather, scope_of
 from lmm_mcp.recall.evidence import MAX_CHUNKS, only_asks, pick
 from lmm_mcp.recall.found import Evidence
 from lmm_mcp.recall.fusion import LEXICAL_SHARE, LEXICAL_SHARE_FOREIGN, fuse
 from lmm_mcp.recall.offering import offered
 from lmm_mcp.recall.query import Query, understand
+from lmm_mcp.recall.reranking import Model
 from lmm_mcp.recall.telling import Answer, answer
 from lmm_mcp.recall.when import DAY_ms
 from lmm_mcp.store.chunks import ChunkStore, Scope
@@ -39,10 +40,12 @@ class Recaller:
         *,
         writer: Writer | None = None,
         within_s: float = 0.3,
+        reranker: Model | None = None,
     ) -> None:
         """`without`: parts to leave out, of `domain.recall.PARTS`. `within_s`: how long to wait for `writer`."""
         self._writer = None if "model" in without else writer
         self._within_s = within_s
+        self._reranker = reranker
         self._store = store
         self._embedder = embedder
         self._without = without
@@ -101,7 +104,22 @@ class Recaller:
         if query.periods and "times" not in self._without:
             scores = scores | {chunk.id: scores[chunk.id] + TIME_SHARE * query.nearness(chunk) for chunk in chunks}
             chunks.sort(key=lambda chunk: -scores[chunk.id])
-        return Search(query, candidates, scores, chunks)
+        return Search(query, candidates, scores, chunks, first=self._mended(question, query, chunks), reranker=self._reranker)
+
+    def _mended(self, question: Question, query: Query, chunks: Sequence[Chunk]) -> list[Evidence]:
+        """What mended the errors that are asked about when they came before, the newest first."""
+        told: list[Evidence] = []
+        num_told = 0
+        for error in fixes.met(query.failures, chunks) if query.failures and "errors" not in self._without else ():
+            after = self._store.following(error.chunk, fixes.MAX_PASSAGES_after)
+            if question.until_ms is not None:
+                after = [chunk for chunk in after if chunk.last_ms <= question.until_ms]
+            if found := fixes.mended(error, after):
+                told += found
+                num_told += 1
+            if num_told == fixes.MAX_TOLD:
+                break
+        return told
 
     def _fused(self, candidates: Candidates, lexical_share: float) -> dict[str, float]:
         if candidates.is_foreign:
@@ -140,17 +158,31 @@ class Search:
     """The best of them, without those that only ask the same."""
     listed: Sequence[Evidence] = ()
     """Where nothing but a time was asked about: what was done then."""
+    first: Sequence[Evidence] = ()
+    """What is told before all that was ranked: what mended the same error before."""
+    reranker: Model | None = None
+    """What was learnt of the order of lines; None where nothing was."""
 
     def is_enough(self, lines: Sequence[Evidence]) -> bool:
         """Whether anything that was found is worth telling."""
-        return bool(self.listed) or confidence.is_enough(self.query, self.candidates, self.chunks, lines)
+        return bool(self.listed or self.first) or confidence.is_enough(self.query, self.candidates, self.chunks, lines)
 
     def is_sure(self, lines: Sequence[Evidence]) -> bool:
         """Whether the ranking stands by what it found though the memory model finds no answer in it."""
-        return max((each.score for each in lines), default=0.0) >= DOUBTED * confidence.MIN_SCORE
+        return bool(self.first) or max((each.score for each in lines), default=0.0) >= DOUBTED * confidence.MIN_SCORE
 
     def lines(self, *, budget_tokens: int = MAX_BUDGET_tokens, without: Collection[str] = ()) -> list[Evidence]:
         """Their lines, most useful first, as many as a budget may hold."""
         if self.listed:
             return list(self.listed)
-        return pick(self.query, self.chunks, self.scores, self.candidates, budget_tokens=budget_tokens, without=without)
+        found = pick(
+            self.query,
+            self.chunks,
+            self.scores,
+            self.candidates,
+            budget_tokens=budget_tokens,
+            without=without,
+            reranker=self.reranker,
+        )
+        told = {each.text.casefold() for each in self.first}
+        return [*self.first, *(each for each in found if each.text.casefold() not in told)]

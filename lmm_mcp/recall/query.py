@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from itertools import chain
 
 from lmm_mcp.domain.chunk import Chunk
-from lmm_mcp.recall import when
+from lmm_mcp.recall import signatures, when
 from lmm_mcp.recall.when import Period
 from lmm_mcp.store.frequencies import Frequencies
 from lmm_mcp.store.terms import terms
@@ -46,6 +46,8 @@ class Query:
     """Files and folders that the question names, lower-cased."""
     asks_of_files: bool = False
     """It names files and hardly anything else: what happened to them is wanted, not where they are named."""
+    failures: tuple[str, ...] = ()
+    """Signatures of the errors that it holds, as programs print them."""
     periods: tuple[Period, ...] = ()
     """The times that the question names."""
     asks_of_times: bool = False
@@ -141,6 +143,7 @@ def understand(text: str, frequencies: Frequencies, asked_ms: int | None = None)
         idf=frequencies.idf(distinct),
         paths=paths,
         asks_of_files=are_files and not others,
+        failures=signatures.signatures(text) if signatures.is_failure(text) else (),
         periods=periods,
         asks_of_times=bool(periods) and not set(terms(when.without(text, periods))) - _ABOUT_TIMES,
     )

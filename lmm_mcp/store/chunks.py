@@ -278,6 +278,12 @@ class ChunkStore:
         where = all_of(col("thread_id") == lit(thread_id), col("agent") == lit(agent))
         return sorted(self._load(where), key=lambda each: each.ordinal)
 
+    def following(self, chunk: Chunk, limit: int) -> list[Chunk]:
+        """The next chunks of its thread, in their order."""
+        here = all_of(col("thread_id") == lit(chunk.thread_id), col("agent") == lit(chunk.agent))
+        next_ones = all_of(col("ordinal") > lit(chunk.ordinal), col("ordinal") <= lit(chunk.ordinal + limit))
+        return sorted(self._load(here & next_ones), key=lambda each: each.ordinal)
+
     def count(self, scope: Scope = EVERYTHING) -> int:
         """Chunks within scope."""
         return self._row.searched(lambda: sum(self._row.on_each(lambda each: each.count(scope))))
