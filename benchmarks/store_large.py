@@ -93,11 +93,13 @@ def write(folder: Path, size: int, words: int) -> None:
     keep_up(leaving=True)
     store.set_embedder("synthetic", "1", DIM)
     while chunks := store.unembedded(2_000):
-        vectors = CENTRES.vectors(len(chunks))
+        made = CENTRES.embedded(chunks)
         began = time.perf_counter()
-        store.add_vectors([(chunk.id, 0, vector) for chunk, vector in zip(chunks, vectors, strict=True)])
+        store.add_vectors(*made)
         took["vectors_s"] += time.perf_counter() - began
         keep_up()
+        if (num_left := store.num_unembedded()) % 50_000 < 2_000:
+            print(f"  {num_left:,} chunks without vectors, {took}, {peak_mb():,.0f} MB", flush=True)
     keep_up(leaving=True)
     stats = store.stats()
     told = {name: round(value, 1) for name, value in took.items()} | {
@@ -120,6 +122,7 @@ def read(folder: Path, size: int, words: int) -> None:
     asks = Maker(words=words, seed=11)
     before_mb = resident_mb()
     store = ChunkStore.open(folder)
+    store.hold()  # as an engine does
     vectors = CENTRES.vectors(NUM_QUESTIONS)
     texts = [asks.question() for _ in range(NUM_QUESTIONS)]
 

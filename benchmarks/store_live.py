@@ -51,9 +51,7 @@ def written_at_once(folder: Path, size: int, words: int) -> float:
         store.replace_threads(list(make.threads(first, 50)))
     store.set_embedder("synthetic", "1", DIM)
     while chunks := store.unembedded(5_000):
-        store.add_vectors(
-            [(chunk.id, 0, vector) for chunk, vector in zip(chunks, vectors.vectors(len(chunks)), strict=True)]
-        )
+        store.add_vectors(*vectors.embedded(chunks))
     store.optimize(retain_s=0)
     store.optimize(retain_s=0)
     found = disk_bytes(folder) / 1e6
@@ -76,8 +74,7 @@ def grown(folder: Path, size: int, words: int, at_once_mb: float) -> None:
             began = time.perf_counter()
             store.replace_thread(agent, thread_id, rows)
             waiting = store.unembedded(2 * HALF)
-            given = vectors.vectors(len(waiting))
-            store.add_vectors([(chunk.id, 0, vector) for chunk, vector in zip(waiting, given, strict=True)])
+            store.add_vectors(*vectors.embedded(waiting))
             writes_ms.append((time.perf_counter() - began) * 1000)
             if store.upkeep_due():
                 began = time.perf_counter()
@@ -123,6 +120,7 @@ def shape(store: ChunkStore) -> str:
 def ask(folder: Path) -> None:
     """Ask from a handle of its own, as an agent would."""
     store = ChunkStore.open(folder)
+    store.hold()  # as an engine does
     make = Maker(words=1, seed=11)
     questions = [make.question() for _ in range(NUM_QUESTIONS)]
     vectors = make.vectors(NUM_QUESTIONS)

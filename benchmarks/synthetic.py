@@ -1,13 +1,15 @@
 """Invented chunks, questions and vectors for the benchmarks of the store; the same ones in every run.
 
 Text: words drawn with the frequencies of natural language (Zipf), identifiers and paths among them. Vectors: points around
-random centres, normalised; a question is one more point around a centre. Nobody's sessions are read.
+random centres, normalised; the windows of a passage lie around its own point, and a question is one more point around a
+centre. Nobody's sessions are read.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from lmm_mcp.domain import windows
 from lmm_mcp.domain.chunk import Chunk, Line, Span
 
 DIM = 384
@@ -59,6 +61,17 @@ class Maker:
         at = self._dice.integers(0, len(self._centres), count)
         noise = self._dice.standard_normal((count, DIM), dtype=np.float32) * np.float32(SPREAD / np.sqrt(DIM))
         return _unit(self._centres[at] + noise)
+
+    def embedded(self, chunks: Sequence[Chunk]) -> tuple[list[tuple[str, int, np.ndarray]], dict[str, np.ndarray]]:
+        """Vectors of chunks as `ChunkStore.add_vectors` takes them: of the windows, and their mean for the whole."""
+        made = {}
+        for chunk in chunks:
+            at = self._dice.integers(0, len(self._centres))
+            num = max(1, len(windows.windows(chunk.lines)))
+            noise = self._dice.standard_normal((num, DIM), dtype=np.float32) * np.float32(SPREAD / np.sqrt(DIM))
+            own = self._dice.standard_normal(DIM, dtype=np.float32) * np.float32(SPREAD / np.sqrt(DIM))
+            made[chunk.id] = _unit(self._centres[at] + own + noise)
+        return [(chunk_id, 0, windows.mean(vectors)) for chunk_id, vectors in made.items()], made
 
     def _drawn(self, shape: tuple[int, ...]) -> np.ndarray:
         found: np.ndarray = self._words[
