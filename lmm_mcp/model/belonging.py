@@ -157,6 +157,8 @@ def _turns_another(
     if not near:
         return None
     places = [m for m, each in enumerate(line) if each.stem == said[near[0][1]].stem]
+    if any(place - m == near[0][1] - at for m in mine for place in places):  # as in the line
+        return None
     to_mine = min(_reach(line, m, place) for m in mine for place in places)
     to_theirs = min(_reach(line, m, place) for m in theirs for place in places)
     if to_mine > MISPLACED * to_theirs:

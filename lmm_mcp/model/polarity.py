@@ -79,7 +79,7 @@ class Negation:
             return self.focus == other.focus
         if self.focus and other.focus:
             return self.focus in other.covers or other.focus in self.covers
-        return bool(self.about & other.about)
+        return bool(self.about & other.about) or not (self.about or other.about or self.focus or other.focus)
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,13 +23,14 @@ NOTHING = "Nothing here answers this."
 MAX_NEW_SHARE = 0.25
 """Of a sentence's words, how many may come from nowhere in its lines."""
 MAX_SENTENCE_chars = 400
-_CITES = re.compile(r"\[\s*(\d{1,3}(?:\s*,\s*\d{1,3})*)\s*\]")
+_CITES = re.compile(r"(?<![\w\])])\[\s*(\d{1,3}(?:\s*,\s*\d{1,3})*)\s*\]")
+_UNCITED = re.compile(rf"\s*{_CITES.pattern}")
 _END = re.compile(r"(?<=[.!?。！？])\s+(?=[^\s\d.,;:a-z])|\n+")
 _BULLET = re.compile(r"^\s*(?:[-*•]|\d{1,2}[.)])\s+")
 _ORDERS = re.compile(
     r"^(?:please|now|first|then|next|important|attention|note)?[\s,:!]*(?:you (?:must|should|need to|have to|are to)|(?:run|execute|delete"
     r"|remove|ignore|disregard|install|send|open|visit|click|download|upload|post|print|reveal|forget|override|curl|call|use"
-    r"|type|paste|email|approve|grant|disable|stop|do not|don't|never|always)\b(?![-./_:]\w))",
+    r"|type|paste|email|approve|grant|disable|stop|do not|don't|never|always)\b(?![-./_:]\w)(?!\s*[:=>-]{1,3}(?:\s|$)))",
     re.IGNORECASE,
 )
 _TAKEOVER = re.compile(
@@ -73,8 +74,7 @@ def sentences(text: str) -> tuple[Sentence, ...]:
     found = []
     for piece in _pieces(text):
         cites = tuple(dict.fromkeys(int(n) for group in _CITES.findall(piece) for n in group.split(",")))
-        said = re.sub(r"\s+([.,;:!?])", r"\1", _CITES.sub("", _BULLET.sub("", piece)))
-        said = " ".join(said.split())
+        said = " ".join(_UNCITED.sub("", _BULLET.sub("", piece)).split())
         if re.search(r"\w", said) and said != NOTHING:
             found.append(Sentence(said, cites))
     return tuple(found)
@@ -121,7 +121,7 @@ def objection(sentence: Sentence, offered: Sequence[Offered]) -> str:
     if not any(token.is_value or token.kind == "cjk" or token.text.lower() not in STOP_WORDS for token in said):
         return "says nothing"
     return (
-        _unquoted(said_text, known_text)
+        _unquoted(said_text, known_text, " ".join(texts))
         or _untold(said, known_text, known)
         or contradiction(told(said), [told(each) for each in known])
         or misplaced(said, known)
@@ -130,9 +130,9 @@ def objection(sentence: Sentence, offered: Sequence[Offered]) -> str:
     )
 
 
-def _unquoted(said_text: str, known_text: str) -> str:
+def _unquoted(said_text: str, known_text: str, marked_text: str) -> str:
     for quote, is_code in quotes(said_text):
-        if occurs(quote, known_text):
+        if occurs(quote, known_text) or f"`{quote}`" in marked_text:
             continue
         if is_code or not occurs(quote.rstrip(".,;:!?").casefold(), known_text.casefold()):
             return f"quotes {quote!r}, which its lines do not say"
