@@ -98,6 +98,10 @@ class Train:
     """The model to start from, a folder or the name of one that is on this machine; empty for what the preset says."""
     schedule: str = "off"
     """When to train without being asked, while `lmm serve` runs: `off`, `nightly`, `idle`, or `after N` new passages."""
+    study: str = ""
+    """Address of a model server on this machine that words lessons anew, such as `http://127.0.0.1:8080/v1`; empty for none."""
+    study_model: str = ""
+    """What that server calls the model; empty where it has only one."""
 
     def __post_init__(self) -> None:
         if schedule.parse(self.schedule) is None:

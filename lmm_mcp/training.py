@@ -38,7 +38,7 @@ class Progress:
     started_ms: int = 0
     updated_ms: int = 0
     station: str = ""
-    """`facts`, `lessons`, `cpt`, `sft`, `placebo`, `judging`, `gate`, `promotion`, `done`, `stopped`, `failed`."""
+    """One of `training_runs.STATIONS`, or `done`, `stopped`, `failed`."""
     done: float = 0.0
     """Share of this station that is done, 0 to 1."""
     told: str = ""

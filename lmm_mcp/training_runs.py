@@ -9,7 +9,7 @@ from typing import Any
 
 from lmm_mcp.paths import Home
 
-STATIONS = ("facts", "lessons", "cpt", "sft", "placebo", "judging", "gate", "promotion")
+STATIONS = ("facts", "lessons", "training", "placebo", "judging", "gate", "promotion")
 """In this order. Each is done again from its start, or from its last checkpoint, where a run died in it."""
 STATE = "state.json"
 
@@ -50,9 +50,9 @@ class RunState:
         """The first that is not done, '' where all are."""
         return next((each for each in STATIONS if each not in self.done), "")
 
-    def with_done(self, station: str, **figures: float) -> "RunState":
+    def with_done(self, station: str) -> "RunState":
         """The same with one more station behind it."""
-        return replace(self, done=(*self.done, station), figures={**self.figures, **figures}, stopped_by="")
+        return replace(self, done=(*self.done, station), stopped_by="")
 
 
 def folder_of(home: Home) -> Path:

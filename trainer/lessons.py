@@ -237,7 +237,8 @@ def _from_recall(
         if not lines:
             left_out["questions on which recall is silent"] += 1
             continue
-        if held_by.get(quest.memory) and (nothing := choices.without_answer(lines, quest)):
+        held = held_by.get(quest.memory)
+        if held and recitals.is_value(held.fact) and (nothing := choices.without_answer(lines, quest)):
             silent += _absent(nothing, quest, "answer taken out")
         if stranger := foreign.get(quest.id):
             asked = replace(stranger, id=f"{quest.id} {stranger.id}", memory="")
@@ -253,7 +254,7 @@ def _from_recall(
             found.append(written)
         others = [choices.among_others(lines, quest, dice) for _ in range(options.views - 1)]
         found += [choices.choice(each, quest, weight, f"{quest.kind}, other order") for each in others if each]
-        if held := held_by.get(quest.memory):
+        if held:
             shown[quest.memory] = served
             is_contested = dice.random() < options.share_contested * 2
             if is_contested and (rival := choices.contested(served, quest, held.other, _older(held), dice)):

@@ -119,16 +119,16 @@ def _curves(metrics: Sequence[Mapping[str, Any]]) -> str:
     for stage in dict.fromkeys(str(row.get("stage", "")) for row in metrics):
         rows = [row for row in metrics if row.get("stage") == stage]
 
-        def curve(name: str, key: str, scale: float = 1.0, rows: list[Mapping[str, Any]] = rows) -> Curve:
-            points = [(float(row["step"]), scale * float(row[key])) for row in rows if row.get(key) is not None]
+        def curve(name: str, key: str, rows: list[Mapping[str, Any]] = rows) -> Curve:
+            points = [(float(row["step"]), float(row[key])) for row in rows if row.get(key) is not None]
             return Curve(name, points)
 
         losses = [curve("mean", "loss_mean"), curve("median", "loss_median")]
         shown += [
             plot(f"{stage}: loss", losses, x_name="step", unit="nats a token"),
-            plot(f"{stage}: learning rate", [curve("rate", "learning_rate")], x_name="step"),
+            plot(f"{stage}: learning rate", [curve("rate", "lr")], x_name="step"),
             plot(f"{stage}: speed", [curve("speed", "tokens_per_s")], x_name="step", unit="tokens/s"),
-            plot(f"{stage}: memory", [curve("memory", "memory_bytes", 1e-6)], x_name="step", unit="MB"),
+            plot(f"{stage}: memory", [curve("memory", "memory_mb")], x_name="step", unit="MB"),
         ]
     return f'<div class="plots">{"".join(shown)}</div>' if any(shown) else ""
 

@@ -162,6 +162,10 @@ class FactStore:
             found |= {name: Salience(name, score, _reasons(reasons)) for name, score, reasons in rows}
         return found
 
+    def all_salience(self) -> dict[ChunkId, float]:
+        """How salient each passage is that anything was derived from, without the reasons."""
+        return dict(self._rows("SELECT chunk_id, score FROM salience"))
+
     def repositories_about(self, projects: Collection[str], match: str | None = None) -> list[Key]:
         """Under which keys files of these projects were read, and of those whose facts hold a text, any case."""
         rows = self._rows("SELECT thread_id, number FROM derivations WHERE agent = ?", (REPOSITORY,))

@@ -15,9 +15,9 @@ METRICS = [
         "step": step,
         "loss_mean": 3 / step,
         "loss_median": 2 / step,
-        "learning_rate": 1e-3,
+        "lr": 1e-3,
         "tokens_per_s": 900,
-        "memory_bytes": 5e8,
+        "memory_mb": 500,
     }
     for stage in ("cpt", "sft")
     for step in range(1, 9)

@@ -1,0 +1,158 @@
+"""`python -m trainer run | make-base | export | ranking | embedder`: what `lmm train` and its kin start as a child process.
+
+Words go to standard output, errors as one line to standard error. Exit codes: 0 done (also where the old model was kept, or
+the run was stopped and can be gone on with), 1 it could not be done, 2 it was not said right.
+"""
+
+import argparse
+import dataclasses
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
+
+from lmm_mcp import paths, training
+from lmm_mcp.errors import LmmError
+from lmm_mcp.paths import Home
+from trainer.recipe import METHODS, STAGES, Recipe
+
+_SET_ELSEWHERE = frozenset({"preset", "base", "stage", "method", "pulls", "betas"})
+"""Dials that have an option of their own, or none."""
+
+
+def main() -> NoReturn:
+    """Do what the command line asks for."""
+    # A wish for stdin's end must be noticed by a thread; torch's own threads do not mind being left.
+    code = 1
+    try:
+        code = _run(sys.argv[1:])
+    except LmmError as problem:
+        sys.stderr.write(f"lmm: {problem}\n")
+    except KeyboardInterrupt:
+        code = 130
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+def _run(arguments: Sequence[str]) -> int:
+    os.umask(0o077)
+    told = _parser().parse_args(arguments)
+    home = paths.home_of(os.environ).ensure()
+    should_stop = _stopping(home, leaves_with_parent=told.leave_with_parent)
+    code: int = told.does(home, told, should_stop)
+    return code
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m trainer", description=__doc__)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    run = commands.add_parser(
+        "run", prog="lmm train", help="one training run, or what is left of one", usage="lmm train [DIAL ...]"
+    )
+    run.set_defaults(does=_train)
+    run.add_argument("--dry-run", action="store_true", help="show lessons, mix, time and memory; train nothing")
+    run.add_argument("--resume", action="store_true", help="go on with the run that was stopped, by its own recipe")
+    run.add_argument("--by-schedule", action="store_true", help=argparse.SUPPRESS)
+    run.add_argument("--fresh", action="store_true", help="start anew, also where a run could be gone on with")
+    run.add_argument("--preset", default="auto", help="sizes that fit a machine; default auto")
+    run.add_argument("--base", default="", help="model to start from; default: what the preset says")
+    run.add_argument("--stage", choices=[*STAGES, "ranking", "embedder"], default=None, help="default both")
+    run.add_argument("--method", choices=METHODS, default=None)
+    run.add_argument(
+        "--from-checkpoint", default="", metavar="RUN|FOLDER", help="start from what that run, or adapter, has learned"
+    )
+    run.add_argument("--slices", default="", metavar="A,B", help="kinds of lessons; default all")
+    run.add_argument("--renderings", type=int, default=6, help="how often a fact is told in other words; default 6")
+    run.add_argument(
+        "--use-chunk-pairs", action=argparse.BooleanOptionalAction, default=True, help="teach context -> memory"
+    )
+    run.add_argument(
+        "--max-per-memory", type=int, default=3, metavar="N", help="lessons of one kind on one memory; default 3"
+    )
+    run.add_argument("--max-lessons", type=int, default=0, metavar="N", help="0: what the preset says")
+    run.add_argument(
+        "--replay", action=argparse.BooleanOptionalAction, default=True, help="rehearse what was taught before"
+    )
+    run.add_argument(
+        "--placebo",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="train the same on another's lessons, for comparison",
+    )
+    run.add_argument("--until", default="", metavar="DATE", help="learn from nothing later than this day")
+    run.add_argument("--no-promote", action="store_true", help="judge, but let the old model serve in any case")
+    for dial in dataclasses.fields(Recipe):
+        if dial.name in _SET_ELSEWHERE:
+            continue
+        kind = type(dial.default)
+        option: dict[str, Any] = {"default": None, "dest": f"dial_{dial.name}", "help": f"default {dial.default}"}
+        if kind is bool:
+            option["action"] = argparse.BooleanOptionalAction
+        else:
+            option |= {"type": kind, "metavar": kind.__name__.upper()}
+        run.add_argument(f"--{dial.name.replace('_', '-')}", **option)
+    _add_leaving(run)
+    return _with_others(parser, commands)
+
+
+def _with_others(parser: argparse.ArgumentParser, commands: Any) -> argparse.ArgumentParser:
+    base = commands.add_parser("make-base", prog="lmm train make-base", help="make a small base model")
+    base.set_defaults(does=_make_base)
+    base.add_argument("--name", default="tiny", help="default tiny")
+    base.add_argument("--size", default="default", help="small or default; default default")
+    base.add_argument("--items", type=int, default=0, help="0: what the size says")
+    base.add_argument("--seed", type=int, default=0)
+    base.add_argument("--again", action="store_true", help="make it anew where it is there")
+    _add_leaving(base)
+    ranking = commands.add_parser("ranking", prog="lmm train --stage ranking", help="learn the order of lines")
+    ranking.set_defaults(does=_train, stage="ranking")
+    _add_leaving(ranking)
+    return parser
+
+
+def _add_leaving(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(training.LEAVE_WITH_US, action="store_true", help=argparse.SUPPRESS)
+
+
+def _train(home: Home, told: argparse.Namespace, should_stop: Callable[[], str]) -> int:
+    if told.stage == "ranking":
+        from trainer import ranking
+
+        return ranking.fit_order(home, os.environ, should_stop, print)
+    from trainer import run  # loads torch
+
+    dials = {
+        name.removeprefix("dial_"): value
+        for name, value in vars(told).items()
+        if name.startswith("dial_") and value is not None
+    }
+    return run.main(home, told, dials, should_stop, print)
+
+
+def _make_base(home: Home, told: argparse.Namespace, should_stop: Callable[[], str]) -> int:
+    from trainer import making
+
+    return making.make_base(home, told, should_stop, print)
+
+
+def _stopping(home: Home, *, leaves_with_parent: bool) -> Callable[[], str]:
+    """What tells who wants this process to stop, '' while nobody does: a file, a signal, or the end of our parent."""
+    by_signal: list[str] = []
+    for name in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(name, lambda *_: by_signal.append("user"))
+    if leaves_with_parent:
+        threading.Thread(target=_wait_for_parent, args=(by_signal,), daemon=True).start()
+
+    def who() -> str:
+        return by_signal[0] if by_signal else training.stop_wanted(home)
+
+    return who
+
+
+def _wait_for_parent(by_signal: list[str]) -> None:
+    while sys.stdin.buffer.read(1024):
+        pass
+    by_signal.append("schedule")

@@ -1,0 +1,138 @@
+"""A candidate before its judges: the models of a run, asked through the probes, with what they said kept beside the figures."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from lmm_mcp import artifacts
+from lmm_mcp.domain.lesson import Probe
+from lmm_mcp.domain.verdict import Outcome, ScoreSheet
+from lmm_mcp.errors import ModelError
+from lmm_mcp.model import network
+from lmm_mcp.paths import Home
+from trainer import engine, gathering, judging
+from trainer.judging import Dials, Judged
+from trainer.plan import Plan
+from trainer.speaking import NetworkSpeaker
+
+SERVED = "retrieval + weights"
+MAX_SAMPLES = 12
+
+
+@dataclass(frozen=True, slots=True)
+class Examined:
+    """What the gate hears."""
+
+    base: ScoreSheet
+    old: ScoreSheet | None
+    """What serves now; None where nothing does."""
+    new: ScoreSheet
+    samples: list[dict[str, str]]
+    """Prompt, before, after, expected."""
+    learned: list[str]
+    """Prompts of facts that were not known before and are now."""
+    forgotten: list[str]
+
+
+def examine(
+    home: Home,
+    env: Mapping[str, str],
+    plan: Plan,
+    probes: Sequence[Probe],
+    probes_hash: str,
+    *,
+    candidate: Path,
+    placebo: Path | None,
+    on_arm: Callable[[str, float], None],
+) -> Examined:
+    """Ask base, candidate, placebo and what serves now. Raises ModelError where one of them cannot be loaded, StoreError."""
+    device = engine.chosen_device(plan.recipe.device)
+    bases = artifacts.bases_folder(home)
+    base_folder = network.find_base(plan.recipe.base, bases=bases)
+    base = NetworkSpeaker(network.load(base_folder, device=device), judging.BASE)
+    new = NetworkSpeaker(network.load(base_folder, adapter=candidate, device=device), "candidate")
+    other = network.load(base_folder, adapter=placebo, device=device) if placebo else None
+    recall = _once(gathering.recall_of(gathering.opened(home, env)))
+    dials = Dials()
+
+    def run(speaker: NetworkSpeaker, placebo_speaker: NetworkSpeaker | None, shift: float) -> Judged:
+        return judging.judge(
+            probes,
+            base=base,
+            candidate=speaker,
+            placebo=placebo_speaker,
+            recall=recall,
+            probes_hash=probes_hash,
+            dials=dials,
+            on_arm=lambda arm, done: on_arm(arm, shift + done / 2),
+        )
+
+    judged = run(new, NetworkSpeaker(other, "placebo") if other else None, 0.0)
+    serving = artifacts.served(home)
+    old = None
+    if serving is not None:
+        speaker = NetworkSpeaker(_loaded(serving, bases, device), serving.name)
+        old = replace(run(speaker, None, 0.5).new, model=serving.name)
+    before = old or judged.base
+    return Examined(
+        base=judged.base,
+        old=old,
+        new=judged.new,
+        samples=list(_samples(probes, before, judged.new)),
+        learned=_changed(probes, before, judged.new),
+        forgotten=_changed(probes, judged.new, before),
+    )
+
+
+def _loaded(version: artifacts.Version, bases: Path, device: str) -> Any:
+    folder = network.find_base(version.manifest.base, bases=bases)
+    try:
+        return network.load(folder, adapter=version.folder / "adapter", device=device)
+    except ModelError as problem:
+        raise ModelError(
+            f"{version.name}, which serves now, cannot be loaded to be compared with: {problem} `lmm model rollback` takes it back."
+        ) from problem
+
+
+def _once(ask: Callable[[str, str], Any]) -> Callable[[str, str], Any]:
+    """Recall, asked the same twice, answers the same: once is enough."""
+    known: dict[tuple[str, str], Any] = {}
+
+    def answer(question: str, project: str) -> Any:
+        if (question, project) not in known:
+            known[question, project] = ask(question, project)
+        return known[question, project]
+
+    return answer
+
+
+def _samples(probes: Sequence[Probe], before: ScoreSheet, after: ScoreSheet) -> Any:
+    """Some probes with what was said to them: of each slice alike."""
+    by_slice: dict[str, list[dict[str, str]]] = {}
+    said_before, said_after = _by_probe(before, SERVED), _by_probe(after, SERVED)
+    closed_before, closed_after = _by_probe(before, "weights"), _by_probe(after, "weights")
+    for probe in probes:
+        old = said_before.get(probe.id) or closed_before.get(probe.id)
+        new = said_after.get(probe.id) or closed_after.get(probe.id)
+        if old is not None and new is not None:
+            expected = " ".join(probe.answers) or "none"
+            sample = {"prompt": probe.prompt, "before": old.output, "after": new.output, "expected": expected}
+            by_slice.setdefault(probe.slice, []).append(sample)
+    share = max(1, MAX_SAMPLES // max(1, len(by_slice)))
+    for samples in by_slice.values():
+        yield from samples[:share]
+
+
+def _changed(probes: Sequence[Probe], before: ScoreSheet, after: ScoreSheet) -> list[str]:
+    """Prompts of facts that the one did not know and the other does, from weights alone."""
+    old, new = _by_probe(before, "weights"), _by_probe(after, "weights")
+    return [
+        probe.prompt
+        for probe in probes
+        if probe.id in old and probe.id in new and new[probe.id].score > old[probe.id].score
+    ]
+
+
+def _by_probe(sheet: ScoreSheet, arm: str) -> dict[str, Outcome]:
+    return {each.probe_id: each for each in sheet.outcomes.get(arm, ())}

@@ -1,0 +1,255 @@
+"""The memory in, everything a run needs out: lessons, texts, probes, and how they came to be. Reads only; nothing is trained here."""
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lmm_mcp import artifacts, config, embedding
+from lmm_mcp.artifacts import durable, places
+from lmm_mcp.domain.lesson import Lesson, Probe
+from lmm_mcp.domain.recall import CHARS_PER_TOKEN, MAX_BUDGET_tokens, Question
+from lmm_mcp.domain.verdict import Finding
+from lmm_mcp.domain.writing import Offered
+from lmm_mcp.errors import TrainingError
+from lmm_mcp.evaluation.receipt import store_hash
+from lmm_mcp.model import network
+from lmm_mcp.paths import Home
+from lmm_mcp.recall.offering import offer
+from lmm_mcp.recall.pipeline import Recaller
+from lmm_mcp.store.archive import Archive
+from lmm_mcp.store.chunks import ChunkStore
+from lmm_mcp.store.facts import FactStore
+from lmm_mcp.store.ledger import Ledger
+from trainer import base_texts, engine, lessons, papers, presets, probes, questions, replay, selfstudy
+from trainer.lint import Linted, lint
+from trainer.plan import Plan
+from trainer.questions import Need
+
+PLACEBO_SEED = 90_001
+"""Of the invented user whose lessons the placebo learns: no base was made with it."""
+LEARNED = 0.8
+"""Share of what sessions asked that choices are learned from; they are judged by the rest."""
+MIN_ASKED = 10
+"""Fewer questions are all learned from."""
+BATCH = 32
+"""Lessons that are kept apart where they would disturb one another."""
+MAX_CANDIDATES = 60
+"""Evidence lines that a long context may hold."""
+
+
+@dataclass(frozen=True, slots=True)
+class Gathered:
+    """What a run begins with."""
+
+    lessons: list[Lesson]
+    texts: list[str]
+    placebo: list[Lesson]
+    probes: list[Probe]
+    threads: set[tuple[str, str]]
+    chunks: list[str]
+    num_passages: int
+    store_version: str
+    about: dict[str, Any]
+    """Mix, notes and findings, as JSON."""
+    notes: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """What is open of a memory home while lessons are made."""
+
+    store: ChunkStore
+    facts: FactStore
+    ledger: Ledger
+    archive: Archive
+    recaller: Recaller
+
+
+def opened(home: Home, env: Mapping[str, str]) -> Memory:
+    """Open it for reading. Raises TrainingError where there is nothing yet, StoreError."""
+    if not ChunkStore.exists(home.store):
+        raise TrainingError("there is nothing to learn from yet: run `lmm import` first.")
+    store = ChunkStore.open(home.store)
+    store.hold()  # hundreds of questions are coming
+    model = embedding.load(home, config.load(home.config, env).embedder, num_threads=0)
+    embedder = None if isinstance(model, embedding.NoEmbedder) else model
+    recaller = Recaller(store, embedder, frozenset({"model"}))
+    return Memory(store, FactStore.open(home.facts), Ledger.open(home.ledger), Archive(home.archive), recaller)
+
+
+def gather(
+    home: Home, env: Mapping[str, str], plan: Plan, look_up: Callable[[], None], *, freezes: bool = True
+) -> Gathered:
+    """Make lessons, freeze probes, take out what is unfit, choose what is rehearsed.
+
+    Choices are learned from the first part of what sessions asked, and probed on the rest; facts are learned up to the end,
+    and probed in wordings that no lesson has. `freezes`: whether new probes join the bank for good. `look_up` is called between the steps, and raises where the run is to stop.
+    Raises TrainingError where nothing is left to learn from.
+    """
+    memory = opened(home, env)
+    until_ms = plan.until_ms or time.time_ns() // 1_000_000
+    needs = questions.needs_of(memory.ledger, memory.archive, until_ms)
+    cut_ms = _cut(needs, until_ms)
+    look_up()
+    salience = memory.facts.all_salience()
+    built = lessons.build(
+        memory.store,
+        memory.facts.facts(),
+        salience,
+        memory.recaller,
+        needs=[need for need in needs if need.at_ms <= cut_ms],
+        options=plan.options,
+        until_ms=until_ms,
+    )
+    look_up()
+    later = [need for need in needs if need.at_ms > cut_ms]
+    asked_now = list(_probed(memory, built, later, until_ms, plan))
+    bank = probes.add(home, asked_now) if freezes else probes.Bank((*probes.load(home).probes, *asked_now))
+    look_up()
+    studied = _studied(home, env, built, bank)
+    linted = lint(
+        [*built.lessons, *(each.lesson for each in studied.lessons)] if studied else built.lessons,
+        until_ms=until_ms,
+        slices=plan.options.slices,
+        probes=bank.probes,
+        evidence=built.grounds,
+        template_share=built.template_share,
+        max_template_share=plan.options.max_template_share,
+    )
+    mix = replay.chosen(
+        linted.lessons,
+        probes.standings(home) if plan.replay else {},
+        salience=_by_memory(linted.lessons, salience),
+        now_ms=until_ms,
+        num=plan.max_lessons,
+        seed=plan.options.seed,
+    )
+    beside = {fact.fact.id: fact.fact.superseded_by for fact in built.held if fact.fact.superseded_by}
+    ordered = replay.in_order(mix.lessons, size=BATCH, seed=plan.options.seed, beside=beside)
+    asked: list[Lesson | Probe] = [*linted.lessons, *bank.probes]
+    texts = [*built.texts, *(studied.texts if studied else ())]
+    return Gathered(
+        lessons=ordered,
+        texts=texts,
+        placebo=list(base_texts.items(PLACEBO_SEED, len(ordered))) if plan.placebo else [],
+        probes=list(bank.probes),
+        threads={thread for each in asked for thread in each.threads} | set(built.text_threads),
+        chunks=list(dict.fromkeys(chunk for each in ordered for chunk in each.sources)),
+        num_passages=memory.store.count(),
+        store_version=store_hash(memory.ledger),
+        about=_about(built, linted, mix, bank),
+        notes=list(_notes(built, linted, mix, bank, studied)),
+    )
+
+
+def dry_run(home: Home, env: Mapping[str, str], plan: Plan) -> Iterator[str]:
+    """What a run would learn, in lines, with what it would take. Writes nothing."""
+    began_s = time.monotonic()
+    found = gather(home, env, plan, lambda: None, freezes=False)
+    yield from found.notes
+    num_tokens = sum(len(each.prompt) + len(each.answer) for each in found.lessons) // CHARS_PER_TOKEN
+    num_text_tokens = sum(map(len, found.texts)) // CHARS_PER_TOKEN
+    whole = num_tokens * plan.recipe.epochs * ("sft" in plan.recipe.stages)
+    whole += num_text_tokens * plan.recipe.cpt_epochs * ("cpt" in plan.recipe.stages)
+    base = network.find_base(plan.recipe.base, bases=artifacts.bases_folder(home))
+    about = network.load(base).card
+    cost = presets.estimate(plan.recipe, int(whole), num_parameters=about.num_parameters)
+    yield f"about {num_tokens:,} tokens of lessons and {num_text_tokens:,} of texts; made in {time.monotonic() - began_s:.0f} s"
+    yield f"{plan.recipe.preset}: about {max(1, round(cost.seconds / 60))} min and {cost.memory_bytes / 1e9:.1f} GB, on {engine.chosen_device(plan.recipe.device)}"
+
+
+def findings_of(folder: Path) -> tuple[Finding, ...]:
+    """What was found in the lessons of a run, as gate G0 hears it."""
+    about = durable.read_json(folder / papers.ABOUT) or {}
+    return tuple(
+        Finding(str(each["gate"]), each["passed"] is True, str(each["told"]), dict(each["figures"]))
+        for each in about.get("findings", ())
+    )
+
+
+def recall_of(memory: Memory) -> Callable[[str, str], Sequence[Offered]]:
+    """Question and project to all evidence that recall has out, as probes are judged with it."""
+
+    def ask(question: str, project: str) -> Sequence[Offered]:
+        found = memory.recaller.evidence(Question(question, project or None, budget_tokens=MAX_BUDGET_tokens))
+        return [offer(each, number) for number, each in enumerate(found[:MAX_CANDIDATES], 1)]
+
+    return ask
+
+
+def _probed(
+    memory: Memory, built: lessons.Lessons, later: Sequence[Need], until_ms: int, plan: Plan
+) -> Iterator[Probe]:
+    yield from probes.of_facts(built.held, seed=plan.options.seed)
+    yield from probes.of_needs(later, memory.recaller)
+    yield from probes.absent(
+        memory.store,
+        memory.recaller,
+        sorted(memory.store.projects()),
+        until_ms=until_ms,
+        cohort=probes.week_of(until_ms),
+        seed=plan.options.seed,
+    )
+    yield from probes.general()
+
+
+def _studied(home: Home, env: Mapping[str, str], built: lessons.Lessons, bank: probes.Bank) -> selfstudy.Studied | None:
+    """What a local model adds, where one is configured."""
+    settings = config.load(home.config, env).train
+    if not settings.study:
+        return None
+    generator = selfstudy.Served(settings.study, settings.study_model)
+    kept = selfstudy.Kept(places.study_file(home))
+    prompts = [each.prompt for each in bank.probes]
+    return selfstudy.study(built.held, built.grounds, generator, kept, probe_prompts=prompts)
+
+
+def _cut(needs: Sequence[Need], until_ms: int) -> int:
+    """The moment before which `LEARNED` of all questions were asked."""
+    asked = sorted(need.at_ms for need in needs if not need.is_retold)
+    return asked[int(LEARNED * len(asked))] - 1 if len(asked) >= MIN_ASKED else until_ms
+
+
+def _by_memory(those: Sequence[Lesson], salience: Mapping[str, float]) -> dict[str, float]:
+    """How salient the passages are that a memory was made from: the most salient of them counts."""
+    found: dict[str, float] = {}
+    for each in those:
+        known = [salience[name] for name in each.sources if name in salience]
+        if known:
+            found[each.memory] = max(found.get(each.memory, 0.0), *known)
+    return found
+
+
+def _about(built: lessons.Lessons, linted: Linted, mix: replay.Mix, bank: probes.Bank) -> dict[str, Any]:
+    counts = Counter((each.lesson.slice, each.part) for each in mix.rehearsed)
+    return {
+        "mix": [[slice_, part, num] for (slice_, part), num in sorted(counts.items())],
+        "findings": [
+            {"gate": each.gate, "passed": each.passed, "told": each.told, "figures": dict(each.figures)}
+            for each in linted.findings
+        ],
+        "left_out": dict(built.left_out),
+        "dropped": dict(linted.dropped),
+        "template_share": built.template_share,
+        "probes_hash": bank.hash,
+    }
+
+
+def _notes(
+    built: lessons.Lessons, linted: Linted, mix: replay.Mix, bank: probes.Bank, studied: selfstudy.Studied | None
+) -> Iterator[str]:
+    made = Counter(each.slice for each in built.lessons)
+    yield f"made {sum(made.values())} lessons: " + ", ".join(f"{name} {num}" for name, num in sorted(made.items()))
+    yield f"of {len(built.held)} facts; {len(built.texts)} texts; template text {100 * built.template_share:.0f} %"
+    if studied is not None:
+        yield f"a model on this machine was asked {studied.num_asked} times and added {len(studied.lessons)} lessons, {len(studied.texts)} texts"
+    for reason, num in sorted({**built.left_out, **linted.dropped}.items(), key=lambda each: -each[1]):
+        yield f"left out: {num} {reason}"
+    for finding in linted.findings:
+        yield f"{'well' if finding.passed else 'BAD '}: {finding.told}"
+    yield from mix.told()
+    asked = Counter(each.slice for each in bank.probes)
+    yield f"{len(bank.probes)} probes ({', '.join(f'{name} {num}' for name, num in sorted(asked.items()))}) of {len(bank.cohorts)} weeks"

@@ -1,0 +1,65 @@
+"""What a run is to do: recipe, lessons, and what else. Written into its folder, so that it is gone on with by the same."""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from lmm_mcp.artifacts import durable
+from lmm_mcp.errors import TrainingError
+from trainer import recipe as recipes
+from trainer.lessons import Options
+from trainer.recipe import Recipe
+
+FILE = "plan.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """All that was asked for."""
+
+    recipe: Recipe = field(default_factory=Recipe)
+    options: Options = field(default_factory=Options)
+    until_ms: int = 0
+    """Nothing later is learned from; 0 = no such limit."""
+    max_lessons: int = 0
+    """Rehearsed in this run, 0 = all."""
+    replay: bool = True
+    placebo: bool = True
+    promotes: bool = True
+    from_checkpoint: str = ""
+    """A run's id, a version, or a folder with an adapter to go on from."""
+
+    @property
+    def hash(self) -> str:
+        """Of everything in it, 16 hexadecimal digits."""
+        return hashlib.blake2b(_json(self).encode(), digest_size=8).hexdigest()
+
+
+def save(plan: Plan, folder: Path) -> None:
+    """Write it into a run's folder. Raises OSError."""
+    durable.write(folder / FILE, _json(plan).encode())
+
+
+def load(folder: Path) -> Plan:
+    """Read it from there. Raises TrainingError where it cannot be understood."""
+    try:
+        tree: dict[str, Any] = json.loads((folder / FILE).read_text(encoding="utf-8"))
+        options = _tupled(tree.pop("options"))
+        return Plan(recipe=recipes.from_json(json.dumps(tree.pop("recipe"))), options=Options(**options), **tree)
+    except (OSError, ValueError, TypeError, KeyError) as problem:
+        raise TrainingError(
+            f"the plan of the run in {folder} cannot be read: {problem}. Start anew with `lmm train --fresh`."
+        ) from problem
+
+
+def _json(plan: Plan) -> str:
+    tree = {**dataclasses.asdict(plan), "recipe": json.loads(recipes.to_json(plan.recipe))}
+    return json.dumps(tree, indent=1, sort_keys=True)
+
+
+def _tupled(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}

@@ -1,0 +1,118 @@
+"""From what was asked for to a plan: presets, dials, and the folders that names stand for."""
+
+import argparse
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from lmm_mcp import artifacts
+from lmm_mcp.errors import BadInput, ModelError
+from lmm_mcp.model import network
+from lmm_mcp.paths import Home
+from trainer import engine, presets
+from trainer.lessons import Options
+from trainer.plan import Plan
+
+NAMED = ("base", "method", "stage")
+"""Dials that have an option of their own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Base:
+    """What a run starts from."""
+
+    folder: Path
+    fingerprint: str
+    device: str
+
+
+def plan_of(told: argparse.Namespace, dials: Mapping[str, Any]) -> Plan:
+    """The plan for these options. Raises TrainingError or BadInput with the next step."""
+    recipe = presets.preset(fitting() if told.preset == "auto" else told.preset)
+    given = {name: value for name in NAMED if (value := getattr(told, name))}
+    recipe = recipe.but(**{**given, **dials})
+    engine.chosen_device(recipe.device)  # what this machine cannot do is said before anything is begun
+    options = Options(
+        renderings=told.renderings,
+        use_chunk_pairs=told.use_chunk_pairs,
+        max_per_memory=told.max_per_memory,
+        seed=recipe.seed,
+    )
+    if told.slices:
+        options = replace(options, slices=tuple(each.strip() for each in told.slices.split(",")))
+    return Plan(
+        recipe=recipe,
+        options=options,
+        until_ms=_end_of_day_ms(told.until),
+        max_lessons=told.max_lessons,
+        replay=told.replay,
+        placebo=told.placebo,
+        promotes=not told.no_promote,
+        from_checkpoint=told.from_checkpoint,
+    )
+
+
+def fitting() -> str:
+    """The largest preset that fits this machine."""
+    device = engine.chosen_device("auto")
+    if device != "cuda":
+        return "mps" if device == "mps" else "cpu-tiny"
+    gigabytes = torch.cuda.get_device_properties(0).total_memory / 1e9
+    return next((name for least, name in ((75, "80gb"), (22, "24gb"), (11, "12gb")) if gigabytes >= least), "8gb")
+
+
+def base_of(home: Home, plan: Plan) -> Base:
+    """Find the base of a plan. Raises ModelError where it is not here."""
+    folder = network.find_base(plan.recipe.base, bases=artifacts.bases_folder(home))
+    return Base(folder, network.fingerprint(folder), engine.chosen_device(plan.recipe.device))
+
+
+def start_from(home: Home, plan: Plan) -> Path | None:
+    """The folder of what a plan goes on from; None where it starts from the base. Raises BadInput where there is none."""
+    name = plan.from_checkpoint
+    if not name:
+        return None
+    for folder in _places(home, name):
+        if (folder / network.ADAPTER_FILE).is_file() or (folder / network.WEIGHTS_FILE).is_file():
+            if artifacts.is_unclean(folder.parent) or artifacts.is_unclean(folder.parent.parent):
+                raise ModelError(f"something that {name} was trained on was forgotten, so nothing can go on from it.")
+            return folder
+    raise BadInput(
+        f"{name} holds nothing to go on from; name a version (`lmm model list`), a run (`lmm train log`), or a folder with an adapter."
+    )
+
+
+def copy_weights(source: Path, target: Path) -> None:
+    """Bring what was learned into a draft, without what only a training needs. Raises OSError."""
+    shutil.copytree(source, target, ignore=shutil.ignore_patterns("*.pt", "*.bin", "optimizer*"))
+    for folder, _, names in os.walk(target):
+        Path(folder).chmod(0o700)
+        for name in names:
+            (Path(folder) / name).chmod(0o600)
+
+
+def _places(home: Home, name: str) -> list[Path]:
+    places = [Path(name).expanduser()]
+    if "/" not in name and os.sep not in name:
+        places += [
+            artifacts.versions_folder(home) / name / "adapter",
+            artifacts.runs_folder(home) / name / "training" / "adapter",
+        ]
+    return places
+
+
+def _end_of_day_ms(text: str) -> int:
+    """The last millisecond of a day that is written as 2026-02-15; 0 for ''. Raises BadInput for anything else."""
+    if not text:
+        return 0
+    try:
+        day = datetime.strptime(text, "%Y-%m-%d").replace(tzinfo=UTC)
+    except ValueError as problem:
+        raise BadInput(f"--until {text!r} is no day; write it as 2026-02-15.") from problem
+    return int((day + timedelta(days=1)).timestamp() * 1000) - 1

@@ -1,0 +1,394 @@
+"""One training run, station by station: memory > lessons > training > placebo > judging > gate > promotion.
+
+After each station its result lies in the run's folder and `state.json` says so; whatever dies goes on from there, and inside
+training from the last checkpoint. Until the last station, which replaces one small file, nothing of it serves.
+"""
+
+import argparse
+import dataclasses
+import hashlib
+import os
+import platform
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from filelock import Timeout
+
+from lmm_mcp import artifacts, children, training, training_runs
+from lmm_mcp.artifacts import durable
+from lmm_mcp.domain.verdict import Keep, Promote, ScoreSheet, Verdict
+from lmm_mcp.errors import BadInput, LmmError, TrainingBusy, TrainingError
+from lmm_mcp.paths import Home
+from lmm_mcp.training_runs import RunState
+from trainer import examining, forgetting_curve, gate, gathering, loop, papers, planning, probes, reporting, thresholds
+from trainer import plan as plans
+from trainer.plan import Plan
+
+Say = Callable[[str], None]
+ADAPTER, PLACEBO = "training", "placebo"
+"""Folders of a run in which something is trained."""
+SAID = "said.json"
+"""What models said to some probes; the page shows it."""
+SHEETS = {"base": "sheet-base.json", "old": "sheet-old.json", "new": "sheet-new.json"}
+_LIBRARIES = ("torch", "transformers", "peft", "accelerate")
+
+
+class Stopped(Exception):
+    """Somebody wants this process to stop; what was done is kept."""
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A run at work."""
+
+    home: Home
+    folder: Path
+    plan: Plan
+    state: RunState
+    who_stops: Callable[[], str]
+    say: Say
+
+    def knowing(self, **known: Any) -> "Run":
+        """The same with more known of its state; `figures` are added to those there are."""
+        figures = {**self.state.figures, **known.pop("figures", {})}
+        return replace(self, state=replace(self.state, figures=figures, **known))
+
+    def past(self, station: str) -> "Run":
+        """The same with one more station behind it, written down."""
+        state = self.state.with_done(station)
+        training_runs.save(self.folder, state)
+        return replace(self, state=state)
+
+    def tell(self, station: str, done: float, told: str = "") -> None:
+        """Say how far it is, for `lmm train log`."""
+        now_ms = time.time_ns() // 1_000_000
+        said = training.Progress(os.getpid(), self.state.run_id, self.state.started_ms, now_ms, station, done, told)
+        training.write_progress(self.home, said)
+
+    def look_up(self) -> None:
+        """Raise Stopped where somebody wants that, TrainingError where something it read was forgotten meanwhile."""
+        if self.who_stops():
+            raise Stopped
+        if artifacts.is_unclean(self.folder):
+            raise TrainingError(
+                "something that this run learns from was forgotten meanwhile, so it cannot go on. `lmm train` starts a clean one."
+            )
+
+
+def main(home: Home, told: argparse.Namespace, dials: Mapping[str, Any], who_stops: Callable[[], str], say: Say) -> int:
+    """Do what was asked for; an exit code. Raises LmmError."""
+    plan = planning.plan_of(told, dials)
+    if told.dry_run:
+        for line in gathering.dry_run(home, os.environ, plan):
+            say(line)
+        return 0
+    try:
+        with training.lock(home).acquire(timeout=0):
+            training.forget_stop(home)
+            artifacts.sweep(home)
+            return _with_lock(_begun(home, plan, told, who_stops, say))
+    except Timeout as problem:
+        raise TrainingBusy(
+            "another training is at work; `lmm train log` shows how far it is, `lmm train stop` ends it."
+        ) from problem
+
+
+def _begun(home: Home, plan: Plan, told: argparse.Namespace, who_stops: Callable[[], str], say: Say) -> Run:
+    """The run to go on with, or a new one."""
+    unfinished = training_runs.unfinished(home)
+    if unfinished is not None and not told.fresh:
+        folder, state = unfinished
+        is_wanted = told.resume or told.by_schedule or state.options_hash == plan.hash
+        if is_wanted and not artifacts.is_unclean(folder):
+            say(f"going on with run {state.run_id} at {state.next_station}")
+            return Run(home, folder, plans.load(folder), replace(state, stopped_by=""), who_stops, say)
+    if told.resume:
+        raise BadInput("there is no run to go on with; `lmm train` starts one.")
+    began_ms = time.time_ns() // 1_000_000
+    run_id = datetime.fromtimestamp(began_ms / 1000, UTC).strftime("%Y-%m-%d-%H%M%S") + f"-{os.getpid() % 1000:03d}"
+    folder = durable.make_folder(artifacts.run_folder(home, run_id))
+    plans.save(plan, folder)
+    state = RunState(run_id, began_ms, plan.hash)
+    training_runs.save(folder, state)
+    say(f"run {run_id}: {plan.recipe.preset}, base {plan.recipe.base}")
+    return Run(home, folder, plan, state, who_stops, say)
+
+
+def _with_lock(run: Run) -> int:
+    try:
+        for station in training_runs.STATIONS:
+            if station not in run.state.done:
+                run.look_up()
+                run.tell(station, 0.0)
+                run.say(f"{station} ...")
+                began_s = time.monotonic()
+                run = _DO[station](run)
+                run = run.knowing(figures={f"{station} s": round(time.monotonic() - began_s, 1)}).past(station)
+        return _ended(run)
+    except Stopped:
+        by = run.who_stops() or "user"
+        training_runs.save(run.folder, replace(run.state, stopped_by=by))
+        run.tell("stopped", 0.0, "`lmm train resume` goes on")
+        run.say("stopped; `lmm train resume` goes on where it was")
+        return 0
+    except (LmmError, OSError) as problem:
+        message = str(problem) if isinstance(problem, LmmError) else _of_disk(run.folder, problem)
+        said = training.Progress(
+            os.getpid(),
+            run.state.run_id,
+            run.state.started_ms,
+            time.time_ns() // 1_000_000,
+            "failed",
+            0.0,
+            error=message,
+        )
+        training.write_progress(run.home, said)
+        if isinstance(problem, TrainingError) and not isinstance(problem, TrainingBusy) and _is_final(run):
+            _end(run, "failed", (message,))
+        raise TrainingError(message) from problem
+
+
+def _is_final(run: Run) -> bool:
+    """Whether going on would only fail again: what it read is gone, or there was nothing to learn from."""
+    return artifacts.is_unclean(run.folder) or "lessons" not in run.state.done
+
+
+def _of_disk(folder: Path, problem: OSError) -> str:
+    return (
+        f"{folder} cannot be written: {problem.strerror or problem}. "
+        "Free some space and run `lmm train resume`; what was done is kept, and the old model serves."
+    )
+
+
+# The stations
+
+
+def _facts(run: Run) -> Run:
+    children.derive(run.home, os.environ)
+    return run
+
+
+def _lessons(run: Run) -> Run:
+    as_of = artifacts.forgettings(run.home)
+    found = gathering.gather(run.home, os.environ, run.plan, run.look_up)
+    # Before the content: whatever is forgotten from now on finds what this run has read.
+    artifacts.write_sources(run.folder, artifacts.Sources.of(found.threads, found.chunks, as_of=as_of))
+    papers.write_lessons(run.folder / papers.LESSONS, found.lessons)
+    papers.write_texts(run.folder / papers.TEXTS, found.texts)
+    papers.write_lessons(run.folder / papers.PLACEBO, found.placebo)
+    papers.write_probes(run.folder / papers.PROBES, found.probes)
+    durable.write_json(run.folder / papers.ABOUT, {**found.about, "notes": found.notes})
+    for line in found.notes:
+        run.say(f"  {line}")
+    counts = {"lessons": len(found.lessons), "texts": len(found.texts), "probes": len(found.probes)}
+    return run.knowing(num_passages=found.num_passages, store_version=found.store_version, figures=counts)
+
+
+def _training(run: Run) -> Run:
+    lessons, texts = (
+        papers.read_lessons(run.folder / papers.LESSONS),
+        papers.read_texts(run.folder / papers.TEXTS),
+    )
+    return run.knowing(figures=_trained(run, ADAPTER, lessons, texts))
+
+
+def _placebo(run: Run) -> Run:
+    if not run.plan.placebo:
+        return run
+    lessons = papers.read_lessons(run.folder / papers.PLACEBO)
+    plain = replace(run, plan=replace(run.plan, recipe=run.plan.recipe.but(stage="sft")))
+    figures = _trained(plain, PLACEBO, lessons, [])
+    return run.knowing(figures={f"placebo {name}": value for name, value in figures.items()})
+
+
+def _trained(run: Run, name: str, lessons: list[Any], texts: list[str]) -> dict[str, float]:
+    """Figures of a training that came to its end."""
+    begin = planning.start_from(run.home, run.plan) if name == ADAPTER else None
+
+    def log(line: Mapping[str, Any]) -> None:
+        run.tell(
+            "training" if name == ADAPTER else name,
+            line["step"] / max(1, line["num_steps"]),
+            f"{line['stage']} step {line['step']} of {line['num_steps']}",
+        )
+        if line["step"] * 10 // line["num_steps"] > (line["step"] - 1) * 10 // line["num_steps"]:
+            run.say(
+                f"  {line['stage']} {line['step']}/{line['num_steps']}: loss {line['loss_mean']:.3f} (median {line['loss_median']:.3f}), {line['tokens_per_s']:.0f} tokens/s"
+            )
+
+    def should_stop() -> bool:
+        if artifacts.is_unclean(run.folder):
+            run.look_up()
+        return bool(run.who_stops())
+
+    done = loop.train(
+        run.plan.recipe,
+        texts,
+        lessons,
+        run.folder / name,
+        bases=artifacts.bases_folder(run.home),
+        start_from=begin,
+        should_stop=should_stop,
+        log=log,
+    )
+    if not done.finished:
+        raise Stopped
+    for lesson in done.too_long:
+        run.say(f"  too long for a row, left out: {lesson}")
+    return {
+        "steps": done.num_steps,
+        "tokens": done.num_tokens,
+        "tokens/s": round(done.num_tokens / done.seconds) if done.seconds else 0,
+        "last loss": round(done.losses[-1], 4) if done.losses else 0.0,
+        "too long": len(done.too_long),
+    }
+
+
+def _judging(run: Run) -> Run:
+    asked = papers.read_probes(run.folder / papers.PROBES)
+    about = durable.read_json(run.folder / papers.ABOUT) or {}
+
+    def on_arm(arm: str, done: float) -> None:
+        run.look_up()
+        run.tell("judging", done, arm)
+
+    found = examining.examine(
+        run.home,
+        os.environ,
+        run.plan,
+        asked,
+        str(about.get("probes_hash", "")),
+        candidate=run.folder / ADAPTER / "adapter",
+        placebo=run.folder / PLACEBO / "adapter" if run.plan.placebo else None,
+        on_arm=on_arm,
+    )
+    for name, sheet in (("base", found.base), ("old", found.old), ("new", found.new)):
+        if sheet is not None:
+            durable.write_json(run.folder / SHEETS[name], artifacts.sheet_told(sheet))
+    durable.write_json(
+        run.folder / SAID, {"samples": found.samples, "learned": found.learned, "forgotten": found.forgotten}
+    )
+    return run
+
+
+def _gate(run: Run) -> Run:
+    base, old, new = (_sheet(run, name) for name in ("base", "old", "new"))
+    assert base is not None and new is not None
+    asked = papers.read_probes(run.folder / papers.PROBES)
+    hearing = gate.Hearing(
+        new=new,
+        base=base,
+        old=old,
+        lint=gathering.findings_of(run.folder),
+        probes={each.id: each for each in asked},
+        limits=thresholds.thresholds_for(run.plan.recipe.preset),
+    )
+    verdict = gate.judge(hearing)
+    durable.write_json(run.folder / "verdict.json", artifacts.verdict_told(verdict))
+    for finding in verdict.findings:
+        run.say(f"  {finding.gate} {'passed ' if finding.passed else 'refused'} {finding.told}")
+    return run
+
+
+def _promotion(run: Run) -> Run:
+    verdict, sheet = _verdict(run), _sheet(run, "new")
+    assert sheet is not None
+    sources = artifacts.read_sources(run.folder)
+    if sources is None:
+        raise TrainingError(f"{run.folder} does not say what it was made from. Start anew with `lmm train --fresh`.")
+    made = next((each for each in artifacts.versions(run.home) if _is_of(each, run.state.run_id)), None)
+    if made is None:  # else this station died after it had kept the version
+        draft = artifacts.draft(run.home)
+        planning.copy_weights(run.folder / ADAPTER / "adapter", draft / "adapter")
+        made = artifacts.commit(run.home, draft, _manifest(run, verdict, sheet), sheet, sources)
+    learned = sorted({each.cohort for each in papers.read_probes(run.folder / papers.PROBES)} - {"general"})
+    curve = artifacts.curve_file(run.home)
+    row = forgetting_curve.row_of(replace(sheet, model=made.name), made_ms=run.state.started_ms, learned=learned)
+    forgetting_curve.save(curve, forgetting_curve.added(forgetting_curve.load(curve), row))
+    taught = {each.memory for each in papers.read_lessons(run.folder / papers.LESSONS)}
+    probes.remember_results(run.home, sheet, taught=taught)
+    if isinstance(verdict, Promote) and run.plan.promotes:
+        artifacts.promote(run.home, made.name)
+    return run.knowing(version=made.name)
+
+
+_DO: Mapping[str, Callable[[Run], Run]] = {
+    "facts": _facts,
+    "lessons": _lessons,
+    "training": _training,
+    "placebo": _placebo,
+    "judging": _judging,
+    "gate": _gate,
+    "promotion": _promotion,
+}
+
+
+def _ended(run: Run) -> int:
+    verdict = _verdict(run)
+    reasons = verdict.reasons if isinstance(verdict, Keep) else ()
+    run = _end(run, "promote" if isinstance(verdict, Promote) else "keep", reasons)
+    for name in (ADAPTER, PLACEBO):
+        durable.remove(run.folder / name / "checkpoints")
+    page = reporting.write(run.folder, run.state, verdict)
+    if isinstance(verdict, Promote) and run.plan.promotes:
+        run.say(f"{run.state.version} serves now; it passed every gate. Report: {page}")
+    elif isinstance(verdict, Promote):
+        run.say(f"{run.state.version} passed every gate, and was not asked to serve. Report: {page}")
+    else:
+        run.say(f"the old model stays: {'; '.join(reasons)}. Report: {page}")
+    run.tell("done", 1.0, run.state.verdict)
+    return 0
+
+
+def _end(run: Run, verdict: str, reasons: tuple[str, ...]) -> Run:
+    state = replace(run.state, ended_ms=time.time_ns() // 1_000_000, verdict=verdict, reasons=reasons)
+    training_runs.save(run.folder, state)
+    return replace(run, state=state)
+
+
+def _sheet(run: Run, name: str) -> ScoreSheet | None:
+    return artifacts.sheet_of(durable.read_json(run.folder / SHEETS[name]))
+
+
+def _verdict(run: Run) -> Verdict:
+    found = artifacts.verdict_of(durable.read_json(run.folder / "verdict.json"))
+    if found is None:
+        raise TrainingError(f"{run.folder} holds no verdict. Start anew with `lmm train --fresh`.")
+    return found
+
+
+def _is_of(version: "artifacts.Version | artifacts.Torn", run_id: str) -> bool:
+    return isinstance(version, artifacts.Version) and version.manifest.run == run_id
+
+
+def _manifest(run: Run, verdict: Verdict, sheet: ScoreSheet) -> artifacts.Manifest:
+    base = planning.base_of(run.home, run.plan)
+    lessons = (run.folder / papers.LESSONS).read_bytes()
+    return artifacts.Manifest(
+        base=run.plan.recipe.base,
+        base_hash=base.fingerprint,
+        store_version=run.state.store_version,
+        lessons_hash=hashlib.sha256(lessons).hexdigest()[:16],
+        probes_hash=sheet.probes_hash,
+        recipe=dataclasses.asdict(run.plan.recipe),
+        seed=run.plan.recipe.seed,
+        run=run.state.run_id,
+        code_version=_version_of("lmm-mcp"),
+        libraries={name: _version_of(name) for name in _LIBRARIES},
+        hardware=f"{platform.machine()}, {os.cpu_count()} cores, {base.device}",
+        verdict=verdict,
+        num_lessons=lessons.count(b"\n"),
+        made_ms=run.state.started_ms,
+    )
+
+
+def _version_of(name: str) -> str:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return "unknown"
