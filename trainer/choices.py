@@ -28,6 +28,8 @@ NOBODY = "none"
 """What a chooser answers where no line does."""
 NUM_SERVED = 40
 """Lines of recall that are looked at: those behind the ones offered are the next hardest distractors."""
+SHUFFLED = 0.5
+"""Share of further views in which the order of the ranking is lost."""
 MAX_QUOTED = 3
 MIN_TOPIC_terms = 4
 """Of a question with so few terms a line that shares any is on its topic."""
@@ -116,14 +118,21 @@ def as_served(lines: Sequence[Evidence], quest: Quest, dice: Random) -> View | N
 
 
 def among_others(lines: Sequence[Evidence], quest: Quest, dice: Random) -> View | None:
-    """The same answer among other lines, in any order: where it stands must not tell. None where nothing answers."""
+    """The same answer among other lines, half the time in any order: where it stands must tell something, and not all.
+
+    None where nothing answers.
+    """
     gold = [each for each in lines if _answers(each, quest.items)]
-    others = [each for each in lines if each not in gold]
+    others = [each for each in lines if not _answers(each, quest.items)]
     if not gold or len(others) < 2:
         return None
     kept = gold[: dice.randint(1, min(3, len(gold)))]
     kept += dice.sample(others, min(len(others), MAX_OFFERED - len(kept)))
-    dice.shuffle(kept)
+    if dice.random() < SHUFFLED:
+        dice.shuffle(kept)
+    else:
+        chosen = {(each.chunk.id, each.number) for each in kept}
+        kept = [each for each in lines if (each.chunk.id, each.number) in chosen]
     return view(kept, quest.items)
 
 

@@ -109,6 +109,7 @@ def build(
     """
     options = options or Options()
     left_out: Counter[str] = Counter()
+    facts = [known for fact in facts if (known := recitals.as_of(fact, until_ms))]
     index = passages.index_of(store, ((e.agent, e.thread_id) for fact in facts for e in fact.evidence))
     sources = {fact.id: passages.sources_of(fact, index) for fact in facts}
     those = recitals.held(

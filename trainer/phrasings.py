@@ -29,16 +29,26 @@ _GROUPS: Mapping[str, str] = {
     "preference": "said",
     "decision": "said",
     "correction": "said",
-    "root cause": "said",
-    "workaround": "said",
+    "root cause": "cause",
+    "workaround": "cause",
+    "routine command": "routine",
     "open task": "said",
     "error fix": "fix",
     "defines": "defines",
     "depends on": "depends",
 }
-_NO_FORWARD = frozenset({"uses", "avoids", "depends"})
+_NO_FORWARD = frozenset({"uses", "avoids", "depends", "routine"})
+BY_TOPIC = frozenset({"said", "cause"})
+"""Groups of whole sentences, which are asked about by a few of their words."""
 MAX_TOPIC_words = 3
-_WORD = re.compile(r"`[^`\s]+`|[\w][\w./:@-]*[\w]|\w")
+_WORD = re.compile(r"`[^`\s]+`|\w[\w./:@'’-]*\w|\w")
+_FILLERS = frozenset(
+    """actually already always another better both call case come else ensure ever every example follow following good have
+    instead issue itself keep less like look make makes making maybe means mine much must need needs never next none often ours
+    okay only otherwise part please prefer really right same sense should since some still sure take than thing things
+    think this time used user using want wants well when whether which while without work works would wrong yours""".split()
+)
+"""Words of everyday that name no topic, though some are rare among talk of code."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,8 +109,8 @@ def asks(fact: Fact, book: Book, form: str, number: int, *, other: str = "", top
     group = group_of(fact)
     if form == "no" and not other:
         return None
-    topic = topic or (topic_of(fact.value) if group == "said" else "")
-    if group == "said" and not topic:
+    topic = topic or (topic_of(fact.value) if group in BY_TOPIC else "")
+    if group in BY_TOPIC and not topic:
         return None
     slots = {"what": fact.relation, "What": fact.relation.capitalize(), "subject": fact.subject, "value": fact.value}
     return phrased(book, group, form, number, **slots, other=other, topic=topic)
@@ -126,11 +136,14 @@ def answer_to(fact: Fact, form: str, *, was: str = "") -> str:
 def topic_of(said: str, rarity: Callable[[str], float] = len) -> str:
     """A few words of a sentence that name what it is about: the rarest, in their order. By length where rarity is not known.
 
-    >>> topic_of("We keep carts in Redis, because they expire.")
-    'carts Redis expire'
+    >>> topic_of("We keep carts in Redis, because they expire and nobody misses them.")
+    'expire nobody'
     """
-    words = [word for word in _WORD.findall(said) if word.lower() not in STOP_WORDS and len(word) > 3]
-    chosen = set(sorted(dict.fromkeys(words), key=lambda word: (-rarity(word), words.index(word)))[:MAX_TOPIC_words])
+    words = [word for word in _WORD.findall(said) if len(word) > 3 and "'" not in word and "’" not in word]
+    words = [word for word in words if word.lower() not in STOP_WORDS and word.lower() not in _FILLERS]
+    distinct = list(dict.fromkeys(words))
+    num = min(MAX_TOPIC_words, max(1, len(distinct) // 2))  # not all that is said, or the question would be the answer
+    chosen = set(sorted(distinct, key=lambda word: (-rarity(word), words.index(word)))[:num])
     return " ".join(word for word in dict.fromkeys(words) if word in chosen)
 
 

@@ -66,7 +66,7 @@ def held(
     `sources`: passages of each fact by its id; a fact without one cannot be shown to anybody and is left out.
     `frequencies`: by which the rare words of a sentence are told.
     """
-    told = [fact for fact in facts if fact.from_ms <= until_ms and all(e.at_ms <= until_ms for e in fact.evidence)]
+    told = [known for fact in facts if (known := as_of(fact, until_ms))]
     before = {fact.superseded_by: fact.value for fact in told if fact.superseded_by and fact.until_ms <= until_ms}
     values: dict[str, list[str]] = defaultdict(list)
     for fact in told:
@@ -81,11 +81,17 @@ def held(
         others = sorted({value for value in values[fact.relation] if value.casefold() not in mine})
         other = dice.choice(others) if others else ""
         topic = ""
-        if phrasings.group_of(fact) == "said":
+        if phrasings.group_of(fact) in phrasings.BY_TOPIC:
             topic = phrasings.topic_of(fact.value, lambda word: max(frequencies.idf(terms(word)).values(), default=0.0))
         weight, was = min(2.0, 0.5 + fact.confidence), before.get(fact.id, "")
         found.append(Held(fact, sources[fact.id], weight, other, was, topic))
     return _leading(found)
+
+
+def as_of(fact: Fact, until_ms: int) -> Fact | None:
+    """A fact as it was known then; None where nobody had said it yet."""
+    evidence = tuple(each for each in fact.evidence if each.at_ms <= until_ms)
+    return replace(fact, evidence=evidence) if evidence and fact.from_ms <= until_ms else None
 
 
 def _leading(those: Sequence[Held]) -> list[Held]:
@@ -101,7 +107,7 @@ def _leading(those: Sequence[Held]) -> list[Held]:
 def _asked_alike(each: Held) -> tuple[str, ...]:
     fact = each.fact
     match phrasings.group_of(fact):
-        case "said":
+        case "said" | "cause":
             return (*fact.key, each.topic)
         case "defines":
             return (*fact.key[:2], fact.value)
@@ -111,6 +117,15 @@ def _asked_alike(each: Held) -> tuple[str, ...]:
 
 def _standing(each: Held) -> tuple[int, float, int]:
     return each.fact.num_sessions, each.fact.confidence, each.fact.from_ms
+
+
+def is_value(fact: Fact) -> bool:
+    """Whether it is a value and no sentence: lines without the value do not answer. A sentence may be said in other words.
+
+    >>> is_value(Fact("p", "project fact", "port", "db", "5433", "The port of db is 5433.", (), 0))
+    True
+    """
+    return phrasings.group_of(fact) in ("noun", "noun of", "command", "uses for", "defines")
 
 
 def name_of(project: str) -> str:

@@ -82,7 +82,7 @@ SESSIONS = [
             {"says": "The overshoot comes from `oven_curve`, which heats on for 40 seconds after the target."},
             {"edit": "src/oven_curve.py", "text": "overshoot_seconds = clamp_heat(40)"},
             {"edit": "src/heat_sensor.py", "text": "def clamp_heat(seconds): return min(seconds, 12)"},
-            {"run": "uv run pytest -q tests/oven", "output": "8 passed"},
+            {"run": "uv run pytest -q", "output": "8 passed"},
             {"user": "let's keep the proofing chamber at 27 degrees from now on, because the yeast is lazy"},
             {"says": "Noted: the proofing chamber stays at 27 degrees."},
         ],
@@ -93,7 +93,7 @@ SESSIONS = [
             {"user": "which humidity does the steam valve need for baguettes?"},
             {"says": "I set `steam_humidity` to 78 in the valve's table."},
             {"edit": "src/steam_valve.py", "text": "steam_humidity = 78"},
-            {"run": "uv run pytest -q tests/oven", "output": "9 passed"},
+            {"run": "uv run pytest -q", "output": "9 passed"},
         ],
     ),
     (
@@ -111,12 +111,12 @@ SESSIONS = [
             {"user": "the rye crust burns again when the oven is full, please look at the curve of the heat"},
             {"edit": "src/oven_curve.py", "text": "overshoot_seconds = clamp_heat(20, is_full=True)"},
             {
-                "run": "uv run pytest -q tests/oven",
+                "run": "uv run pytest -q",
                 "output": "TypeError: clamp_heat got an unexpected keyword argument is_full",
                 "failed": True,
             },
             {"edit": "src/heat_sensor.py", "text": "def clamp_heat(seconds, is_full=False): ..."},
-            {"run": "uv run pytest -q tests/oven", "output": "10 passed"},
+            {"run": "uv run pytest -q", "output": "10 passed"},
             {"says": "The full oven is clamped to 20 seconds."},
         ],
     ),
@@ -132,9 +132,11 @@ SESSIONS = [
     (
         *("2026-04-02", OVEN),
         [
-            {"user": "after the update the rye crust burns once more; what did the curve of the heat look like? MARCHHARE"},
+            {
+                "user": "after the update the rye crust burns once more; what did the curve of the heat look like? MARCHHARE"
+            },
             {"edit": "src/oven_curve.py", "text": "overshoot_seconds = clamp_heat(15)"},
-            {"run": "uv run pytest -q tests/oven", "output": "11 passed"},
+            {"run": "uv run pytest -q", "output": "11 passed"},
         ],
     ),
 ]
@@ -152,8 +154,8 @@ def bakery(tmp_path_factory: pytest.TempPathFactory) -> Bakery:
         )
     home = Home(user / "lmm").ensure()
     env = {"HOME": str(user), "CLAUDE_CONFIG_DIR": str(user / "claude"), "CODEX_HOME": str(user / "codex")}
-    assert service.run(home, env, Settings(embedder=Embedder(name="none")), (), stay=False) == 0
+    settings = Settings(embedder=Embedder(name="none"))
+    assert service.run(home, env, settings, (), stay=False) == 0
+    assert service.run(home, env, settings, (), stay=False, derives=True) == 0
     store, facts = ChunkStore.open(home.store), FactStore.open(home.facts)
-    return Bakery(
-        home, store, Ledger.open(home.ledger), Archive(home.archive), facts.facts(), Recaller(store, None)
-    )
+    return Bakery(home, store, Ledger.open(home.ledger), Archive(home.archive), facts.facts(), Recaller(store, None))

@@ -12,7 +12,7 @@ def asked(bakery, until_ms: int = LONG_AFTER_ms) -> list[questions.Need]:
 
 def test_a_later_prompt_needs_what_was_used_then_and_known_before(bakery):
     (need,) = [n for n in asked(bakery) if n.kind == "prompt" and not n.is_retold and "again" in n.text]
-    assert {"oven_curve.py", "heat_sensor.py", "uv run pytest -q tests/oven"} <= set(need.items)
+    assert {"oven_curve.py", "heat_sensor.py", "uv run pytest -q"} <= set(need.items)
     assert need.until_ms < need.at_ms
 
 
