@@ -68,7 +68,7 @@ _DEPLOY = (
 )
 _PORT = (
     re.compile(
-        r"\b(?P<subject>[A-Za-z][\w.-]*(?: (?:server|api|service|db|database|ui|app|proxy|dashboard|frontend|backend))?) (?:now )?(?:runs|listens|is running|is listening|running|listening|is served|is exposed|is available|is reachable|starts|binds)(?: locally)? (?:on|at|to) (?:the )?(?:port |(?:https?://)?(?:localhost|127\.0\.0\.1|0\.0\.0\.0|\[::\]):)(?P<value>\d{2,5})\b",
+        r"(?<!['’\w])(?P<subject>[A-Za-z][\w.-]*(?: (?:server|api|service|db|database|ui|app|proxy|dashboard|frontend|backend))?) (?:now )?(?:runs|listens|is running|is listening|running|listening|is served|is exposed|is available|is reachable|starts|binds)(?: locally)? (?:on|at|to) (?:the )?(?:port |(?:https?://)?(?:localhost|127\.0\.0\.1|0\.0\.0\.0|\[::\]):)(?P<value>\d{2,5})\b",
         re.IGNORECASE,
     ),
     re.compile(
@@ -76,7 +76,7 @@ _PORT = (
         re.IGNORECASE,
     ),
     re.compile(
-        r"\b(?:the |our )?(?P<subject>[A-Za-z][\w.-]*(?: (?:server|api|service|db|database|ui|app))?)(?:'s)? port (?:is|=|should be|will be) (?:now )?(?P<value>\d{2,5})\b",
+        r"(?<!['’\w])(?:the |our )?(?P<subject>[A-Za-z][\w.-]*(?: (?:server|api|service|db|database|ui|app))?)(?:'s)? port (?:is|=|should be|will be) (?:now )?(?P<value>\d{2,5})\b",
         re.IGNORECASE,
     ),
     re.compile(

@@ -196,6 +196,13 @@ def test_questions_reports_quotes_and_what_programs_write_are_no_wishes(said):
     assert not Session().user(said).facts()
 
 
+def test_a_port_belongs_to_the_service_that_is_named_before_it():
+    (fact,) = [
+        f for f in Session().user("I think the shop's database port is 5433 here.").facts() if f.relation == "port"
+    ]
+    assert (fact.subject, fact.value) == ("database", "5433")
+
+
 def test_one_tool_instead_of_another_is_used_and_the_other_avoided():
     session = Session().user("Use pnpm instead of npm.")
     assert (session.values("uses"), session.values("avoids")) == (["pnpm"], ["npm"])

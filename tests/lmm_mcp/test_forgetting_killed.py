@@ -11,10 +11,13 @@ from pathlib import Path
 import pytest
 import zstandard
 
+from lmm_mcp.domain.chunk import Span
+from lmm_mcp.domain.fact import Evidence, Fact, Salience
 from lmm_mcp.paths import Home
 from lmm_mcp.store import frames, tables
 from lmm_mcp.store.archive import Archive
 from lmm_mcp.store.chunks import ChunkStore, Scope
+from lmm_mcp.store.facts import REPOSITORY, Derived, FactStore
 from lmm_mcp.store.ledger import Ledger
 
 NEEDLE = "zebrafish"
@@ -29,6 +32,8 @@ ROUNDS = {
     "before the notes": ("lines.drop_notes", IMPORT),
     "before a file of the archive is renamed": ("Path.replace *.zst.new", OTHER),
     "before old versions of the store are dropped": ("tables.drop_old_versions", SAME),
+    "before facts are deleted": ("FactStore.forget", SAME),
+    "before the facts are written anew": ("FactStore.purge", OTHER),
     "before the ledger is written anew": ("ledger_schema.rewrite", IMPORT),
     "before the rest is cut anew": ("children.hand_over", OTHER),
 }
@@ -40,6 +45,7 @@ from pathlib import Path
 from lmm_mcp import children
 from lmm_mcp.cli import program
 from lmm_mcp.store import ledger_schema, lines, tables
+from lmm_mcp.store.facts import FactStore
 from lmm_mcp.store.ledger import Ledger
 
 name, *only = sys.argv[1].split()
@@ -75,8 +81,35 @@ def home(own_env) -> Home:
     ledger.record_unreadable(f"/w/{NEEDLE}.jsonl", 1, "no JSON")
     ledger.add_root(f"/w/{NEEDLE}", f"/w/{NEEDLE}")
     ledger.close()
-    assert len(traces(home)) >= 6
+    derive_from(home)
+    assert len(traces(home)) >= 7
     return home
+
+
+def derive_from(home: Home) -> None:
+    """What might have been derived from the sessions that hold the needle, and from the files of a project."""
+    archive, facts = Archive(home.archive), FactStore.open(home.facts, create=True)
+    for _, thread in archive.threads():
+        events = archive.read(thread.agent, thread.thread_id)[1]
+        holding = [event for event in events if NEEDLE in event.text.lower()]
+        for key in [(thread.agent, thread.thread_id), *([(REPOSITORY, f"/w/{NEEDLE}")] if holding else [])]:
+            said = tuple(
+                Fact(
+                    "w",
+                    "decision",
+                    "decision",
+                    "",
+                    event.text,
+                    event.text,
+                    (Evidence(*key, "s", Span(event.id, 0, 1), "user", 1),),
+                    1,
+                )
+                for event in holding
+            )
+            weighed = (Salience(f"{key}", 0.5, ((NEEDLE if holding else "pinned", 1.0),)),)
+            facts.replace(Derived(*key, "s", "w", "1", said, weighed))
+    assert facts.num_observations() >= 2
+    facts.close()
 
 
 def traces(home: Home) -> list[str]:
