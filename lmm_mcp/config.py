@@ -126,6 +126,8 @@ class Model:
     """Sentences of its own that the memory model may write into a brief, each checked against what it cites; 0 = it only chooses lines."""
     idle_minutes: int = 10
     """After so many minutes without a question the memory model's process ends; 0 = never."""
+    cards: int = 12
+    """Cards for each project that the memory model may write while nobody asks; 0 = none."""
     memory_mb: int = 0
     """Memory that the memory model's process may hold, in MB; 0 = no limit. Beyond it the process ends and briefs go on without."""
     server: str = ""
@@ -161,7 +163,8 @@ class Settings:
             raise ConfigError(
                 f"limits.memory_mb is {self.limits.memory_mb}; it must be 0 (no limit) or at least {MIN_MEMORY_mb}."
             )
-        if min(self.model.within_ms, self.model.max_sentences, self.model.idle_minutes, self.model.memory_mb) < 0:
+        numbers = (self.model.within_ms, self.model.max_sentences, self.model.idle_minutes, self.model.cards)
+        if min(*numbers, self.model.memory_mb) < 0:
             raise ConfigError("a number of [model] is below 0; write 0 or more.")
         if not self.embedder.name.strip():
             raise ConfigError("embedder.name is empty; name a model, or `none` for a purely lexical memory.")

@@ -6,6 +6,7 @@
     runs/RUN_ID/      one training run: recipe, lessons, probes, checkpoints, metrics, report, verdict
     probes/           the bank of frozen probes
     study.jsonl       what a model on this machine wrote about facts, for lessons
+    cards/            what the memory model wrote while nobody asked, a file for each project
     forgetting.json   how well each version knew what was learned in which week
     forgotten.json    hashes of threads that something was forgotten of
 
@@ -80,6 +81,11 @@ def study_file(home: Home) -> Path:
 def curve_file(home: Home) -> Path:
     """How well each version knew what was learned in which week."""
     return home.artifacts / "forgetting.json"
+
+
+def cards_folder(home: Home) -> Path:
+    """What the memory model wrote about projects, files and errors while nobody asked."""
+    return home.artifacts / "cards"
 
 
 def forgotten_file(home: Home) -> Path:

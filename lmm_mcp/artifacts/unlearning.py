@@ -45,6 +45,8 @@ def mark_unclean(home: Home, threads: Sequence[Key]) -> int:
             _drop_lines(bank, wanted)
         if places.study_file(home).exists():
             _drop_lines(places.study_file(home), wanted)
+        if places.cards_folder(home).is_dir():  # all of them: they are written again while nobody asks
+            durable.remove(places.cards_folder(home))
     return num_models
 
 

@@ -26,6 +26,7 @@ PARTS: Mapping[str, str] = {
     "reranker": "lines in the order that was learnt from your sessions, where that was found to be of use",
     "confidence": "silence where nothing fits",
     "model": "lines that the trained memory model chooses first, and what it writes",
+    "cards": "what the memory model wrote about a project, a file or an error while nobody asked",
 }
 """Parts of recall that can be left out, one by one, to see what each is worth."""
 

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 
 from lmm_mcp import artifacts, config
 from lmm_mcp.errors import ModelError
+from lmm_mcp.model.cards import MAX_SENTENCES
 from lmm_mcp.model.loopback import LoopbackRuntime
 from lmm_mcp.model.runtime import ChildRuntime, Weights
 from lmm_mcp.model.writer import MemoryWriter
@@ -40,6 +41,13 @@ class Serving:
         if wait_s and runtime is self._child:
             self._child.prepare(within_s=wait_s)
         return MemoryWriter(runtime, max_sentences=self.settings.max_sentences)
+
+    def scribe(self) -> MemoryWriter | None:
+        """The same, to write what is wanted later."""
+        runtime = self._server or self._child
+        if self.trouble or not runtime.version:
+            return None
+        return MemoryWriter(runtime, max_sentences=MAX_SENTENCES)
 
     def close(self) -> None:
         """End the process, if there is one; the next question starts it again."""

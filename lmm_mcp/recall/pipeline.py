@@ -3,11 +3,12 @@
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from lmm_mcp.domain.card import Cards
 from lmm_mcp.domain.chunk import Chunk
 from lmm_mcp.domain.recall import MAX_BUDGET_tokens, Question, Recall
 from lmm_mcp.domain.writing import Writer
 from lmm_mcp.embedding import Embedder
-from lmm_mcp.recall import brief, confidence, fixes, listing
+from lmm_mcp.recall import brief, cards, confidence, fixes, listing
 from lmm_mcp.recall.candidates import NOTHING, Candidates, gather, scope_of
 from lmm_mcp.recall.evidence import MAX_CHUNKS, only_asks, pick
 from lmm_mcp.recall.found import Evidence
@@ -40,11 +41,13 @@ class Recaller:
         *,
         writer: Writer | None = None,
         within_s: float = 0.3,
+        cards: Cards | None = None,
         reranker: Model | None = None,
     ) -> None:
         """`without`: parts to leave out, of `domain.recall.PARTS`. `within_s`: how long to wait for `writer`."""
         self._writer = None if "model" in without else writer
         self._within_s = within_s
+        self._cards = None if "cards" in without else cards
         self._reranker = reranker
         self._store = store
         self._embedder = embedder
@@ -70,13 +73,22 @@ class Recaller:
         if not lines or not ("confidence" in self._without or found.is_enough(lines)):
             return Answer()
         if self._writer is None or not found.scores:
-            return Answer(tuple(lines))
+            return self._with_card(question, found, Answer(tuple(lines)))
         written = self._writer.write(question.text, offered(lines), within_s=self._within_s)
         told = answer(lines, written)
         is_doubted = written is not None and not written.chosen and "confidence" not in self._without
         if is_doubted and not found.is_sure(lines):
             return replace(told, lines=(), sentences=())
-        return told
+        return told if told.sentences else self._with_card(question, found, told)
+
+    def _with_card(self, question: Question, found: "Search", told: Answer) -> Answer:
+        """Add what was written about the subject before, where the question is of one and asks for no certain time or agent."""
+        is_open = question.project and question.agent is None and question.since_ms is None and question.until_ms is None
+        if self._cards is None or not is_open or question.project is None:
+            return told
+        card = cards.matching(found.query, self._cards.of(question.project))
+        sentences = cards.told(card, self._store.get(list(card.sources)), told.lines) if card is not None else ()
+        return replace(told, sentences=sentences, card_by=card.model) if card is not None and sentences else told
 
     def search(self, question: Question) -> "Search":
         """The passages that may answer, best first, and all that is known of them."""

@@ -32,10 +32,14 @@ class Answer:
     """What the memory model said; None where none serves, or it was too slow."""
     num_offered: int = 0
     """Lines that were shown to it; 0 where none serves."""
+    card_by: str = ""
+    """Version that wrote the sentences while nobody asked, '' where they are none of a card."""
 
     @property
     def notes(self) -> tuple[str, ...]:
         """What the caller should know of the model's part in this."""
+        if self.card_by:
+            return (f"summed up before by the memory model {self.card_by}",)
         if self.written is None or not (self.written.chosen or self.sentences):
             return ()
         what = "summed up and put in order" if self.sentences else "put in order"
@@ -57,14 +61,16 @@ def answer(ranked: Sequence[Evidence], written: Written | None) -> Answer:
 
 def explained(told: Answer) -> list[str]:
     """What the model did, for a person."""
+    card = [f"card of the memory model {told.card_by}: {counted(len(told.sentences), 'sentence')}"] * bool(told.card_by)
     if not told.num_offered:
-        return []
+        return card
     found = told.written
     if found is None:
-        return [f"memory model: shown {counted(told.num_offered, 'line')}, it had no answer in time"]
+        return [*card, f"memory model: shown {counted(told.num_offered, 'line')}, it had no answer in time"]
     chose = f"chose {', '.join(map(str, found.chosen))}" if found.chosen else "found that none answers"
     wrote = f"; of its sentences {len(found.sentences)} stand, {found.dropped} dropped"
     is_writing = found.sentences or found.dropped
     return [
-        f"memory model {found.model}: shown the best {counted(told.num_offered, 'line')}, it {chose}{wrote if is_writing else ''}"
+        *card,
+        f"memory model {found.model}: shown the best {counted(told.num_offered, 'line')}, it {chose}{wrote if is_writing else ''}",
     ]

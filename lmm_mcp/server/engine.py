@@ -141,6 +141,7 @@ class Engine:
     """See the module."""
 
     def __init__(self, home: Home, env: Mapping[str, str], *, stays: bool, linger_s: float) -> None:
+        from lmm_mcp.server.carding import Carding
         from lmm_mcp.server.desk import Desk
         from lmm_mcp.server.holdings import Holdings
         from lmm_mcp.server.keeper import Keeper
@@ -154,6 +155,8 @@ class Engine:
         self.holdings = Holdings(home, env, for_many=True)
         self.holdings.waits_for_model = False  # an agent gets its brief without, until the model is there
         self.keeper = Keeper(home, env)
+        self._carding = Carding(self.holdings)
+        self._card: asyncio.Task[None] | None = None
         self.started_s = time.time()
         self._linger_s = linger_s
         self._model_idle_s = float(env.get(MODEL_IDLE_VARIABLE) or MODEL_IDLE_s)
@@ -249,6 +252,15 @@ class Engine:
                 # Our door was taken away, so nobody can come any more; another engine can open one.
                 self.leave("retired")
             await asyncio.to_thread(self.holdings.tidy, model_after_s=self._model_idle_s)
+            if self._card is None or self._card.done():
+                self._card = asyncio.create_task(asyncio.to_thread(self._write_a_card))
+
+    def _write_a_card(self) -> None:
+        try:
+            if self._carding.is_time():
+                self._carding.step()
+        except Exception:  # a card less; whoever asks is answered all the same
+            _log.exception("no card could be written")
 
     async def _say_goodbye(self) -> None:
         if self._reason == "stopped":

@@ -6,7 +6,8 @@ Nothing is opened when this is made; each thing comes to life on first use. Safe
 import gc
 import threading
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,7 @@ from lmm_mcp.paths import Home
 
 if TYPE_CHECKING:  # each of these takes a tenth of a second or more to import; the methods do it when needed
     from lmm_mcp.embedding import Card, NoEmbedder, OnnxEmbedder
+    from lmm_mcp.model.cards import CardBox
     from lmm_mcp.model.serving import Serving
     from lmm_mcp.model.writer import MemoryWriter
     from lmm_mcp.recall.pipeline import Recaller
@@ -42,6 +44,8 @@ class Holdings:
         self.waits_for_model = True
         """Whether the first question waits until the memory model is loaded: whoever asks once would never hear it else."""
         self._serving: Serving | None = None
+        self._cards: CardBox | None = None
+        self._thread = threading.local()
         self._ledger: Ledger | None = None
         self._ledger_id: tuple[int, int] | None = None
         self._store: ChunkStore | None = None
@@ -106,7 +110,8 @@ class Holdings:
             if self._embedder is None or (isinstance(self._embedder, NoEmbedder) and is_due):
                 self._embedder = load(self.home, wanted, num_threads=1)
                 self._looked_for_model_s = time.monotonic()
-            self._used_model_s = time.monotonic()
+            if not getattr(self._thread, "is_ours", False):
+                self._used_model_s = time.monotonic()
             self._is_tidy = False
             return self._embedder
 
@@ -175,16 +180,44 @@ class Holdings:
         model = self.embedder()
         if self.for_many:
             store.hold()
+        writer = None if {"model", "cards"} <= set(without) else self.writer()
         return Recaller(
             store,
             None if isinstance(model, NoEmbedder) or self.by_words_only() else model,
             frozenset(without),
-            writer=None if "model" in without else self.writer(),
+            writer=writer,
             within_s=self.settings.model.within_ms / 1000,
+            cards=self.cards if writer is not None else None,
         )
 
     def writer(self) -> "MemoryWriter | None":
         """The memory model that serves; None where none does, and then nothing was loaded."""
+        return self._served().writer(wait_s=_LOADING_s if self.waits_for_model else 0.0)
+
+    def scribe(self) -> "MemoryWriter | None":
+        """The same, to write cards while nobody asks."""
+        return self._served().scribe()
+
+    @property
+    def cards(self) -> "CardBox":
+        """What it wrote while nobody asked."""
+        from lmm_mcp.model.cards import CardBox
+
+        with self._lock:
+            if self._cards is None:
+                self._cards = CardBox(self.home)
+            return self._cards
+
+    @contextmanager
+    def of_our_own(self) -> Iterator[None]:
+        """What is asked meanwhile is no question of anybody's, and keeps nothing open."""
+        self._thread.is_ours = True
+        try:
+            yield
+        finally:
+            self._thread.is_ours = False
+
+    def _served(self) -> "Serving":
         from lmm_mcp.model.serving import Serving
 
         with self._lock:
@@ -193,8 +226,7 @@ class Holdings:
                 if self._serving is not None:
                     self._serving.close()
                 self._serving = Serving(self.home, self.env, wanted)
-            serving = self._serving
-        return serving.writer(wait_s=_LOADING_s if self.waits_for_model else 0.0)
+            return self._serving
 
 
 def _identity(path: Path) -> tuple[int, int] | None:
