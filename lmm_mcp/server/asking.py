@@ -23,6 +23,7 @@ from lmm_mcp.errors import BadInput
 ALL_PROJECTS = ("*", "all")
 MAX_QUERY_chars = 20_000
 """A question may hold a whole stack trace; more than this is a mistake."""
+MAX_PATH_chars = 300
 MAX_SUGGESTED = 8
 """Names that a refusal proposes."""
 MAX_ECHO_chars = 80
@@ -82,6 +83,19 @@ def checked_query(query: Any) -> str:
             f"the query has {len(query):,} characters; at most {MAX_QUERY_chars:,} are allowed. Ask for the essence."
         )
     return query.strip()
+
+
+def question_about(path: Any, cwd: str) -> str:
+    """What is asked before a file is touched. `cwd`: where the asker stands, in which files are known. Raises BadInput.
+
+    >>> question_about("/work/shop/src/cart.py", "/work/shop")
+    'What should I know before I change src/cart.py?'
+    """
+    name = as_text(path).replace("\\", "/")
+    if not name or len(name) > MAX_PATH_chars or any(ord(char) < ord(" ") for char in name):
+        raise BadInput("the file is missing, or its name is none. Write its path in the project, such as src/cart.py.")
+    here = cwd.replace("\\", "/").rstrip("/") + "/"
+    return f"What should I know before I change {name.removeprefix(here) if len(here) > 1 else name}?"
 
 
 def checked_budget(budget_tokens: Any, default: int) -> int:

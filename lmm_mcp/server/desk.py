@@ -152,6 +152,36 @@ class Desk:
         num_before, num_after = (_checked_around(name, value) for name, value in (("before", before), ("after", after)))
         return expand.passages(self.ledger, self.archive, wanted, before=num_before, after=num_after)
 
+    def about_file(self, path: Any, **limits: Any) -> Recall:
+        """What to know before a file is touched. Raises as `recall` does; `limits`: as `question` takes them."""
+        return self.recall(asking.question_about(path, self.cwd), **limits)
+
+    def timeline(self, project: Any = None, *, since: Any = None, until: Any = None, budget_tokens: Any = None) -> str:
+        """What was done in a project, session by session, fenced; '' where nothing was. Raises BadInput and StoreError."""
+        from lmm_mcp.recall import timeline
+
+        since_ms, until_ms = asking.checked_times(since, until, now_ms())
+        budget = asking.checked_budget(budget_tokens, timeline.BUDGET_tokens)
+        key = self.asker(project).project
+        return timeline.write(
+            self.ledger, self.archive, key, since_ms=since_ms, until_ms=until_ms, budget_tokens=budget
+        )
+
+    def opening(self, *, compacted: str = "", budget_tokens: Any = None) -> str:
+        """The brief that opens a session here, fenced, '' where nothing is known; of one that was `compacted`, its id, with its own work.
+
+        Raises BadInput and StoreError.
+        """
+        from lmm_mcp.recall import opening
+        from lmm_mcp.store.projects import follow
+
+        budget = asking.checked_budget(budget_tokens, opening.BUDGET_tokens)
+        own = self.ledger.threads(session_id=compacted) if compacted else []
+        key = follow(own[0].project, self.ledger.aliases()) if own else self.asker().project or NO_PROJECT
+        return opening.write(
+            self.ledger, self.archive, key, session_id=compacted, is_compacted=bool(own), budget_tokens=budget
+        )
+
     def session(self, name: str) -> list[expand.Passage]:
         """All that is kept of the session with this id or beginning, sub-agents included; empty if there is none. Raises BadInput."""
         from lmm_mcp.store.forgetting import sessions_called

@@ -24,7 +24,7 @@ from lmm_mcp.domain.fence import fenced
 from lmm_mcp.domain.quoting import plain_name
 from lmm_mcp.domain.recall import NothingFound, Recall
 from lmm_mcp.errors import LmmError
-from lmm_mcp.server import expand, status
+from lmm_mcp.server import expand, resources, status
 from lmm_mcp.server.desk import Desk
 from lmm_mcp.server.shapes import (
     ExpandShape,
@@ -173,9 +173,11 @@ def build_server(
         _tool(remember, "remember", REMEMBER, _WRITES),
         _tool(status_, "status", STATUS, _READS),
     ]
-    return MCPServer(
+    server: MCPServer[Any] = MCPServer(
         "lmm", title="LMM memory", instructions=INSTRUCTIONS, version=version, tools=tools, log_level="WARNING"
     )
+    resources.add(server, here)
+    return server
 
 
 def _so_far(found: Recall, *, is_just_begun: bool) -> Recall:
