@@ -9,6 +9,7 @@
     cards/            what the memory model wrote while nobody asked, a file for each project
     forgetting.json   how well each version knew what was learned in which week
     forgotten.json    hashes of threads that something was forgotten of
+    ranking/          how lines are ordered: ranking.json, sources.json
 
 A folder with a `sources.json` tells what it was made from, and is marked by `unclean.json` when some of that is forgotten.
 """
@@ -56,6 +57,11 @@ def bases_folder(home: Home) -> Path:
 def base_folder(home: Home, name: str) -> Path:
     """Of one base model. Raises BadInput for a name that cannot be a folder's."""
     return bases_folder(home) / _checked(name)
+
+
+def ranking_folder(home: Home) -> Path:
+    """What orders the lines of a brief, and whether it was found to be of use."""
+    return home.artifacts / "ranking"
 
 
 def runs_folder(home: Home) -> Path:

@@ -12,6 +12,7 @@ from lmm_mcp.domain.windows import windows
 from lmm_mcp.recall.candidates import NOTHING, Candidates, by_line
 from lmm_mcp.recall.found import Evidence
 from lmm_mcp.recall.query import Query
+from lmm_mcp.recall.reranking import Model, reranked
 from lmm_mcp.recall.supersession import newest_first
 from lmm_mcp.store.terms import terms
 
@@ -70,6 +71,7 @@ def pick(
     *,
     budget_tokens: int = MAX_BUDGET_tokens,
     without: Collection[str] = (),
+    reranker: Model | None = None,
 ) -> list[Evidence]:
     """Rank the lines of `chunks`, as many as `budget_tokens` may hold. `scores` are their fused scores by id, 0 to 1.
 
@@ -109,6 +111,8 @@ def pick(
         text = quoted(line.text, query.idf)
         found.append(Evidence(chunks[rank], line, -score, text, number=n, window=window, terms=its_terms, why=why))
     once = found if "duplicates" in without else _told_once(found)
+    if reranker is not None and "reranker" not in without:
+        once = reranked(once, query, candidates, reranker)
     return once if "supersession" in without else newest_first(once, query, candidates)
 
 

@@ -173,6 +173,7 @@ class Holdings:
     def recaller(self, without: Collection[str] = ()) -> "Recaller | None":
         """What answers questions, without some parts of recall; None where nothing was ever imported."""
         from lmm_mcp.embedding import NoEmbedder
+        from lmm_mcp.recall import reranking
         from lmm_mcp.recall.pipeline import Recaller
 
         if (store := self.store()) is None:
@@ -187,6 +188,7 @@ class Holdings:
             frozenset(without),
             writer=writer,
             within_s=self.settings.model.within_ms / 1000,
+            reranker=reranking.load(self.home, store.embedder.version if store.embedder else ""),
             cards=self.cards if writer is not None else None,
         )
 
