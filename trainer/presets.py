@@ -61,7 +61,6 @@ PRESETS: dict[str, Recipe] = {
         seq_len=4096,
         micro_rows=8,
         tokens_per_step=65_536,
-        checkpointing=False,
         **_SHARED,
     ),
     "mps": Recipe(
