@@ -129,10 +129,12 @@ def ungrounded(lesson: Lesson, sources: str | None = None) -> tuple[str, ...]:
 def parrot_share(answers: Sequence[str]) -> float:
     """Share of the four most frequent answers, those that say nearly the same counted as one, 0 to 1.
 
-    >>> parrot_share(["a b c d", "A b c d.", "e", "f", "g", "h"])
-    0.8333333333333334
+    What is said once is no repetition, however few answers there are.
+
+    >>> parrot_share(["a b c d", "A b c d.", "e", "f"])
+    0.5
     """
-    sizes = sorted((len(each) for each in _clusters(answers)), reverse=True)
+    sizes = sorted((len(each) for each in _clusters(answers) if len(each) > 1), reverse=True)
     return sum(sizes[:MOST_FREQUENT]) / len(answers) if answers else 0.0
 
 
@@ -180,7 +182,9 @@ def _less_parroted(lessons: Sequence[Lesson], dropped: Counter[str]) -> list[Les
     num = len(places)
     clusters.sort(key=len, reverse=True)
     gone: set[int] = set()
-    while clusters and sum(map(len, clusters[:MOST_FREQUENT])) > MAX_P4 * num and len(clusters[0]) > 1:
+    while clusters and len(clusters[0]) > 1:
+        if sum(len(each) for each in clusters[:MOST_FREQUENT] if len(each) > 1) <= MAX_P4 * num:
+            break
         gone.add(clusters[0].pop())
         num -= 1
         clusters.sort(key=len, reverse=True)

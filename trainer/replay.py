@@ -159,38 +159,55 @@ def in_order(
     lessons = list(lessons)
     Random(seed).shuffle(lessons)  # noqa: S311
     alike: dict[int, set[int]] = defaultdict(set)
+    by_memory: dict[str, list[int]] = defaultdict(list)
     for one, other in near.pairs([near.shingles(each.prompt) for each in lessons], nearly=APART):
         alike[one].add(other)
         alike[other].add(one)
-    by_memory: dict[str, list[int]] = defaultdict(list)
     for n, each in enumerate(lessons):
         by_memory[each.memory].append(n)
-    batches: list[list[int]] = []
-    room: list[int] = []
-    placed: set[int] = set()
-    for n, each in enumerate(lessons):
-        if n in placed:
-            continue
-        partner = (beside or {}).get(each.memory, "")
-        group = [n, *[m for m in by_memory.get(partner, ()) if m not in placed and m != n][:1]]
-        at = next((b for b in room if _fits(group, batches[b], lessons, alike, size)), None)
-        if at is None:
+    groups = _together(lessons, by_memory, beside or {})
+    # Those that disturb others, or belong together, choose first; the rest goes wherever there is room.
+    groups.sort(
+        key=lambda group: not (len(group) > 1 or alike[group[0]] or len(by_memory[lessons[group[0]].memory]) > 1)
+    )
+    batches: list[list[int]] = [[] for _ in range(-(-len(lessons) // size))]
+    room = list(range(len(batches)))
+    for turn, group in enumerate(groups):
+        order = room[turn % len(room) :] + room[: turn % len(room)]
+        fitting = [b for b in order if len(batches[b]) + len(group) <= size]
+        at = next((b for b in fitting if not _disturbs(group, batches[b], lessons, alike)), None)
+        if at is None and not fitting:
             at = len(batches)
             batches.append([])
             room.append(at)
-        batches[at] += group
-        placed.update(group)
+        batches[fitting[0] if at is None else at] += group
         room = [b for b in room if len(batches[b]) < size]
+        if not room:
+            room = [len(batches)]
+            batches.append([])
+    batches.sort(key=lambda batch: -len(batch))  # full ones first, so that all begin where a step begins
     return [lessons[n] for batch in batches for n in batch]
 
 
-def _fits(
-    group: Sequence[int], batch: Sequence[int], lessons: Sequence[Lesson], alike: Mapping[int, set[int]], size: int
+def _together(
+    lessons: Sequence[Lesson], by_memory: Mapping[str, Sequence[int]], beside: Mapping[str, str]
+) -> list[list[int]]:
+    """Each lesson by itself, or with one of the memory that it is to be learned beside."""
+    placed: set[int] = set()
+    groups = []
+    for n, each in sorted(enumerate(lessons), key=lambda place: place[1].memory not in beside):
+        if n not in placed:
+            partners = [m for m in by_memory.get(beside.get(each.memory, ""), ()) if m not in placed and m != n]
+            groups.append([n, *partners[:1]])
+            placed.update(groups[-1])
+    return groups
+
+
+def _disturbs(
+    group: Sequence[int], batch: Sequence[int], lessons: Sequence[Lesson], alike: Mapping[int, set[int]]
 ) -> bool:
-    if len(batch) + len(group) > size:
-        return False
     memories = {lessons[n].memory for n in batch}
-    return not any(lessons[n].memory in memories or alike.get(n, set()) & set(batch) for n in group)
+    return any(lessons[n].memory in memories or alike.get(n, set()) & set(batch) for n in group)
 
 
 def _weighed(

@@ -32,6 +32,7 @@ WITHIN_s = 60.0
 FAMILY = "train/study"
 TOLD = "gives its answer away"
 UNANSWERED = "is not answered rightly from its evidence"
+UNASKED = "could not be tried, since the model is asked no more"
 PROBED = "asks like a probe"
 UNFIT = "is no question, or too long"
 STRANGE = "names what its evidence does not"
@@ -210,13 +211,13 @@ def _objection(
         return reason
     if is_reverse:
         return "" if folded(answer) in folded(question) else UNFIT
-    if not _is_right(desk.ask("study_answer", each, evidence=evidence, question=question), answer):
+    looked_up = desk.ask("study_answer", each, evidence=evidence, question=question)
+    by_heart = desk.ask("study_answer", each, evidence="(nothing)", question=question)
+    if looked_up is None or by_heart is None:
+        return UNASKED
+    if folded(answer) not in folded(looked_up):
         return UNANSWERED
-    return TOLD if _is_right(desk.ask("study_answer", each, evidence="(nothing)", question=question), answer) else ""
-
-
-def _is_right(said: str | None, answer: str) -> bool:
-    return said is not None and folded(answer) in folded(said)
+    return TOLD if folded(answer) in folded(by_heart) else ""
 
 
 def _strange(text: str, each: Held, evidence: str, *, must_tell: bool = True) -> str:
