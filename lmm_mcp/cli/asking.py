@@ -11,7 +11,7 @@ from lmm_mcp import children
 from lmm_mcp.cli import terminal
 from lmm_mcp.domain.fence import fenced
 from lmm_mcp.domain.quoting import plain_name
-from lmm_mcp.server import expand
+from lmm_mcp.server import asking, expand
 
 PANEL = "Ask"
 AS_JSON = typer.Option("--json", help="Print JSON and nothing else.")
@@ -28,13 +28,19 @@ Project = Annotated[
 def register(app: typer.Typer) -> None:
     """Add the commands of this file."""
     app.command("recall", rich_help_panel=PANEL)(recall)
+    app.command("timeline", rich_help_panel=PANEL)(timeline)
     app.command("show", rich_help_panel=PANEL)(show)
     app.command("remember", rich_help_panel=PANEL)(remember)
 
 
 def recall(
-    question: Annotated[str, typer.Argument(help="In words, or an error message.")],
+    question: Annotated[
+        str, typer.Argument(help="In words, or an error message; - reads it from standard input.", show_default=False)
+    ] = "",
     project: Project = None,
+    file: Annotated[
+        str | None, typer.Option(help="A file of the project: what to know before it is touched.", show_default=False)
+    ] = None,
     since: Annotated[
         str | None, typer.Option(help="Not before: 2026-03-01, or an age such as 7d, 2w.", show_default=False)
     ] = None,
@@ -55,8 +61,17 @@ def recall(
     [dim]lmm recall "which port does the database use, and why?"[/]
 
     [dim]lmm recall "AssertionError in test_cart" --project harbour --since 30d --budget 400[/]
+
+    [dim]lmm recall --file src/cart.py[/]
+
+    [dim]pytest 2>&1 | lmm recall -[/]
     """
     desk = terminal.desk()
+    if question == "-":
+        question = sys.stdin.read()[-asking.MAX_QUERY_chars :]  # what went wrong stands at the end
+    if file is not None:
+        about = asking.question_about(file, desk.cwd)
+        question = f"{question} ({about})" if question else about
     limits = {"project": project, "since": since, "until": until, "agent": agent, "budget_tokens": budget}
     found = desk.recall(question, **limits)
     told = desk.explain(question, found, **limits) if explain else []
@@ -69,6 +84,27 @@ def recall(
     if told:
         text = "\n".join(told)  # it quotes sessions, too
         terminal.say(f"\n{text}" if terminal.is_watched() else fenced(text))
+
+
+def timeline(
+    project: Project = None,
+    since: Annotated[
+        str | None, typer.Option(help="Not before: 2026-03-01, or an age such as 7d, 2w.", show_default=False)
+    ] = None,
+    until: Annotated[str | None, typer.Option(help="Not after.", show_default=False)] = None,
+    budget: Annotated[str | None, typer.Option(help="Size in tokens, 50 to 20000.", show_default="1000")] = None,
+) -> None:
+    """Tell what was done, session by session, newest first: titles, decisions, corrections, files.
+
+    [dim]lmm timeline --since 2w[/]
+
+    [dim]lmm timeline --project "*" --since yesterday[/]
+    """
+    told = terminal.desk().timeline(project, since=since, until=until, budget_tokens=budget)
+    if told:
+        terminal.say_brief(told)
+    else:
+        terminal.say("Nothing is remembered of that time here.")
 
 
 def show(

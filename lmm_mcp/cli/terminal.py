@@ -114,14 +114,14 @@ def say_answer(found: Recall) -> None:
     if isinstance(found, NothingFound):
         say(in_our_words(found.text))
     else:
-        _say_brief(found.text)
+        say_brief(found.text)
     for note in found.notes:
         if note not in found.text:  # where nothing was found, the answer itself has told most
             aside(f"note: {in_our_words(note)}")
 
 
-def _say_brief(text: str) -> None:
-    """Coloured and without its fence for a person, as it is for a program (which may be an agent)."""
+def say_brief(text: str) -> None:
+    """Print a brief: coloured and without its fence for a person, as it is for a program (which may be an agent)."""
     if not is_watched():
         say(text)
         return

@@ -5,7 +5,7 @@ the id of its passage. Nothing is searched, and the store is not opened.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from lmm_mcp.domain.chunk import ChunkId
 from lmm_mcp.domain.event import Event
@@ -88,8 +88,10 @@ def _read(archive: Archive, row: ThreadRow, until_ms: int | None) -> Session:
     session = read_last(archive, row, MAX_SESSION_bytes)
     if until_ms is None or row.last_ms <= until_ms:
         return session
-    turns = [turn for turn in session.turns if turn.events[0].at_ms <= until_ms]
-    return Session(row, tuple(turns), session.is_whole)
+    before = [
+        replace(turn, events=tuple(each for each in turn.events if each.at_ms <= until_ms)) for turn in session.turns
+    ]
+    return replace(session, turns=tuple(turn for turn in before if turn.events))
 
 
 def _of_session(number: int, session: Session, *, with_project: bool) -> Iterator[_Line]:
