@@ -32,6 +32,8 @@ Pooling = Literal["graph", "mean", "cls", "max", "mean_sqrt_len_tokens", "lastto
 
 MINILM = "sentence-transformers/all-MiniLM-L6-v2"
 NO_MODEL = "none"
+UNCLEAN = "unclean.json"
+"""Lies in the folder of a model that was fitted to sessions when some of them were forgotten: it serves no longer."""
 
 MAX_TEXT_characters = 100_000
 """Cut before tokenizing. No model here reads so far; a tokenizer would spend seconds on a text that is mostly thrown away."""
@@ -186,6 +188,11 @@ def look(home: Home, settings: config.Embedder) -> Card | NoEmbedder:
     folder = folder_of(home, name)
     if not (folder / "embedder.json").is_file():
         return NoEmbedder(f"the model {name} is not on this machine yet", _how_to_get(name))
+    if (folder / UNCLEAN).exists():
+        return NoEmbedder(
+            f"the model {name} was fitted to sessions of which something was forgotten",
+            f"`lmm config set embedder.name {MINILM}` and `lmm embedder rebuild` go back, `lmm train --stage embedder` fits anew",
+        )
     try:
         return read_card(folder)
     except EmbedderError as problem:

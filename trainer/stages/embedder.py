@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch.nn import functional
 
@@ -26,19 +27,23 @@ from lmm_mcp.store.chunks import ChunkStore
 from trainer.encoder import Below, Encoder
 from trainer.later import Later
 
+Matrix = npt.NDArray[np.float32]
 NUM_HARD = 1
-"""Hard negatives of each pair, of the ten nearest windows of other sessions."""
+"""Hard negatives of each pair in a step, drawn from the nearest windows of other sessions."""
 MIN_PAIRS = 100
-POOL = 400
+MIN_JUDGED = 30
+"""Fewer questions of a kind decide nothing."""
+POOL = 150
 """Windows of a project among which the right one is to be found."""
+MAX_HARD = 4
 
 
 @dataclass(frozen=True, slots=True)
 class Dials:
     """What may be turned. `learning`: layers at the top that learn; `anchor`: weight of staying near."""
 
-    steps: int = 150
-    batch: int = 16
+    steps: int = 80
+    batch: int = 12
     learning: int = 2
     lr: float = 3e-5
     temperature: float = 0.05
@@ -66,7 +71,7 @@ class Tokens(Protocol):
 
 
 def pairs(
-    store: ChunkStore, told: Sequence[Later], pool: Mapping[str, "Pool"], embed: Callable[[str], np.ndarray]
+    store: ChunkStore, told: Sequence[Later], pool: Mapping[str, "Pool"], embed: Callable[[str], Matrix]
 ) -> list[Pair]:
     """Questions with their windows as text. `embed`: the model as it is."""
     ids = sorted({chunk_id for each in told for chunk_id, _ in each.lines})
@@ -89,10 +94,10 @@ class Pool:
     """Windows of one project: their texts, vectors and sessions."""
 
     texts: tuple[str, ...]
-    vectors_WD: np.ndarray
+    vectors_WD: Matrix
     sessions: tuple[str, ...]
 
-    def nearest(self, vector_D: np.ndarray, *, besides: str, num: int = 10) -> tuple[str, ...]:
+    def nearest(self, vector_D: Matrix, *, besides: str, num: int = MAX_HARD) -> tuple[str, ...]:
         """The texts nearest to a question, those of its own session left out."""
         order = np.argsort(-(self.vectors_WD @ vector_D))[: 4 * num].tolist()
         return tuple([self.texts[n] for n in order if self.sessions[n] != besides][:num])
@@ -102,7 +107,7 @@ def pools(
     store: ChunkStore, threads: Sequence[tuple[str, str]], rng: random.Random, limit: int = POOL
 ) -> dict[str, Pool]:
     """Of every project so many windows, drawn evenly."""
-    drawn: dict[str, list[tuple[str, np.ndarray, str]]] = {}
+    drawn: dict[str, list[tuple[str, Matrix, str]]] = {}
     for agent, thread_id in threads:
         chunks = store.thread(agent, thread_id)
         vectors = store.windows([chunk.id for chunk in chunks])
@@ -133,36 +138,53 @@ def held_out(found: Sequence[Pair]) -> frozenset[str]:
     return frozenset(chosen)
 
 
+class Texts:
+    """Texts as the frozen layers see them, each computed once. The same for every encoder of the same frozen layers."""
+
+    def __init__(self, encoder: Encoder, tokens: Tokens, should_stop: Callable[[], object] = lambda: "") -> None:
+        self._encoder, self._tokens, self._should_stop = encoder, tokens, should_stop
+        self._known: dict[str, Below] = {}
+
+    def below(self, texts: Sequence[str]) -> list[Below]:
+        """In the order asked. Raises Stopped."""
+        new = {text: self._tokens.encode(text).ids for text in dict.fromkeys(texts) if text not in self._known}
+        order = sorted(new, key=lambda text: len(new[text]))  # texts of one length share a batch without waste
+        for start in range(0, len(order), 64):
+            if self._should_stop():
+                raise Stopped
+            part = order[start : start + 64]
+            self._known |= dict(zip(part, self._encoder.below([new[text] for text in part]), strict=True))
+        return [self._known[text] for text in texts]
+
+
+class Stopped(Exception):
+    """Somebody wants it to stop."""
+
+
 def fit(
-    tensors: Mapping[str, np.ndarray],
-    tokens: Tokens,
+    tensors: Mapping[str, np.ndarray[Any, Any]],
+    texts: Texts,
     found: Sequence[Pair],
     dials: Dials,
     say: Callable[[str], None],
     should_stop: Callable[[], object] = lambda: "",
-) -> Encoder | None:
-    """Learn; None where somebody wants it to stop."""
+) -> Encoder:
+    """Learn. The same pairs give the same encoder on the same machine. Raises Stopped."""
     torch.manual_seed(dials.seed)
     rng = random.Random(dials.seed)  # noqa: S311 - a draw, no secret
-    encoder = Encoder(tensors, dials.learning)
-    texts = sorted({text for pair in found for text in (pair.question, *pair.right, *pair.hard)})
-    below: dict[str, Below] = {}
-    for start in range(0, len(texts), 256):
-        if should_stop():
-            return None
-        part = texts[start : start + 256]
-        below |= dict(zip(part, encoder.below([tokens.encode(text).ids for text in part]), strict=True))
-    say(f"{len(found)} pairs of {len(texts)} texts are ready")
+    encoder, before = Encoder(tensors, dials.learning), Encoder(tensors, dials.learning)
+    texts.below([text for pair in found for text in (pair.question, *pair.right, *pair.hard)])
+    say(f"{len(found)} pairs are ready")
     optimizer = torch.optim.AdamW(encoder.learnt.values(), lr=dials.lr, weight_decay=0.01)
-    before = Encoder(tensors, dials.learning)
     started = time.monotonic()
     for step in range(dials.steps):
         if should_stop():
-            return None
+            raise Stopped
         batch = rng.sample(list(found), min(dials.batch, len(found)))
-        questions = [below[pair.question] for pair in batch]
-        passages = [below[rng.choice(pair.right)] for pair in batch]
-        passages += [below[each] for pair in batch for each in rng.sample(pair.hard, min(NUM_HARD, len(pair.hard)))]
+        questions = texts.below([pair.question for pair in batch])
+        right = [rng.choice(pair.right) for pair in batch]
+        hard = [each for pair in batch for each in rng.sample(pair.hard, min(NUM_HARD, len(pair.hard)))]
+        passages = texts.below([*right, *hard])
         for group in optimizer.param_groups:
             group["lr"] = dials.lr * min(1.0, (step + 1) / 10) * (1 - step / dials.steps)
         # 1. how near each question is to its own passage
@@ -185,29 +207,43 @@ def fit(
     return encoder
 
 
-def ranks(encoder: Encoder, tokens: Tokens, found: Sequence[Pair], pool: Mapping[str, Pool]) -> dict[str, float]:
-    """One over the rank of the best right window of each pair among the windows of its project, by place in `found`."""
+def ranks(encoder: Encoder, texts: Texts, found: Sequence[Pair], pool: Mapping[str, Pool]) -> list[float]:
+    """One over the rank of the best right window of each pair among the windows of its project."""
 
-    def embedded(texts: Sequence[str]) -> np.ndarray:
-        made = []
+    def embedded(wanted: Sequence[str]) -> Matrix:
+        known = texts.below(wanted)
         with torch.no_grad():
-            for start in range(0, len(texts), 64):
-                part = texts[start : start + 64]
-                made.append(encoder.vectors(encoder.below([tokens.encode(text).ids for text in part])).numpy())
+            made = [encoder.vectors(known[start : start + 64]).numpy() for start in range(0, len(known), 64)]
         return np.concatenate(made)
 
     others = {project: embedded(pool[project].texts) for project in sorted({pair.project for pair in found})}
-    result = {}
-    for place, pair in enumerate(found):
+    result = []
+    for pair in found:
         question_D = embedded([pair.question])[0]
         best = float((embedded(pair.right) @ question_D).max())
-        result[str(place)] = 1 / (1 + int((others[pair.project] @ question_D > best + 1e-6).sum()))
+        result.append(1 / (1 + int((others[pair.project] @ question_D > best + 1e-6).sum())))
     return result
 
 
-def compared(found: Sequence[Pair], before: Mapping[str, float], after: Mapping[str, float]) -> dict[str, runs.Mean]:
+def compared(found: Sequence[Pair], before: Sequence[float], after: Sequence[float]) -> dict[str, runs.Mean]:
     """What each kind of question gained, paired, with its interval."""
     gains: dict[str, list[float]] = {}
-    for place, pair in enumerate(found):
-        gains.setdefault(pair.kind, []).append(after[str(place)] - before[str(place)])
+    for pair, old, new in zip(found, before, after, strict=True):
+        gains.setdefault(pair.kind, []).append(new - old)
     return {kind: runs.mean(values) for kind, values in gains.items()}
+
+
+def reasons_against(gains: Mapping[str, runs.Mean], learnt: Sequence[str]) -> tuple[str, ...]:
+    """Why such gains are not enough; none: it is kept. `learnt`: the kinds that it was fitted on."""
+    found = []
+    for kind, gain in sorted(gains.items()):
+        told = f"{100 * gain.value:+.1f} ({100 * gain.low:+.1f} to {100 * gain.high:+.1f}), n {gain.num}"
+        if gain.num < MIN_JUDGED:
+            found.append(f"{kind}: {gain.num} questions are too few to decide, {MIN_JUDGED} are needed")
+        elif kind in learnt and gain.low <= 0:
+            found.append(f"{kind}: mean reciprocal rank {told}: not surely better")
+        elif gain.high < 0 or (kind not in learnt and gain.value < 0):
+            found.append(f"{kind}: mean reciprocal rank {told}: worse for a kind that it never saw")
+    if not set(gains) - set(learnt):
+        found.append("no other kind of question could be asked")
+    return tuple(found)

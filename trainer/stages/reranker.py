@@ -7,8 +7,8 @@ It is kept only where it passes two rulers on what it was not fitted on, each by
 - other kinds: fitted without a kind of question (and in other projects), it does no harm to that kind, and good to all together.
 
 The second one is what counts. What somebody will ask is a kind that no history shows, and a model may gain much on
-each kind that it knows by learning how answers to that kind look: on 102 questions about real sessions one that had
-gained 13 points on held-out prompts, errors and edits lost 20 (docs/recall-log.md).
+each kind that it knows by learning how answers to that kind look: one that gained 12 points in other projects lost 17 on 102
+questions about real sessions (docs/recall-log.md).
 
 Axes: Q questions, L lines, F features.
 """
