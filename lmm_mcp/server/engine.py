@@ -44,6 +44,10 @@ LEAVING_s = 10.0
 RETIRED = 75
 """Exit code of one that made room for another: whoever keeps services running starts the newer one in its place."""
 
+SWITCH_EVERY_s = 0.0005
+"""How long a question may keep the interpreter from others. At Python's own 5 ms each of a question's dozen calls into a
+library waits so long for its turn: with 16 agents during an import that was half of the time an answer took."""
+
 _log = logging.getLogger("lmm_mcp.server.engine")  # by its name also where it is the main program
 
 
@@ -130,6 +134,7 @@ def run(
     engine = Engine(home, env, stays=stays, linger_s=linger_s)
     gc.enable()
     gc.freeze()
+    sys.setswitchinterval(SWITCH_EVERY_s)
     door = endpoint.listen(home, version=version(), tcp=tcp)
     try:
         return asyncio.run(engine.serve(door, ready, also))

@@ -280,9 +280,9 @@ class ChunkStore:
 
     def following(self, chunk: Chunk, limit: int) -> list[Chunk]:
         """The next chunks of its thread, in their order."""
-        here = all_of(col("thread_id") == lit(chunk.thread_id), col("agent") == lit(chunk.agent))
-        next_ones = all_of(col("ordinal") > lit(chunk.ordinal), col("ordinal") <= lit(chunk.ordinal + limit))
-        return sorted(self._load(here & next_ones), key=lambda each: each.ordinal)
+        in_thread = (col("thread_id") == lit(chunk.thread_id), col("agent") == lit(chunk.agent))
+        behind = (col("ordinal") > lit(chunk.ordinal), col("ordinal") <= lit(chunk.ordinal + limit))
+        return sorted(self._load(all_of(*in_thread, *behind)), key=lambda each: each.ordinal)
 
     def count(self, scope: Scope = EVERYTHING) -> int:
         """Chunks within scope."""

@@ -1,15 +1,16 @@
 """What a process that answers many questions holds of a shelf in memory: its vectors, where its rows lie, and the words of
 those that the text index does not hold yet. So a question asks LanceDB for little but the text index and the passages.
 
-What others wrote is looked for a few times a second at most, by one question while the others go on with what there is.
+What others wrote is looked for a few times a second at most, beside the questions.
 """
 
+import logging
 import threading
 import time
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -21,7 +22,8 @@ from lmm_mcp.store.fresh_words import FreshWords, looked_for_words
 from lmm_mcp.store.search import Hit, Scope
 
 LOOK_EVERY_s = 0.2
-"""What was written is seen so late at most; a note is promised after two seconds."""
+WAIT_AFTER_s = 0.8
+"""What was written is looked for so often where many ask, and is seen so late at most: a note is promised after two seconds."""
 MAX_READ_lines = 40_000
 """Of passages that were read, so that they need not be read again: 15 MB."""
 MAX_WINDOWS = 20_000
@@ -30,6 +32,7 @@ _VECTOR_columns = ("chunk_id", "vector", "project", "agent", "first_ms", "last_m
 _ROW_columns = ("id", "project", "written_ms")
 
 _T = TypeVar("_T")
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,21 +45,54 @@ class Rows:
     words: FreshWords
 
 
-@dataclass(slots=True)
-class _Look:
-    """The newest state of something, and when it was last looked for."""
+class _Followed(Generic[_T]):
+    """The newest known state of something that others change."""
 
-    lock: threading.Lock = field(default_factory=threading.Lock)
-    at_s: float = float("-inf")
+    def __init__(self) -> None:
+        self._held: _T | None = None
+        self._looked_s = float("-inf")
+        self._looking = threading.Lock()
+
+    def now(self, update: Callable[[_T | None], _T]) -> _T:
+        """The state as it was WAIT_AFTER_s ago at most. `update` makes the present one of the one that was held.
+
+        After LOOK_EVERY_s it is brought up to date beside the question, which goes on with what there is: bringing in
+        thousands of new rows takes longer than an answer may.
+        """
+        held, age_s = self._held, time.monotonic() - self._looked_s
+        if held is None or age_s >= WAIT_AFTER_s:
+            with self._looking:
+                return self._updated(update)
+        if age_s >= LOOK_EVERY_s and self._looking.acquire(blocking=False):
+            try:
+                threading.Thread(target=self._update_beside, args=(update,), name="look", daemon=True).start()
+            except RuntimeError:  # no thread is to be had, or we are leaving
+                self._looking.release()
+        return held
+
+    def _update_beside(self, update: Callable[[_T | None], _T]) -> None:
+        try:
+            self._updated(update)
+        except Exception:  # the next question that has to wait for it will say so
+            _log.debug("rows could not be brought up to date", exc_info=True)
+        finally:
+            self._looking.release()
+
+    def _updated(self, update: Callable[[_T | None], _T]) -> _T:
+        held = self._held
+        began_s = time.monotonic()
+        if held is None or began_s - self._looked_s >= LOOK_EVERY_s:
+            self._held = held = update(held)
+            self._looked_s = began_s  # what was written while we looked may have been missed
+        return held
 
 
 class Held:
     """See the module. Made for one shelf; thrown away with it, or to give its memory back."""
 
     def __init__(self) -> None:
-        self._rows: Rows | None = None
-        self._vectors: tuple[int, Blocks] | None = None
-        self._of_rows, self._of_vectors = _Look(), _Look()
+        self._rows: _Followed[Rows] = _Followed()
+        self._vectors: _Followed[tuple[int, Blocks]] = _Followed()
         self._read: OrderedDict[int, Chunk] = OrderedDict()
         self._num_lines = 0
         self._reading = threading.Lock()
@@ -84,7 +120,7 @@ class Held:
                 self._num_lines -= 1 + len(self._read.popitem(last=False)[1].lines)
 
     def rows(self, chunks: Any) -> Rows:
-        """The passages, as they were at most LOOK_EVERY_s ago. Raises what LanceDB raises."""
+        """The passages, as they were at most WAIT_AFTER_s ago. Raises what LanceDB raises."""
 
         def look(before: Rows | None) -> Rows:
             version = chunks.version
@@ -95,11 +131,10 @@ class Held:
             words = looked_for_words(chunks, found, before.words if before else FreshWords.none())
             return Rows(version, found, by_project, words)
 
-        self._rows = _now(self._of_rows, lambda: self._rows, look)
-        return self._rows
+        return self._rows.now(look)
 
     def vectors(self, table: Any) -> Blocks:
-        """The vectors, as they were at most LOOK_EVERY_s ago. Raises what LanceDB raises."""
+        """The vectors, as they were at most WAIT_AFTER_s ago. Raises what LanceDB raises."""
 
         def look(before: tuple[int, Blocks] | None) -> tuple[int, Blocks]:
             version = table.version
@@ -109,25 +144,7 @@ class Held:
             known = before[1] if before is not None and has_windows(before[1]) == is_small else ()
             return version, blocks.looked(table, known, (*_VECTOR_columns, *(["windows"] if is_small else [])))
 
-        self._vectors = _now(self._of_vectors, lambda: self._vectors, look)
-        return self._vectors[1]
-
-
-def _now(look: _Look, held: Callable[[], _T | None], update: Callable[[_T | None], _T]) -> _T:
-    before = held()
-    if before is not None and time.monotonic() - look.at_s < LOOK_EVERY_s:
-        return before
-    if not look.lock.acquire(blocking=before is None):
-        return before if before is not None else _now(look, held, update)
-    try:
-        before = held()
-        if before is not None and time.monotonic() - look.at_s < LOOK_EVERY_s:
-            return before
-        after = update(before)
-        look.at_s = time.monotonic()
-        return after
-    finally:
-        look.lock.release()
+        return self._vectors.now(look)[1]
 
 
 def nearest(held: Blocks, vector: npt.NDArray[np.float32], scope: Scope, limit: int) -> list[Hit]:

@@ -21,6 +21,7 @@ WORDS = ("harbour", "lantern", "anchor", "gull", "mast", "rope", "tide", "keel",
 @pytest.fixture(autouse=True)
 def looks_at_every_question(monkeypatch):
     monkeypatch.setattr(held, "LOOK_EVERY_s", 0.0)
+    monkeypatch.setattr(held, "WAIT_AFTER_s", 0.0)
 
 
 @pytest.fixture
@@ -115,6 +116,7 @@ def test_whatever_is_written_rows_that_are_held_answer_as_the_tables_do(seed, wr
 
 def test_what_was_forgotten_is_not_held_a_moment_longer(writer, reader, monkeypatch):
     monkeypatch.setattr(held, "LOOK_EVERY_s", 3_600.0)
+    monkeypatch.setattr(held, "WAIT_AFTER_s", 3_600.0)
     writer.replace_thread("codex", "t", [chunk("a", "the anchor is red"), chunk("b", "the anchor is blue")])
     embed(writer)
     assert {hit.chunk_id for hit in reader.lexical(["anchor"], EVERYWHERE, 9)} == {"a", "b"}
@@ -132,17 +134,21 @@ def test_a_row_that_came_after_the_last_look_is_read_all_the_same(writer, reader
     writer.replace_thread("codex", "t", [chunk("a", "anchor")])
     assert reader.count() == 1
     monkeypatch.setattr(held, "LOOK_EVERY_s", 3_600.0)
+    monkeypatch.setattr(held, "WAIT_AFTER_s", 3_600.0)
     writer.replace_thread("codex", "t", [chunk("a", "anchor"), chunk("b", "keel")])
     assert [each.id for each in reader.get(["b", "a", "nowhere"])] == ["b", "a"]
 
 
 def test_many_new_rows_are_left_to_the_index_and_few_are_not(writer, reader, monkeypatch):
     writer.replace_thread("codex", "t", [chunk(f"c{n}", f"mast {said(random.Random(n))}") for n in range(40)])
-    assert reader.lexical(["mast"], EVERYWHERE, 50) and len(reader._shelves()[0].held._rows.words.segments) == 1
+    assert (
+        reader.lexical(["mast"], EVERYWHERE, 50)
+        and len(reader._shelves()[0].held.rows(reader._shelves()[0].chunks).words.segments) == 1
+    )
     monkeypatch.setattr(fresh_words, "MAX_rows", 10)
     writer.replace_thread("codex", "u", [chunk("new", "mast", thread="u")])
     assert len(reader.lexical(["mast"], EVERYWHERE, 50)) == 41
-    assert not reader._shelves()[0].held._rows.words.segments
+    assert not reader._shelves()[0].held.rows(reader._shelves()[0].chunks).words.segments
 
 
 def test_rows_that_the_index_lacks_are_ranked_as_it_would_rank_them(writer, reader, tmp_path):
@@ -193,6 +199,27 @@ def test_equal_passages_keep_their_order_wherever_they_lie(writer, reader):
     writer.optimize()
     orders.append([hit.chunk_id for hit in reader.nearest(vector("gull"), EVERYWHERE, 5)])
     assert orders == [["c00", "c01", "c02", "c03", "c04"]] * 3
+
+
+def test_a_question_does_not_wait_for_the_look_that_it_sets_off(writer, reader, monkeypatch):
+    writer.replace_thread("codex", "t", [chunk("a", "anchor")])
+    assert reader.count() == 1
+    monkeypatch.setattr(held, "WAIT_AFTER_s", 3_600.0)
+    may_look = threading.Event()
+    real = blocks.looked
+
+    def waits(*arguments):
+        assert may_look.wait(30)
+        return real(*arguments)
+
+    monkeypatch.setattr(blocks, "looked", waits)
+    writer.replace_thread("codex", "t", [chunk("a", "anchor"), chunk("b", "anchor")])
+    assert [reader.count(), reader.count()] == [1, 1]
+    may_look.set()
+    for each in threading.enumerate():
+        if each.name == "look":
+            each.join(30)
+    assert reader.count() == 2
 
 
 def test_questions_at_once_look_once_and_none_of_them_fails(writer, reader):
