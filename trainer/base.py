@@ -87,7 +87,7 @@ def make_base(
         shutil.rmtree(workshop, ignore_errors=True)
         workshop.mkdir(parents=True, mode=0o700)
         # What the tokenizer is made from is drawn from another seed: it must not know the values by heart.
-        shown = (f"{each.prompt} {each.answer}" for each in base_texts.items(seed + 1, 6000))
+        shown = (f"{each.prompt} {each.answer}" for each in base_texts.items(seed + 1, min(6000, 5 * wanted)))
         tokenizer = tokenizer_from((*shown, *texts), SIZES[size].num_words)
         save_base(untrained(tokenizer, SIZES[size], seed=seed), tokenizer, workshop / "start")
         begun.write_text(json.dumps(plan), encoding="utf-8")

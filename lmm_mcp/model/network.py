@@ -10,7 +10,9 @@ import json
 import os
 import shutil
 import struct
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -120,7 +122,8 @@ def with_lora(model: Any, *, rank: int, alpha: int, dropout: float = 0.0) -> Any
     config = LoraConfig(
         r=rank, lora_alpha=alpha, lora_dropout=dropout, target_modules="all-linear", bias="none", task_type="CAUSAL_LM"
     )
-    return get_peft_model(model, config)
+    with _hushed():
+        return get_peft_model(model, config)
 
 
 def find_base(base: Path | str, *, bases: Path | None = None, download: bool = False) -> Path:
@@ -225,10 +228,19 @@ def merged(network: Network) -> Any:
     return network.model.merge_and_unload() if isinstance(network.model, PeftModel) else network.model
 
 
+@contextmanager
+def _hushed() -> Iterator[None]:
+    # peft asks transformers for a property by its old name.
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*", category=FutureWarning)
+        yield
+
+
 def _with_adapter(model: Any, folder: Path, *, trainable: bool) -> Any:
     try:
         if (folder / ADAPTER_FILE).is_file():
-            return PeftModel.from_pretrained(model, folder, is_trainable=trainable)
+            with _hushed():
+                return PeftModel.from_pretrained(model, folder, is_trainable=trainable)
         missing, unexpected = model.load_state_dict(load_file(folder / WEIGHTS_FILE), strict=False)
     except Exception as problem:  # as in `load`
         raise ModelError(
