@@ -225,10 +225,9 @@ def g7_with_retrieval(hearing: Hearing) -> Finding:
         told += f"; against the old model: {_told(change)}"
         if change.high < 0:
             wrong.append("recall is worse than with the old model")
-    placebo = _paired(new, "retrieval", new, "placebo", _has_answer)
-    if placebo is not None:
-        over = _paired(new, "placebo", new, _SERVED, _has_answer)
-        assert over is not None
+    placebo = _paired(new, "retrieval", new, "placebo", _brings_evidence)
+    over = _paired(new, "placebo", new, _SERVED, _brings_evidence)
+    if placebo is not None and over is not None:
         figures |= _figures("placebo", placebo)
         told += f"; a placebo: {_told(placebo)}"
         if placebo.low > 0 and over.low <= 0 and not limits.placebo_may_help:
@@ -285,6 +284,11 @@ def _of_cohort(cohort: str) -> Callable[[Outcome], bool]:
 
 def _has_answer(outcome: Outcome) -> bool:
     return outcome.slice != GENERAL and not outcome.should_abstain
+
+
+def _brings_evidence(outcome: Outcome) -> bool:
+    """As `_has_answer`, of those that a placebo is asked with evidence."""
+    return _has_answer(outcome) and outcome.slice in (CHOICE, "brief")
 
 
 def _outputs(outcomes: Iterable[Outcome]) -> list[str]:

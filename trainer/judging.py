@@ -123,15 +123,16 @@ def judge(
     open_ = [each for each in asked if each.shows_evidence]
     behind = {each.probe.id: _numbered(recall(each.question, each.project)) for each in facts}
     shown = [*(replace(each, offered=behind[each.probe.id][:MAX_OFFERED]) for each in facts), *open_]
-    wide = [*(replace(each, offered=_fitting(behind[each.probe.id], ways)) for each in facts), *open_]
+    served = [each for each in shown if each.offered]  # where recall brings nothing, no model is asked
+    wide = [replace(each, offered=_fitting(behind.get(each.probe.id, each.offered), ways)) for each in served]
     work: list[tuple[str, Callable[[], tuple[Outcome, ...]]]] = [
         ("no memory", lambda: _closed(closed, base, ways)),
         ("retrieval", lambda: tuple(_ranking(each, ways) for each in shown)),
-        ("retrieval + base", lambda: _served(shown, base, ways)),
+        ("retrieval + base", lambda: _served(served, base, ways)),
         ("long context", lambda: _served(wide, base, ways)),
         ("oracle", lambda: _served([_gold_only(each) for each in shown], base, ways)),
         ("weights", lambda: _closed(closed, candidate, ways)),
-        ("retrieval + weights", lambda: _served(shown, candidate, ways)),
+        ("retrieval + weights", lambda: _served(served, candidate, ways)),
     ]
     if placebo is not None:
         work.append(("placebo", lambda: (*_closed(closed, placebo, ways), *_served(open_, placebo, ways))))
