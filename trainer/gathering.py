@@ -103,6 +103,7 @@ def gather(
         needs=[need for need in needs if need.at_ms <= cut_ms],
         options=plan.options,
         until_ms=until_ms,
+        texts_until_ms=cut_ms,  # the sessions by which choices are judged must not have been read
     )
     look_up()
     later = [need for need in needs if need.at_ms > cut_ms]

@@ -13,6 +13,7 @@ from lmm_mcp.domain.lesson import Lesson, Probe
 from lmm_mcp.domain.verdict import Finding
 from lmm_mcp.errors import TrainingError
 from lmm_mcp.evaluation.needs import names_in
+from lmm_mcp.evaluation.proving import ABOUT_A_FILE
 from lmm_mcp.model.validating import NOTHING
 from trainer import near
 from trainer.choices import NOBODY
@@ -89,11 +90,38 @@ class _HeldOut:
     prompts: frozenset[str]
     memories: frozenset[str]
     """Of choices: what they ask for must not be taught. Facts are taught; only their wordings are held out."""
+    questions: frozenset[str]
+    """Of choices, in whatever order and among whatever lines: a later run might find the session that asked to be past."""
+    files: frozenset[str]
+    """That choices ask about, in whatever words."""
 
     @classmethod
     def of(cls, probes: Sequence[Probe]) -> "_HeldOut":
-        memories = frozenset(each.memory for each in probes if each.slice in ("choice", "brief") and each.answers)
-        return cls(frozenset(each.family for each in probes), frozenset(each.prompt for each in probes), memories)
+        choices = [each for each in probes if each.slice in ("choice", "brief") and each.answers]
+        before, after = ABOUT_A_FILE.split("{file}")
+        asked = frozenset(_question(each.prompt) for each in choices)
+        return cls(
+            families=frozenset(each.family for each in probes),
+            prompts=frozenset(each.prompt for each in probes),
+            memories=frozenset(each.memory for each in choices),
+            questions=asked,
+            files=frozenset(each.removeprefix(before).removesuffix(after) for each in asked if each.startswith(before)),
+        )
+
+    def holds(self, lesson: Lesson) -> bool:
+        """Whether a lesson is a probe, or teaches what one asks."""
+        if lesson.family in self.families or lesson.prompt in self.prompts:
+            return True
+        if lesson.slice not in ("choice", "brief", "clue"):
+            return False
+        question = _question(lesson.prompt)
+        asks_of_file = lesson.family.startswith("train/file/") and any(file in question for file in self.files)
+        return lesson.memory in self.memories or question in self.questions or asks_of_file
+
+
+def _question(prompt: str) -> str:
+    found = re.search(r"^Question: (.*)$", prompt, re.MULTILINE)
+    return found[1] if found else ""
 
 
 def _objection(lesson: Lesson, until_ms: int, held_out: _HeldOut, evidence: Mapping[str, str]) -> str:
@@ -101,8 +129,7 @@ def _objection(lesson: Lesson, until_ms: int, held_out: _HeldOut, evidence: Mapp
         return EMPTY
     if lesson.at_ms > until_ms:
         return TOO_NEW
-    is_probed = lesson.slice in ("choice", "brief") and lesson.memory in held_out.memories
-    if is_probed or lesson.family in held_out.families or lesson.prompt in held_out.prompts:
+    if held_out.holds(lesson):
         return PROBED
     if redaction.count(lesson.prompt) or redaction.count(lesson.answer) or redaction.count(lesson.clean_prompt):
         return SECRET

@@ -101,6 +101,21 @@ def test_families_and_prompts_and_memories_of_probes_are_never_trained_on():
     assert found.dropped[lint.PROBED] == 3
 
 
+def test_what_a_probe_asks_is_not_taught_among_other_lines_or_about_the_same_file_in_other_words():
+    line = Offered(1, "a" * 16, 0, "edit", "*** Update File: src/till.py", "2026-02-01")
+    probe = Probe(
+        *("choice", "", prompting.choosing("What should I know before I change src/till.py?", [line]), ("1",)),
+        *("probe/file/forward/0", "memory 9", "2026-W05"),
+    )
+    asked = prompting.choosing("src/till.py: what must I keep in mind?", [line])
+    same = brief(1, slice="choice", prompt=asked, answer="1", family="train/file/forward/4")
+    again = Probe("choice", "", brief(2).prompt, ("1",), "probe/prompt", "memory 8", "2026-W05")
+    shuffled = brief(2, prompt=brief(2).prompt.replace("[1]", "[2]"), answer=NOTHING)
+    found = linted(brief(0), same, shuffled, probes=[probe, again])
+    assert found.lessons == (brief(0),)
+    assert found.dropped[lint.PROBED] == 2
+
+
 def test_an_answer_that_too_many_give_is_thinned_out():
     many = [
         brief(
