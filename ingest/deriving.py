@@ -5,6 +5,7 @@ on where it stopped. A session that is being written just now is left alone for 
 """
 
 import logging
+import sqlite3
 import time
 from collections import deque
 from collections.abc import Generator, Sequence
@@ -16,11 +17,12 @@ from ingest.chunking import CHUNKER_VERSION, chunk_thread
 from ingest.facts import FACTS_VERSION, merged, observe_by_turn
 from ingest.pipeline import Rooms
 from ingest.readers import repository
+from ingest.reading import traced
 from ingest.salience import SALIENCE_VERSION, weigh
 from ingest.turns import pair_turns
 from lmm_mcp.domain.chunk import Chunk
 from lmm_mcp.domain.fact import Fact, Salience
-from lmm_mcp.errors import ArchiveError
+from lmm_mcp.errors import ArchiveError, LmmError
 from lmm_mcp.exclusion import Exclusion
 from lmm_mcp.store.facts import REPOSITORY, Derived, FactStore, Key
 from lmm_mcp.store.ledger import ThreadRow
@@ -89,8 +91,7 @@ def derive(row: ThreadRow, state: str, rooms: Rooms, facts: FactStore) -> Genera
 
     One whose archive is damaged has nothing to say until its file is another.
     """
-    thread = row.thread
-    bare = Derived(thread.agent, thread.thread_id, thread.session_id, row.project, state)
+    thread, bare = row.thread, _bare(row, state)
     try:
         found = rooms.archive.read(thread.agent, thread.thread_id)
     except ArchiveError as problem:
@@ -120,6 +121,11 @@ def derive(row: ThreadRow, state: str, rooms: Rooms, facts: FactStore) -> Genera
     return replace(bare, observations=tuple(observations), salience=tuple(salience))
 
 
+def _bare(row: ThreadRow, state: str) -> Derived:
+    """What stands for a thread that says nothing: it is not tried again until its archive is another."""
+    return Derived(row.thread.agent, row.thread.thread_id, row.thread.session_id, row.project, state)
+
+
 def _state(size: int, row: ThreadRow) -> str:
     # Archive files only grow, but for forgetting, which deletes what was derived.
     return f"{size}.{CHUNKER_VERSION}.{FACTS_VERSION}.{SALIENCE_VERSION} {row.project}"
@@ -141,6 +147,7 @@ class Deriving:
     _repositories: deque[repository.Source] = field(default_factory=deque)
     _work: Generator[None, None, Derived] | None = None
     """The thread that is being derived."""
+    _at_work_on: tuple[ThreadRow, str] | None = None
     _requests: list[Path] = field(default_factory=list)
     _look_at_s: float = 0.0
     _may_be_due: bool = True
@@ -161,6 +168,11 @@ class Deriving:
         self._requests += [request] if request is not None else []
         self._threads.clear()
         self._may_be_due, self._look_at_s = True, 0.0
+
+    def rest(self) -> None:
+        """Leave it for a while: it cannot be done just now."""
+        self.close()
+        self._look_at_s = time.monotonic() + LOOK_EVERY_s
 
     def close(self) -> None:
         """Let go of the file: somebody else writes for a while, and what is due must be looked for again."""
@@ -187,7 +199,8 @@ class Deriving:
             self._opened().replace(repository.derive(self._repositories.popleft()))
             return True
         if self._work is None:
-            self._work = derive(*self._threads.popleft(), rooms, self._opened())
+            self._at_work_on = self._threads.popleft()
+            self._work = derive(*self._at_work_on, rooms, self._opened())
         until_s = time.monotonic() + STEP_s
         try:
             while time.monotonic() < until_s:
@@ -195,6 +208,13 @@ class Deriving:
         except StopIteration as end:
             self._work = None
             self._opened().replace(end.value)
+        except (OSError, MemoryError, sqlite3.Error, LmmError):
+            raise
+        except Exception as problem:  # one session that we cannot make sense of must not keep all others out
+            _log.error("nothing can be derived from a session: %s", traced(problem))
+            self._work = None
+            if self._at_work_on is not None:
+                self._opened().replace(_bare(*self._at_work_on))
         return True
 
     def _look(self, rooms: Rooms, repositories: Sequence[str], is_hurried: bool) -> bool:

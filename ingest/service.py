@@ -31,7 +31,7 @@ from ingest.suspects import Suspects, installed_version
 from ingest.vectors import Vectors
 from lmm_mcp import artifacts, children, config
 from lmm_mcp.config import Settings
-from lmm_mcp.errors import ArchiveError, ConfigError, LmmError
+from lmm_mcp.errors import ArchiveError, ConfigError, LmmError, StoreError
 from lmm_mcp.exclusion import Exclusion
 from lmm_mcp.limits import TOO_MUCH_MEMORY_code
 from lmm_mcp.paths import Home
@@ -214,7 +214,14 @@ class Service:
         if not (self._stay or self._derives or self._deriving.is_asked_for):
             return False
         repositories = self._settings.lessons.repositories
-        is_at_it = self._deriving.step(self._rooms, repositories=repositories, is_hurried=self._derives)
+        try:
+            is_at_it = self._deriving.step(self._rooms, repositories=repositories, is_hurried=self._derives)
+        except StoreError as problem:
+            if self._derives or self._deriving.is_asked_for:
+                raise
+            _log.warning("what sessions say is derived later: %s", problem)  # reading must go on
+            self._deriving.rest()
+            return False
         if is_at_it:
             self._report.say("watching")
         self._has_derived = not is_at_it

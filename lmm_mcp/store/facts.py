@@ -9,7 +9,7 @@ store to whoever reads. Deleting it loses nothing.
 import os
 import sqlite3
 import threading
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -324,11 +324,3 @@ def _json(value: Any) -> str:
 
 def _reasons(text: str) -> tuple[tuple[str, float], ...]:
     return tuple((name, added) for name, added in orjson.loads(text))
-
-
-def told_by(fact: Fact) -> Mapping[str, int]:
-    """How many sessions say so, by the role of who said it."""
-    sessions: dict[str, set[Key]] = {}
-    for each in fact.evidence:
-        sessions.setdefault(each.role, set()).add((each.agent, each.session_id))
-    return {role: len(those) for role, those in sessions.items()}

@@ -230,6 +230,38 @@ def test_a_damaged_archive_file_keeps_nothing_else_from_being_derived(machine):
     assert machine.values("uses") == {"pnpm"}
 
 
+def test_a_session_that_nobody_can_make_sense_of_keeps_nothing_else_from_being_derived(machine, monkeypatch):
+    machine.write("s1", PNPM)
+    machine.write("s2", RULE)
+    machine.read()
+    real = deriving.pair_turns
+
+    def odd(thread, events):
+        if thread.thread_id == "s2":
+            raise KeyError("a mistake of ours")
+        return real(thread, events)
+
+    monkeypatch.setattr(deriving, "pair_turns", odd)
+    machine.derive()
+    assert machine.values("uses") == {"pnpm"}
+    assert set(machine.states()) == {("claude-code", "s1"), ("claude-code", "s2")}
+
+
+def test_a_store_of_facts_that_cannot_be_written_keeps_no_session_from_being_read(machine):
+    machine.write("s1", PNPM)
+    machine.home.facts.mkdir()
+    child = children.start_ingest(machine.home, {**os.environ, **machine.env, "LMM_EMBEDDER_NAME": "none"}, stay=True)
+    try:
+        log = machine.home.logs / "ingest.log"
+        until(lambda: log.exists() and "derived later" in log.read_text(encoding="utf-8"))
+        machine.write("s2", RULE)
+        children.hand_over(machine.home, [])
+        until(lambda: ChunkStore.open(machine.home.store).count() == 2)
+        assert child.poll() is None
+    finally:
+        child.stop()
+
+
 def test_a_rebuilt_store_has_its_facts_made_anew(machine):
     machine.write("s1", PNPM)
     machine.read()
