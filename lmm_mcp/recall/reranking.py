@@ -29,8 +29,8 @@ from lmm_mcp.recall.candidates import Candidates
 from lmm_mcp.recall.found import Evidence
 from lmm_mcp.recall.query import Query
 
-NUM_RERANKED = 120
-"""Lines at the head that may change places."""
+NUM_RERANKED = 64
+"""Lines at the head that may change places: more than a brief of 1,000 tokens holds."""
 FEATURES_VERSION = 1
 """Names what `features` yields: a model that was learnt from others is not asked."""
 DECISION = "ranking.json"
