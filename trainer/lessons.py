@@ -7,24 +7,21 @@ give the same lessons. What a model can add (other wordings, other questions) co
 taken out by `lint.py`, and what of the rest is rehearsed is chosen by `replay.py`.
 """
 
-import json
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from importlib import resources
 from random import Random
 
-from lmm_mcp import prompting
 from lmm_mcp.domain.chunk import ChunkId
 from lmm_mcp.domain.fact import Fact
 from lmm_mcp.domain.lesson import SLICES, Lesson
-from lmm_mcp.errors import PromptError, TrainingError
+from lmm_mcp.errors import TrainingError
 from lmm_mcp.evaluation import history
 from lmm_mcp.recall.pipeline import Recaller
 from lmm_mcp.store.chunks import ChunkStore
-from trainer import choices, passages, phrasings, recitals
+from trainer import anchors, choices, passages, phrasings, recitals
 from trainer.choices import Quest, View
-from trainer.made import Made, made, share_of_templates
+from trainer.made import Made, share_of_templates
 from trainer.questions import Need, essence
 from trainer.recitals import Held
 
@@ -132,7 +129,7 @@ def build(
     found += passages.pairs(
         those, index, use_chunk_pairs=options.use_chunk_pairs, max_per_memory=options.max_per_memory
     )
-    found += anchors()
+    found += anchors.lessons()
     kept = _within_caps([each for each in found if each.lesson.slice in options.slices], options, left_out)
     texts_until_ms = until_ms if texts_until_ms is None else min(until_ms, texts_until_ms)
     sampled = passages.sampled(store, texts_until_ms, options.max_texts, salience, Random(options.seed))  # noqa: S311
@@ -152,32 +149,6 @@ def build(
         held=tuple(those),
         grounds={each.fact.id: passages.ground_of(each, index) for each in those},
     )
-
-
-def anchors() -> list[Made]:
-    """General questions that any model should go on answering. The base's own answers are what it is held to."""
-    found = []
-    for n, (asked, answer) in enumerate(_anchors()["train"]):
-        prompt = prompting.asking(asked)
-        lesson = Lesson(
-            slice="general",
-            category="",
-            prompt=prompt,
-            answer=answer,
-            template=prompting.load("general").mark,
-            family="train/general",
-            memory=f"general {n}",
-            sources=(),
-            threads=(),
-            clean_prompt=prompt,
-        )
-        found.append(made(lesson, asked, template_chars=0, kind="anchor"))
-    return found
-
-
-def general_probes() -> list[tuple[str, str]]:
-    """Questions and answers of the same kind that are never trained on."""
-    return [(asked, answer) for asked, answer in _anchors()["probe"]]
 
 
 def _quests(
@@ -350,11 +321,3 @@ def _counted(found: Iterable[Made]) -> dict[str, int]:
     counts = Counter(each.lesson.slice for each in found)
     kinds = Counter(f"{each.lesson.slice}: {each.kind}" for each in found if each.kind)
     return {**{name: counts[name] for name in SLICES}, **dict(sorted(kinds.items()))}
-
-
-def _anchors() -> Mapping[str, list[tuple[str, str]]]:
-    try:
-        found = json.loads((resources.files("prompts") / "anchors.json").read_text(encoding="utf-8"))
-        return {book: [(str(asked), str(answer)) for asked, answer in found[book]] for book in ("train", "probe")}
-    except (OSError, ValueError, KeyError, TypeError) as problem:
-        raise PromptError(f"the general questions cannot be read: {problem}. Install this program again.") from problem

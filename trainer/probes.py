@@ -28,9 +28,8 @@ from lmm_mcp.recall.pipeline import Recaller
 from lmm_mcp.store.chunks import ChunkStore
 from lmm_mcp.store.search import Scope
 from lmm_mcp.store.terms import terms
-from trainer import choices, papers, phrasings
+from trainer import anchors, choices, papers, phrasings
 from trainer.choices import Quest
-from trainer.lessons import general_probes
 from trainer.questions import Need, essence
 from trainer.recitals import Held
 from trainer.replay import Standing, advanced
@@ -249,7 +248,7 @@ def general() -> list[Probe]:
     """What any model should know, in one cohort of its own."""
     return [
         Probe("general", "", prompting.asking(asked), (answer,), "probe/general", f"general probe {n}", GENERAL)
-        for n, (asked, answer) in enumerate(general_probes())
+        for n, (asked, answer) in enumerate(anchors.probes())
     ]
 
 

@@ -7,7 +7,7 @@ from lmm_mcp.domain.lesson import Probe
 from lmm_mcp.domain.verdict import Outcome, ScoreSheet
 from lmm_mcp.errors import TrainingError
 from lmm_mcp.paths import Home
-from trainer import asked, lessons, lint, probes, questions
+from trainer import anchors, asked, lessons, lint, probes, questions
 from trainer.replay import Standing
 
 FIRST_OF_MARCH_ms = 1_772_323_200_000
@@ -122,7 +122,7 @@ def test_no_lesson_is_left_that_a_probe_asks(bakery, built):
 
 
 def test_general_probes_are_no_general_lessons():
-    taught = {each.lesson.prompt for each in lessons.anchors()}
+    taught = {each.lesson.prompt for each in anchors.lessons()}
     assert not taught & {each.prompt for each in probes.general()}
 
 
