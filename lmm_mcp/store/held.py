@@ -22,8 +22,10 @@ from lmm_mcp.store.fresh_words import FreshWords, looked_for_words
 from lmm_mcp.store.search import Hit, Scope
 
 LOOK_EVERY_s = 0.2
+"""Where many ask, what was written is looked for so often."""
 WAIT_AFTER_s = 0.8
-"""What was written is looked for so often where many ask, and is seen so late at most: a note is promised after two seconds."""
+PATIENCE_s = 0.25
+"""Who asks so long after the last look waits so long for the next one: a note is promised after two seconds."""
 MAX_READ_lines = 40_000
 """Of passages that were read, so that they need not be read again: 15 MB."""
 MAX_WINDOWS = 20_000
@@ -51,40 +53,52 @@ class _Followed(Generic[_T]):
     def __init__(self) -> None:
         self._held: _T | None = None
         self._looked_s = float("-inf")
-        self._looking = threading.Lock()
+        self._lock = threading.Lock()
+        self._look: threading.Event | None = None
+        """Set when the look that goes on has ended."""
 
     def now(self, update: Callable[[_T | None], _T]) -> _T:
-        """The state as it was WAIT_AFTER_s ago at most. `update` makes the present one of the one that was held.
+        """The state of a moment ago. `update` makes the present one of the one that was held. Raises what it raises.
 
-        After LOOK_EVERY_s it is brought up to date beside the question, which goes on with what there is: bringing in
-        thousands of new rows takes longer than an answer may.
+        It is brought up to date beside the question: thousands of new rows take longer than an answer may. One that comes
+        after some quiet waits for that, as a rule for a few milliseconds.
         """
-        held, age_s = self._held, time.monotonic() - self._looked_s
-        if held is None or age_s >= WAIT_AFTER_s:
-            with self._looking:
-                return self._updated(update)
-        if age_s >= LOOK_EVERY_s and self._looking.acquire(blocking=False):
-            try:
-                threading.Thread(target=self._update_beside, args=(update,), name="look", daemon=True).start()
-            except RuntimeError:  # no thread is to be had, or we are leaving
-                self._looking.release()
-        return held
+        if (held := self._held) is None:
+            with self._lock:
+                if (held := self._held) is None:
+                    self._looked_s = time.monotonic()  # what is written while we look may be missed
+                    self._held = held = update(None)
+            return held
+        age_s = time.monotonic() - self._looked_s
+        if age_s < LOOK_EVERY_s:
+            return held
+        look = self._begun(update)
+        if age_s >= WAIT_AFTER_s:
+            look.wait(PATIENCE_s)
+        return self._held or held
 
-    def _update_beside(self, update: Callable[[_T | None], _T]) -> None:
-        try:
-            self._updated(update)
-        except Exception:  # the next question that has to wait for it will say so
-            _log.debug("rows could not be brought up to date", exc_info=True)
-        finally:
-            self._looking.release()
+    def _begun(self, update: Callable[[_T | None], _T]) -> threading.Event:
+        with self._lock:
+            if self._look is None or self._look.is_set():
+                self._look = look = threading.Event()
+                try:
+                    threading.Thread(target=self._bring_in, args=(update, look), name="look", daemon=True).start()
+                except RuntimeError:  # no thread is to be had, or we are leaving
+                    look.set()
+            return self._look
 
-    def _updated(self, update: Callable[[_T | None], _T]) -> _T:
-        held = self._held
+    def _bring_in(self, update: Callable[[_T | None], _T], look: threading.Event) -> None:
         began_s = time.monotonic()
-        if held is None or began_s - self._looked_s >= LOOK_EVERY_s:
-            self._held = held = update(held)
-            self._looked_s = began_s  # what was written while we looked may have been missed
-        return held
+        try:
+            self._held = update(self._held)
+            self._looked_s = began_s
+        except (
+            Exception
+        ):  # a table was dropped or purged under its feet: the next question begins anew, and says what is wrong
+            _log.debug("rows could not be brought up to date", exc_info=True)
+            self._held = None
+        finally:
+            look.set()
 
 
 class Held:
@@ -120,7 +134,7 @@ class Held:
                 self._num_lines -= 1 + len(self._read.popitem(last=False)[1].lines)
 
     def rows(self, chunks: Any) -> Rows:
-        """The passages, as they were at most WAIT_AFTER_s ago. Raises what LanceDB raises."""
+        """The passages, as they were a moment ago. Raises what LanceDB raises."""
 
         def look(before: Rows | None) -> Rows:
             version = chunks.version
@@ -134,7 +148,7 @@ class Held:
         return self._rows.now(look)
 
     def vectors(self, table: Any) -> Blocks:
-        """The vectors, as they were at most WAIT_AFTER_s ago. Raises what LanceDB raises."""
+        """The vectors, as they were a moment ago. Raises what LanceDB raises."""
 
         def look(before: tuple[int, Blocks] | None) -> tuple[int, Blocks]:
             version = table.version

@@ -9,6 +9,7 @@ import pytest
 
 from lmm_mcp.domain import windows as cut
 from lmm_mcp.domain.chunk import Chunk, Line, Span
+from lmm_mcp.errors import StoreError
 from lmm_mcp.store import blocks, fresh_words, held, row
 from lmm_mcp.store.chunks import ChunkStore, Scope
 from lmm_mcp.store.terms import terms
@@ -22,6 +23,7 @@ WORDS = ("harbour", "lantern", "anchor", "gull", "mast", "rope", "tide", "keel",
 def looks_at_every_question(monkeypatch):
     monkeypatch.setattr(held, "LOOK_EVERY_s", 0.0)
     monkeypatch.setattr(held, "WAIT_AFTER_s", 0.0)
+    monkeypatch.setattr(held, "PATIENCE_s", 60.0)
 
 
 @pytest.fixture
@@ -219,6 +221,31 @@ def test_a_question_does_not_wait_for_the_look_that_it_sets_off(writer, reader, 
     for each in threading.enumerate():
         if each.name == "look":
             each.join(30)
+    assert reader.count() == 2
+
+
+def test_a_question_after_some_quiet_waits_for_the_look_but_not_for_ever(writer, reader, monkeypatch):
+    writer.replace_thread("codex", "t", [chunk("a", "anchor")])
+    assert reader.count() == 1
+    writer.replace_thread("codex", "t", [chunk("a", "anchor"), chunk("b", "anchor")])
+    assert reader.count() == 2
+    monkeypatch.setattr(held, "PATIENCE_s", 0.05)
+    may_look = threading.Event()
+    monkeypatch.setattr(blocks, "looked", lambda *_: may_look.wait(30) and ())
+    writer.replace_thread("codex", "t", [chunk("a", "anchor")])
+    assert reader.count() == 2
+    may_look.set()
+
+
+def test_a_look_that_fails_is_told_to_the_next_question_and_forgotten_when_all_is_well(writer, reader, monkeypatch):
+    writer.replace_thread("codex", "t", [chunk("a", "anchor")])
+    assert reader.count() == 1
+    with monkeypatch.context() as broken:
+        broken.setattr(blocks, "looked", lambda *_: (_ for _ in ()).throw(RuntimeError("lance error: gone")))
+        writer.replace_thread("codex", "t", [chunk("a", "anchor"), chunk("b", "anchor")])
+        reader.count()
+        with pytest.raises(StoreError, match="gone"):
+            reader.count()
     assert reader.count() == 2
 
 
