@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from lmm_mcp.evaluation.proving import Posed, Proof, Worth
     from lmm_mcp.evaluation.questions import Answered, Ask, Asked
     from lmm_mcp.evaluation.runs import Run
+    from lmm_mcp.recall.pipeline import Recaller
     from lmm_mcp.server.inprocess import Call
     from lmm_mcp.store.chunks import ChunkStore
     from lmm_mcp.store.search import Scope
@@ -185,12 +186,17 @@ def _cut(at: str) -> int:
 def _fitted(desk: Desk, posed: "Sequence[Posed]", about: Mapping[str, Any], budget: int) -> "list[Worth]":
     """What each part of recall is worth: the same questions with all parts, then without each."""
     from lmm_mcp.evaluation import proving as suite
+    from lmm_mcp.evaluation.asked_again import KnowingEmbedder, KnowingStore
     from lmm_mcp.evaluation.runs import Run
+    from lmm_mcp.recall.pipeline import Recaller
+
+    model = desk.ready_embedder()
+    store, embedder = cast("ChunkStore", KnowingStore(_opened(desk))), None if model is None else KnowingEmbedder(model)
 
     def run_without(*parts: str) -> Run:
-        env = {**os.environ, config.variable("recall.without"): os.pathsep.join(parts)}
-        with answering(Desk(desk.home, env, holdings=desk.holdings), "recall", budget) as ask:
-            return Run("prove", "recall", {**about, "without": list(parts)}, suite.run(posed, ask))
+        recaller = Recaller(store, embedder, frozenset(parts))
+        rows = suite.run(posed, lambda asked: _answered(recaller, asked, budget))
+        return Run("prove", "recall", {**about, "without": list(parts)}, rows)
 
     whole = run_without()
     parts = [suite.worth(part, whole, run_without(part)) for part in PARTS]
@@ -303,6 +309,18 @@ def _recalled(call: "Call", asked: "Asked", budget_tokens: int) -> "Answered":
     )
     cited = tuple(citation["id"] for citation in found["citations"])
     return Answered(found["text"], tuple(found["sessions"]), found["status"] == "nothing_found", cited)
+
+
+def _answered(recaller: "Recaller", asked: "Asked", budget_tokens: int) -> "Answered":
+    """What recall itself says, without a word of whoever hands it on."""
+    from lmm_mcp.domain.recall import NothingFound, Question
+    from lmm_mcp.evaluation.questions import Answered
+
+    until_ms = _scope(asked).until_ms
+    found = recaller.recall(Question(asked.question, asked.project, until_ms=until_ms, budget_tokens=budget_tokens))
+    if isinstance(found, NothingFound):
+        return Answered(found.text, (), abstained=True)
+    return Answered(found.text, found.sessions, False, tuple(each.chunk_id for each in found.citations))
 
 
 def _scope(asked: "Asked") -> "Scope":

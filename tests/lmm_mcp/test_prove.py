@@ -10,11 +10,14 @@ import pytest
 
 from lmm_mcp import config
 from lmm_mcp.cli import proving as commands
+from lmm_mcp.domain.recall import Question
 from lmm_mcp.errors import BadInput
 from lmm_mcp.evaluation import needs, proving, runs
+from lmm_mcp.evaluation.asked_again import KnowingStore
 from lmm_mcp.evaluation.grepping import Grep
 from lmm_mcp.evaluation.questions import Answered
 from lmm_mcp.paths import Home
+from lmm_mcp.recall.pipeline import Recaller
 from lmm_mcp.server.desk import Desk
 from lmm_mcp.store.search import Scope
 
@@ -194,3 +197,33 @@ def test_what_cannot_be_done_is_said_in_one_line(orchard_env, arguments, told):
 def test_a_memory_of_nothing_says_what_to_do(orchard_env, tmp_path):
     done = lmm({**orchard_env, "LMM_HOME": str(tmp_path / "empty")}, "prove")
     assert (done.returncode, "lmm import" in done.stderr) == (1, True)
+
+
+def test_what_fitting_looks_up_once_is_what_the_tool_tells(desk, proof):
+    looked_up = KnowingStore(desk.store())
+    for parts in ((), ("roles",)):
+        recaller = Recaller(looked_up, None, frozenset(parts))
+        own = Desk(desk.home, {**desk.holdings.env, "LMM_RECALL_WITHOUT": ":".join(parts)}, holdings=desk.holdings)
+        with commands.answering(own, "recall", 1000) as ask:
+            for each in proof.posed:
+                mine, theirs = commands._answered(recaller, each.asked, 1000), ask(each.asked)
+                assert mine.abstained == theirs.abstained
+                assert theirs.abstained or mine == theirs
+
+
+def test_a_store_that_knows_asks_the_real_one_once(desk):
+    class Counting:
+        num_asked = 0
+
+        def __getattr__(self, name):
+            self.num_asked += 1
+            return getattr(desk.store(), name)
+
+    counting = Counting()
+    knowing = KnowingStore(counting)
+    first = Recaller(knowing, None).recall(Question("why does the till round?"))
+    num_asked = counting.num_asked
+    assert num_asked > 0
+    assert Recaller(knowing, None, frozenset({"roles", "neighbours"})).recall(Question("why does the till round?")).text
+    assert Recaller(knowing, None).recall(Question("why does the till round?")).text == first.text
+    assert counting.num_asked == num_asked
