@@ -188,14 +188,15 @@ def _fitted(desk: Desk, posed: "Sequence[Posed]", about: Mapping[str, Any], budg
     from lmm_mcp.evaluation import proving as suite
     from lmm_mcp.evaluation.asked_again import KnowingEmbedder, KnowingStore
     from lmm_mcp.evaluation.runs import Run
-    from lmm_mcp.recall.pipeline import Recaller
 
     model = desk.ready_embedder()
     store, embedder = cast("ChunkStore", KnowingStore(_opened(desk))), None if model is None else KnowingEmbedder(model)
 
     def run_without(*parts: str) -> Run:
-        recaller = Recaller(store, embedder, frozenset(parts))
-        rows = suite.run(posed, lambda asked: _answered(recaller, asked, budget))
+        recaller = desk.holdings.recaller(parts)
+        assert recaller is not None  # there is a store
+        again = recaller.over(store, embedder)
+        rows = suite.run(posed, lambda asked: _answered(again, asked, budget))
         return Run("prove", "recall", {**about, "without": list(parts)}, rows)
 
     whole = run_without()

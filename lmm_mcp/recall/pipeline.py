@@ -1,5 +1,6 @@
 """Question to brief: query > candidates > fusion > evidence > brief. Deterministic for a given store."""
 
+import copy
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -52,6 +53,12 @@ class Recaller:
         self._store = store
         self._embedder = embedder
         self._without = without
+
+    def over(self, store: ChunkStore, embedder: Embedder | None) -> "Recaller":
+        """The same, reading another store with another model."""
+        other = copy.copy(self)
+        other._store, other._embedder = store, embedder
+        return other
 
     def recall(self, question: Question) -> Recall:
         """Find, weigh, and write the brief; or say that nothing is known."""
