@@ -1,6 +1,7 @@
 """Which memory model answers here: the version that is served, in a process of its own, or a server that the settings name."""
 
 import logging
+import os
 from collections.abc import Mapping
 
 from lmm_mcp import artifacts, config
@@ -21,7 +22,12 @@ class Serving:
         self.settings = settings
         self._home = home
         self._child = ChildRuntime(
-            home, env, self._weights, memory_mb=settings.memory_mb, idle_s=60.0 * settings.idle_minutes
+            home,
+            env,
+            self._weights,
+            memory_mb=settings.memory_mb,
+            idle_s=60.0 * settings.idle_minutes,
+            num_threads=max(1, (os.cpu_count() or 1) // 2),  # with all of them a busy machine is ten times slower
         )
         self._server: LoopbackRuntime | None = None
         self.trouble = ""
