@@ -39,14 +39,15 @@ def main() -> NoReturn:
 
 def _run(arguments: Sequence[str]) -> int:
     os.umask(0o077)
-    told = _parser().parse_args(arguments)
+    told = parser().parse_args(arguments)
     home = paths.home_of(os.environ).ensure()
     should_stop = _stopping(home, leaves_with_parent=told.leave_with_parent)
     code: int = told.does(home, told, should_stop)
     return code
 
 
-def _parser() -> argparse.ArgumentParser:
+def parser() -> argparse.ArgumentParser:
+    """What may be said on the command line."""
     parser = argparse.ArgumentParser(prog="python -m trainer", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     run = commands.add_parser(
@@ -128,12 +129,13 @@ def _train(home: Home, told: argparse.Namespace, should_stop: Callable[[], str])
         return fit(home, os.environ, should_stop, _say)
     from trainer import run  # loads torch
 
-    dials = {
-        name.removeprefix("dial_"): value
-        for name, value in vars(told).items()
-        if name.startswith("dial_") and value is not None
-    }
-    return run.main(home, told, dials, should_stop, _say)
+    return run.main(home, told, dials_of(told), should_stop, _say)
+
+
+def dials_of(told: argparse.Namespace) -> dict[str, Any]:
+    """Those of the recipe that were given."""
+    named = {name.removeprefix("dial_"): value for name, value in vars(told).items() if name.startswith("dial_")}
+    return {name: value for name, value in named.items() if value is not None}
 
 
 def _make_base(home: Home, told: argparse.Namespace, should_stop: Callable[[], str]) -> int:

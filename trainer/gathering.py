@@ -30,7 +30,7 @@ from trainer.questions import Need
 
 PLACEBO_SEED = 90_001
 """Of the invented user whose lessons the placebo learns: no base was made with it."""
-LEARNED = 0.8
+LEARNED = 0.7
 """Share of what sessions asked that choices are learned from; they are judged by the rest."""
 MIN_ASKED = 10
 """Fewer questions are all learned from."""

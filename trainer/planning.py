@@ -36,7 +36,10 @@ def plan_of(told: argparse.Namespace, dials: Mapping[str, Any]) -> Plan:
     """The plan for these options. Raises TrainingError or BadInput with the next step."""
     recipe = presets.preset(fitting() if told.preset == "auto" else told.preset)
     given = {name: value for name in NAMED if (value := getattr(told, name))}
-    recipe = recipe.but(**{**given, **dials})
+    most = dials.get("max_steps", 0)
+    fewest = {"min_steps": min(recipe.min_steps, most)} if most and "min_steps" not in dials else {}
+    # Lessons come in the order in which they do not disturb one another, see `replay.in_order`.
+    recipe = recipe.but(**{"shuffled": False, **given, **fewest, **dials})
     engine.chosen_device(recipe.device)  # what this machine cannot do is said before anything is begun
     options = Options(
         renderings=told.renderings,

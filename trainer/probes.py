@@ -37,7 +37,9 @@ from trainer.replay import Standing, advanced
 FORMAT = "v1"
 GENERAL = "general"
 MAX_OF_COHORT = 10
-"""Probes of facts in a week; as many again about choices, and half as many about what is not there."""
+"""Probes of facts in a week, and half as many about what is not there."""
+MAX_CHOICES_OF_COHORT = 40
+"""Choices differ from one another by little, so only many of them tell two models apart."""
 WEIGHTS_ARM = "weights"
 _STANDINGS = "standings.json"
 _NAMES = (
@@ -131,7 +133,9 @@ def _kind(probe: Probe) -> tuple[str, str, bool]:
 
 
 def _room(probe: Probe) -> int:
-    return MAX_OF_COHORT if probe.answers else MAX_OF_COHORT // 2
+    if not probe.answers:
+        return MAX_OF_COHORT // 2
+    return MAX_CHOICES_OF_COHORT if probe.slice == "choice" else MAX_OF_COHORT
 
 
 def forget(home: Home, threads: Collection[tuple[str, str]]) -> int:
@@ -179,7 +183,7 @@ def of_facts(those: Sequence[Held], *, seed: int, per_cohort: int = MAX_OF_COHOR
 
 
 def of_needs(
-    needs: Sequence[Need], recaller: Recaller, *, per_cohort: int = MAX_OF_COHORT, limit: int = 200
+    needs: Sequence[Need], recaller: Recaller, *, per_cohort: int = MAX_CHOICES_OF_COHORT, limit: int = 300
 ) -> list[Probe]:
     """Choices that sessions would have had to make: of what was asked before they began, the lines as served then.
 

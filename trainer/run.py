@@ -83,6 +83,8 @@ class Run:
 def main(home: Home, told: argparse.Namespace, dials: Mapping[str, Any], who_stops: Callable[[], str], say: Say) -> int:
     """Do what was asked for; an exit code. Raises LmmError."""
     plan = planning.plan_of(told, dials)
+    planning.base_of(home, plan)  # what is missing is said now, not after minutes of making lessons
+    planning.start_from(home, plan)
     if told.dry_run:
         for line in gathering.dry_run(home, os.environ, plan):
             say(line)

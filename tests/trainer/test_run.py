@@ -1,0 +1,262 @@
+"""A whole training run on a small real memory: from sessions to a version that serves or not, and wherever it dies."""
+
+import hashlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+from lmm_mcp import artifacts, training, training_runs
+from lmm_mcp.errors import ModelError, TrainingBusy, TrainingError
+from lmm_mcp.paths import Home
+from trainer import cli, run
+from trainer.base import small_base
+from trainer.base_texts import items
+
+SLICES = "choice,brief,fact,clue,chunk,general"
+"""What six sessions give lessons of."""
+DIALS = (
+    *("--base", "small", "--slices", SLICES, "--max-steps", "6", "--epochs", "1", "--cpt-epochs", "0.2"),
+    *("--max-lessons", "24", "--tokens-per-step", "1024", "--seq-len", "1024", "--until", "2026-06-01"),
+)
+
+
+@pytest.fixture(scope="module")
+def base_folder(tmp_path_factory):
+    return small_base(tmp_path_factory.mktemp("base") / "small", [each.prompt for each in items(3, 200)])
+
+
+@pytest.fixture
+def home(bakery, base_folder, tmp_path, monkeypatch):
+    """A copy of the bakery's memory with a base of random weights."""
+    there = Home(tmp_path / "lmm")
+    shutil.copytree(bakery.home.root, there.root)
+    shutil.rmtree(there.artifacts, ignore_errors=True)
+    shutil.copytree(base_folder, there.artifacts / "bases" / "small")
+    monkeypatch.setenv("LMM_HOME", str(there.root))
+    monkeypatch.setenv("LMM_EMBEDDER_NAME", "none")
+    for name in ("HOME", "CLAUDE_CONFIG_DIR", "CODEX_HOME"):
+        monkeypatch.setenv(name, str(tmp_path / "nobody"))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    before = os.umask(0o077)  # as the program sets it
+    yield there
+    os.umask(before)
+
+
+def learn(home, *options, stop=lambda: "", told=None):
+    """`lmm train run` with these options, in this process; its exit code."""
+    arguments = cli.parser().parse_args(["run", *DIALS, *options])
+    return run.main(home, arguments, cli.dials_of(arguments), stop, (told if told is not None else []).append)
+
+
+def newest(home):
+    return next(training_runs.runs(home))
+
+
+def test_a_run_ends_with_a_verdict_a_version_and_a_page_and_serves_nothing_that_was_refused(home, bakery):
+    told = []
+    assert learn(home, told=told) == 0
+    folder, state = newest(home)
+    assert state.done == training_runs.STATIONS
+    assert state.verdict == "keep"  # random weights and six steps
+    assert any(reason.startswith("G1") for reason in state.reasons)
+    assert state.num_passages == bakery.store.count()
+    assert state.figures["lessons"] == 24
+    assert artifacts.find(home, state.version).manifest.run == state.run_id
+    assert artifacts.served(home) is None
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    assert "Not promoted" in page
+    assert page.count("<svg") == 8  # both stages
+    assert "the old model stays" in told[-1]
+    assert not list(folder.rglob("checkpoints/*"))
+    assert {path.stat().st_mode & 0o077 for path in folder.rglob("*")} == {0}
+
+
+def test_what_is_told_on_the_way_names_counts_and_never_a_passage(home):
+    learn(home, "--no-placebo")
+    said = training.progress(home)
+    assert said.station == "done"
+    assert "rye" not in json.dumps(said.told)
+
+
+def test_a_dry_run_shows_what_would_be_learned_and_writes_nothing(home):
+    before = sorted(home.artifacts.rglob("*"))
+    told = []
+    assert learn(home, "--dry-run", told=told) == 0
+    assert any("probes" in line for line in told)
+    assert any("min and" in line for line in told)
+    assert sorted(home.artifacts.rglob("*")) == before
+    assert next(training_runs.runs(home), None) is None
+
+
+def test_what_is_missing_is_said_before_anything_is_begun(home):
+    with pytest.raises(ModelError, match="make-base"):
+        learn(home, "--base", "tiny")
+    with pytest.raises(TrainingError, match="cpu-tiny"):
+        learn(home, "--preset", "24gb", "--base", "small")
+    with pytest.raises(TrainingError, match="huge"):
+        learn(home, "--preset", "huge")
+    assert next(training_runs.runs(home), None) is None
+
+
+def test_an_empty_memory_is_told_to_import_first(home):
+    shutil.rmtree(home.store)
+    shutil.rmtree(home.archive)
+    with pytest.raises(TrainingError, match="lmm import"):
+        learn(home)
+    assert newest(home)[1].verdict == "failed"
+    assert "lmm import" in training.progress(home).error
+
+
+def test_two_trainings_at_once_are_one_and_a_refusal(home):
+    with training.lock(home).acquire(timeout=0), pytest.raises(TrainingBusy, match="lmm train log"):
+        learn(home)
+
+
+def test_a_stopped_run_says_by_whom_and_is_gone_on_with_to_the_same_weights(home):
+    learn(home, "--no-placebo")
+    undisturbed = weights_of(newest(home)[0])
+    lessons = (newest(home)[0] / "lessons.jsonl").read_bytes()
+    shutil.rmtree(home.artifacts / "runs")
+    shutil.rmtree(home.artifacts / "probes")
+    asked = []
+
+    def after_some_steps():
+        asked.append(1)
+        said = training.progress(home)
+        return "schedule" if said and said.station == "training" and said.done > 0.3 else ""
+
+    learn(home, "--no-placebo", stop=after_some_steps)
+    folder, state = newest(home)
+    assert state.is_unfinished
+    assert state.stopped_by == "schedule"
+    assert state.next_station == "training"
+    learn(home, "--no-placebo")
+    assert newest(home)[0] == folder
+    assert (folder / "lessons.jsonl").read_bytes() == lessons
+    assert weights_of(folder) == undisturbed
+
+
+def test_another_recipe_starts_another_run_and_resume_goes_on_with_the_old_one(home):
+    learn(home, "--no-placebo", stop=lambda: "user" if is_at(home, "training") else "")
+    first = newest(home)[0]
+    learn(home, "--no-placebo", "--resume", "--seed", "5")
+    assert newest(home)[0] == first
+    assert newest(home)[1].verdict == "keep"
+    learn(home, "--no-placebo", "--seed", "5", stop=lambda: "user")
+    assert newest(home)[0] != first
+
+
+def test_a_run_that_read_what_is_forgotten_meanwhile_ends_and_keeps_nothing_of_it(home, bakery):
+    threads = [(row.thread.agent, row.thread.thread_id) for row in bakery.ledger.threads()]
+
+    def forget_in_the_middle():
+        if is_at(home, "training"):
+            artifacts.mark_unclean(home, threads)
+        return ""
+
+    with pytest.raises(TrainingError, match="forgotten meanwhile"):
+        learn(home, "--no-placebo", stop=forget_in_the_middle)
+    folder, state = newest(home)
+    assert state.verdict == "failed"
+    assert artifacts.versions(home) == []
+    left = b"".join(path.read_bytes() for path in folder.rglob("*") if path.is_file())
+    assert b"clamp_heat" not in left
+    assert b"loafLimit" not in left
+
+
+def test_a_full_disk_in_the_middle_is_told_and_what_was_done_is_gone_on_with(home, monkeypatch):
+    from trainer import papers
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(papers, "write_probes", full)
+        with pytest.raises(TrainingError, match=r"No space left.*lmm train resume"):
+            learn(home, "--no-placebo")
+    assert newest(home)[1].is_unfinished
+    learn(home, "--no-placebo", "--resume")
+    assert newest(home)[1].verdict == "keep"
+
+
+@pytest.mark.slow
+def test_a_run_killed_at_every_station_ends_with_the_same_weights_as_one_that_was_left_alone(home):
+    learn(home)
+    alone = newest(home)[0]
+    expected = weights_of(alone), (alone / "lessons.jsonl").read_bytes()
+    for name in ("runs", "versions", "probes"):
+        shutil.rmtree(home.artifacts / name)
+    (home.artifacts / "forgetting.json").unlink()
+    killed_in = []
+    while (found := training_runs.last_finished(home)) is None:
+        behind = len(newest(home)[1].done) if list(training_runs.runs(home)) else 0
+        process = subprocess.Popen(
+            [sys.executable, "-m", "trainer", "run", *DIALS], env={**os.environ}, stdout=subprocess.DEVNULL
+        )
+        while process.poll() is None:
+            state = next(training_runs.runs(home), None)
+            if state is not None and len(state[1].done) > behind and not state[1].ended_ms:
+                process.send_signal(signal.SIGKILL)
+                killed_in.append(state[1].next_station)
+                break
+            time.sleep(0.005)
+        process.wait()
+        assert process.returncode in (0, -signal.SIGKILL)
+    assert set(killed_in) >= {"lessons", "training", "judging"}
+    folder = newest(home)[0]
+    assert found.verdict == "keep"
+    assert (weights_of(folder), (folder / "lessons.jsonl").read_bytes()) == expected
+    assert [each.name for each in artifacts.versions(home)] == [found.version]
+
+
+def test_a_trainer_whose_parent_dies_keeps_what_it_has_and_leaves(home):
+    process = subprocess.Popen(
+        [
+            sys.executable,
+            "-m",
+            "trainer",
+            "run",
+            *DIALS,
+            "--max-steps",
+            "4000",
+            "--epochs",
+            "500",
+            training.LEAVE_WITH_US,
+        ],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+    )
+    try:
+        wait_for(lambda: (said := training.progress(home)) is not None and said.station == "training")
+        process.stdin.close()
+        assert process.wait(120) == 0
+    finally:
+        process.kill()
+        process.wait()
+    assert newest(home)[1].stopped_by == "schedule"
+    assert not training.is_busy(home)
+
+
+def is_at(home, station):
+    said = training.progress(home)
+    return said is not None and said.station == station
+
+
+def weights_of(folder):
+    found = next((folder / "training" / "adapter").glob("*.safetensors"))
+    return hashlib.sha256(found.read_bytes()).hexdigest()
+
+
+def wait_for(condition, timeout_s=120):
+    over = threading.Event()
+    until_s = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < until_s
+        over.wait(0.05)
