@@ -35,8 +35,9 @@ def register(app: typer.Typer) -> None:
 
 def recall(
     question: Annotated[
-        str, typer.Argument(help="In words, or an error message; - reads it from standard input.", show_default=False)
-    ] = "",
+        str | None,
+        typer.Argument(help="In words, or an error message; - reads it from standard input.", show_default=False),
+    ] = None,
     project: Project = None,
     file: Annotated[
         str | None, typer.Option(help="A file of the project: what to know before it is touched.", show_default=False)
@@ -66,6 +67,8 @@ def recall(
 
     [dim]pytest 2>&1 | lmm recall -[/]
     """
+    if question is None and file is None:
+        raise typer.BadParameter("Ask a question, or name a file.")
     desk = terminal.desk()
     if question == "-":
         question = sys.stdin.read()[-asking.MAX_QUERY_chars :]  # what went wrong stands at the end
