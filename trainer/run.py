@@ -271,7 +271,7 @@ def _judging(run: Run) -> Run:
     )
     for name, sheet in (("base", found.base), ("old", found.old), ("new", found.new)):
         if sheet is not None:
-            durable.write_json(run.folder / SHEETS[name], artifacts.sheet_told(sheet))
+            durable.write_json(run.folder / SHEETS[name], artifacts.sheet_told(sheet, with_outputs=True))
     durable.write_json(
         run.folder / SAID, {"samples": found.samples, "learned": found.learned, "forgotten": found.forgotten}
     )

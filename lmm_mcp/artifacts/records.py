@@ -1,4 +1,4 @@
-"""Score sheets, verdicts and manifests as JSON. Of a sheet only figures are written: what a model said stays in its run."""
+"""Score sheets, verdicts and manifests as JSON. With a version only figures are kept: what a model said stays in its run."""
 
 import dataclasses
 from collections.abc import Iterable, Mapping
@@ -122,8 +122,8 @@ def verdict_of(told: Any) -> Verdict | None:
             raise ValueError(f"it is decided {other!r}")
 
 
-def sheet_told(sheet: ScoreSheet) -> dict[str, Any]:
-    """As JSON, without anything that a model said."""
+def sheet_told(sheet: ScoreSheet, *, with_outputs: bool = False) -> dict[str, Any]:
+    """As JSON. with_outputs: also what the model said, which the gate asks for; for the run's own folder alone."""
     return {
         "format": FORMAT,
         "model": sheet.model,
@@ -131,7 +131,9 @@ def sheet_told(sheet: ScoreSheet) -> dict[str, Any]:
         "median_loss_nats": sheet.median_loss_nats,
         "adapter_bytes": sheet.adapter_bytes,
         "p95_ms": sheet.p95_ms,
-        "outcomes": {arm: list(map(_outcome_told, outcomes)) for arm, outcomes in sheet.outcomes.items()},
+        "outcomes": {
+            arm: [_outcome_told(each, with_outputs) for each in outcomes] for arm, outcomes in sheet.outcomes.items()
+        },
     }
 
 
@@ -152,8 +154,8 @@ def sheet_of(told: Any) -> ScoreSheet | None:
         return None
 
 
-def _outcome_told(outcome: Outcome) -> dict[str, Any]:
-    return {name: getattr(outcome, name) for name in _OUTCOME if name != _SAID}
+def _outcome_told(outcome: Outcome, with_output: bool) -> dict[str, Any]:
+    return {name: getattr(outcome, name) for name in _OUTCOME if with_output or name != _SAID}
 
 
 def _outcomes_of(told: Iterable[Mapping[str, Any]]) -> tuple[Outcome, ...]:

@@ -93,6 +93,12 @@ def test_what_a_model_said_is_not_kept_with_it(home):
     assert not [path for path in home.artifacts.rglob("*") if path.is_file() and b"8081" in path.read_bytes()]
 
 
+def test_a_run_keeps_what_the_gate_asks_for():
+    outcome = Outcome("p1", "fact", "project fact", "2026-W07", 1.0, output="the port is 8081", supported=0.5)
+    sheet = ScoreSheet("v", "p", {"weights": (outcome,)}, 1.5, 4096, 12.0)
+    assert artifacts.sheet_of(artifacts.sheet_told(sheet, with_outputs=True)) == sheet
+
+
 @pytest.mark.skipif(os.name != "posix", reason="modes are those of POSIX")
 def test_nobody_else_can_read_any_of_it(home):
     artifacts.promote(home, trained(home, LAMP).name)
