@@ -22,7 +22,9 @@ def resident_bytes() -> int:
 
 
 def give_back() -> None:
-    """Return freed memory to the system: glibc keeps hundreds of MB after the upkeep of an index. Elsewhere nothing."""
+    """Return freed memory to the system: glibc keeps hundreds of MB after the upkeep of an index, Arrow what it read last."""
+    if (arrow := sys.modules.get("pyarrow")) is not None:  # who has not loaded it has nothing of it
+        arrow.default_memory_pool().release_unused()
     if sys.platform != "linux":
         return
     import ctypes

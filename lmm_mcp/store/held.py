@@ -206,7 +206,7 @@ def windows(held: Blocks, ids: Collection[ChunkId]) -> dict[ChunkId, bytes]:
     found = {}
     for chunk_id in ids:
         if (at := blocks.place(held, chunk_id)) is not None and (kept := at[0].columns["windows"][at[1]]):
-            found[chunk_id] = kept
+            found[chunk_id] = bytes(kept)
     return found
 
 
@@ -219,4 +219,4 @@ def row_ids(held: Blocks, ids: Sequence[ChunkId]) -> dict[ChunkId, int]:
 def _windows(block: blocks.Block, at: npt.NDArray[np.intp]) -> list[bytes]:
     if "windows" not in block.columns:
         return [b""] * len(at)
-    return [each or b"" for each in block.columns["windows"][at].tolist()]
+    return [bytes(each) for each in block.columns["windows"][at].tolist()]
