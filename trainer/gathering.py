@@ -9,7 +9,7 @@ from typing import Any
 
 from lmm_mcp import artifacts, config, embedding
 from lmm_mcp.artifacts import durable, places
-from lmm_mcp.domain.lesson import Lesson, Probe
+from lmm_mcp.domain.lesson import SLICES, Lesson, Probe
 from lmm_mcp.domain.recall import CHARS_PER_TOKEN, MAX_BUDGET_tokens, Question
 from lmm_mcp.domain.verdict import Finding
 from lmm_mcp.domain.writing import Offered
@@ -70,9 +70,9 @@ class Memory:
 
 def opened(home: Home, env: Mapping[str, str]) -> Memory:
     """Open it for reading. Raises TrainingError where there is nothing yet, StoreError."""
-    if not ChunkStore.exists(home.store):
+    store = ChunkStore.open(home.store) if ChunkStore.exists(home.store) else None
+    if store is None or not store.count():
         raise TrainingError("there is nothing to learn from yet: run `lmm import` first.")
-    store = ChunkStore.open(home.store)
     store.hold()  # hundreds of questions are coming
     model = embedding.load(home, config.load(home.config, env).embedder, num_threads=0)
     embedder = None if isinstance(model, embedding.NoEmbedder) else model
@@ -114,22 +114,17 @@ def gather(
     linted = lint(
         [*built.lessons, *(each.lesson for each in studied.lessons)] if studied else built.lessons,
         until_ms=until_ms,
-        slices=plan.options.slices,
+        slices=plan.needed,
         probes=bank.probes,
         evidence=built.grounds,
         template_share=built.template_share,
         max_template_share=plan.options.max_template_share,
     )
-    mix = replay.chosen(
-        linted.lessons,
-        probes.standings(home) if plan.replay else {},
-        salience=_by_memory(linted.lessons, salience),
-        now_ms=until_ms,
-        num=plan.max_lessons,
-        seed=plan.options.seed,
-    )
+    mix = _rehearsed(linted.lessons, home, plan, salience, until_ms)
     beside = {fact.fact.id: fact.fact.superseded_by for fact in built.held if fact.fact.superseded_by}
-    ordered = replay.in_order(mix.lessons, size=BATCH, seed=plan.options.seed, beside=beside)
+    times = dict(plan.repeats)
+    repeated = [each for lesson in mix.lessons for each in [lesson] * times.get(lesson.slice, 1)]
+    ordered = replay.in_order(repeated, size=BATCH, seed=plan.options.seed, beside=beside)
     asked: list[Lesson | Probe] = [*linted.lessons, *bank.probes]
     texts = [*built.texts, *(studied.texts if studied else ())]
     return Gathered(
@@ -197,6 +192,26 @@ def _probed(
     yield from probes.general()
 
 
+def _rehearsed(
+    those: Sequence[Lesson], home: Home, plan: Plan, salience: Mapping[str, float], until_ms: int
+) -> replay.Mix:
+    """What is rehearsed of each kind of lessons: as many as the plan allows, by what speaks for each."""
+    standings = probes.standings(home) if plan.replay else {}
+    weights = _by_memory(those, salience)
+    rehearsed: list[replay.Rehearsed] = []
+    left: Counter[str] = Counter()
+    for name in dict.fromkeys(each.slice for each in those):
+        kind = [each for each in those if each.slice == name]
+        share = max(1, plan.max_lessons * len(kind) // len(those)) if plan.max_lessons else 0
+        limits = [limit for limit in (share, dict(plan.most).get(name, 0)) if limit]
+        mix = replay.chosen(
+            kind, standings, salience=weights, now_ms=until_ms, num=min(limits, default=0), seed=plan.options.seed
+        )
+        rehearsed += mix.rehearsed
+        left.update(mix.num_left)
+    return replay.Mix(tuple(rehearsed), dict(left))
+
+
 def _studied(home: Home, env: Mapping[str, str], built: lessons.Lessons, bank: probes.Bank) -> selfstudy.Studied | None:
     """What a local model adds, where one is configured."""
     settings = config.load(home.config, env).train
@@ -247,6 +262,9 @@ def _notes(
     yield f"of {len(built.held)} facts; {len(built.texts)} texts; template text {100 * built.template_share:.0f} %"
     if studied is not None:
         yield f"a model on this machine was asked {studied.num_asked} times and added {len(studied.lessons)} lessons, {len(studied.texts)} texts"
+    for name in SLICES:
+        if name not in made:
+            yield f"NONE of the kind {name!r} could be made of this memory"
     for reason, num in sorted({**built.left_out, **linted.dropped}.items(), key=lambda each: -each[1]):
         yield f"left out: {num} {reason}"
     for finding in linted.findings:

@@ -15,6 +15,8 @@ from trainer.lessons import Options
 from trainer.recipe import Recipe
 
 FILE = "plan.json"
+NEEDED = ("choice",)
+"""Kinds of lessons without which nothing is trained, unless the user names others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,10 +25,16 @@ class Plan:
 
     recipe: Recipe = field(default_factory=Recipe)
     options: Options = field(default_factory=Options)
+    needed: tuple[str, ...] = NEEDED
+    """Kinds of lessons without which the run stops; of the others it only says that there are none."""
     until_ms: int = 0
     """Nothing later is learned from; 0 = no such limit."""
     max_lessons: int = 0
-    """Rehearsed in this run, 0 = all."""
+    """Rehearsed in this run, 0 = all; shared out over the kinds of lessons as they are."""
+    most: tuple[tuple[str, int], ...] = ()
+    """Of a kind of lessons at most so many; of those not named any number."""
+    repeats: tuple[tuple[str, int], ...] = ()
+    """How often lessons of a kind are seen in one epoch, for those that are seen more than once."""
     replay: bool = True
     placebo: bool = True
     promotes: bool = True
@@ -49,6 +57,8 @@ def load(folder: Path) -> Plan:
     try:
         tree: dict[str, Any] = json.loads((folder / FILE).read_text(encoding="utf-8"))
         options = _tupled(tree.pop("options"))
+        for name in ("needed", "most", "repeats"):
+            tree[name] = tuple(tuple(each) if isinstance(each, list) else each for each in tree[name])
         return Plan(recipe=recipes.from_json(json.dumps(tree.pop("recipe"))), options=Options(**options), **tree)
     except (OSError, ValueError, TypeError, KeyError) as problem:
         raise TrainingError(

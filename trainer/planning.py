@@ -17,10 +17,28 @@ from lmm_mcp.model import network
 from lmm_mcp.paths import Home
 from trainer import engine, presets
 from trainer.lessons import Options
-from trainer.plan import Plan
+from trainer.plan import NEEDED, Plan
 
 NAMED = ("base", "method", "stage")
 """Dials that have an option of their own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fits:
+    """How much of what is made a machine can learn in its time."""
+
+    max_texts: int = 1_500
+    most: tuple[tuple[str, int], ...] = ()
+    repeats: tuple[tuple[str, int], ...] = ()
+
+
+SMALL = Fits(
+    max_texts=100,
+    most=(("choice", 200), ("brief", 60), ("clue", 80), ("chunk", 40), ("general", 40), ("procedure", 40)),
+    # A small network learns a fact by heart, and needs to hear it often; a fact is a fifteenth of the length of a choice.
+    repeats=(("fact", 10), ("procedure", 5)),
+)
+"""What two cores learn in a few minutes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +59,9 @@ def plan_of(told: argparse.Namespace, dials: Mapping[str, Any]) -> Plan:
     # Lessons come in the order in which they do not disturb one another, see `replay.in_order`.
     recipe = recipe.but(**{"shuffled": False, **given, **fewest, **dials})
     engine.chosen_device(recipe.device)  # what this machine cannot do is said before anything is begun
+    fits = SMALL if recipe.preset == "cpu-tiny" else Fits()
     options = Options(
+        max_texts=fits.max_texts,
         renderings=told.renderings,
         use_chunk_pairs=told.use_chunk_pairs,
         max_per_memory=told.max_per_memory,
@@ -52,8 +72,11 @@ def plan_of(told: argparse.Namespace, dials: Mapping[str, Any]) -> Plan:
     return Plan(
         recipe=recipe,
         options=options,
+        needed=options.slices if told.slices else NEEDED,
         until_ms=_end_of_day_ms(told.until),
         max_lessons=told.max_lessons,
+        most=fits.most,
+        repeats=fits.repeats,
         replay=told.replay,
         placebo=told.placebo,
         promotes=not told.no_promote,

@@ -32,6 +32,7 @@ from trainer.plan import Plan
 Say = Callable[[str], None]
 ADAPTER, PLACEBO = "training", "placebo"
 """Folders of a run in which something is trained."""
+FORGOTTEN = "something that this run learns from was forgotten meanwhile, so it cannot go on. `lmm train` starts a clean one."
 SAID = "said.json"
 """What models said to some probes; the page shows it."""
 SHEETS = {"base": "sheet-base.json", "old": "sheet-old.json", "new": "sheet-new.json"}
@@ -75,9 +76,7 @@ class Run:
         if self.who_stops():
             raise Stopped
         if artifacts.is_unclean(self.folder):
-            raise TrainingError(
-                "something that this run learns from was forgotten meanwhile, so it cannot go on. `lmm train` starts a clean one."
-            )
+            raise TrainingError(FORGOTTEN)
 
 
 def main(home: Home, told: argparse.Namespace, dials: Mapping[str, Any], who_stops: Callable[[], str], say: Say) -> int:
@@ -140,6 +139,8 @@ def _with_lock(run: Run) -> int:
         return 0
     except (LmmError, OSError) as problem:
         message = str(problem) if isinstance(problem, LmmError) else _of_disk(run.folder, problem)
+        if artifacts.is_unclean(run.folder):  # whose files were taken away under us
+            message = FORGOTTEN
         said = training.Progress(
             os.getpid(),
             run.state.run_id,
