@@ -9,7 +9,6 @@ What was looked at is a tuple of blocks, of which none is ever changed: question
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -139,23 +138,8 @@ def _array(column: pa.ChunkedArray) -> Column:
         return np.array(flat, np.float32).reshape(len(column), kind.list_size)
     if pa.types.is_integer(kind):
         return np.array(column.to_numpy())
-    if pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
-        return _views(column)
     values = column.to_pylist()
     once = {value: value for value in values}  # a project's name is one string, not one for each row
     found = np.empty(len(values), dtype=object)
     found[:] = [once[value] for value in values]
-    return found
-
-
-def _views(column: pa.ChunkedArray) -> Column:
-    """Bytes as views of one copy of all of them: thousands of small pieces would take half as much memory again."""
-    array = column.cast(pa.large_binary()).combine_chunks()
-    found = np.empty(len(array), dtype=object)
-    if len(array):
-        _, offsets, content = array.buffers()
-        ends = np.frombuffer(offsets, np.int64)[array.offset : array.offset + len(array) + 1]
-        start, size = int(ends[0]), int(ends[-1] - ends[0])
-        kept = memoryview(content.slice(start, size).to_pybytes() if size else b"")
-        found[:] = [kept[first:last] for first, last in pairwise((ends - start).tolist())]
     return found

@@ -8,7 +8,7 @@ import logging
 import threading
 import time
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -26,10 +26,10 @@ LOOK_EVERY_s = 0.2
 WAIT_AFTER_s = 0.8
 PATIENCE_s = 0.25
 """Who asks so long after the last look waits so long for the next one: a note is promised after two seconds."""
-MAX_READ_lines = 40_000
-"""Of passages that were read, so that they need not be read again: 15 MB."""
-MAX_WINDOWS = 20_000
-"""Passages on one shelf whose windows' vectors are held, 2 kB each."""
+MAX_LINES = 40_000
+"""Of the passages of a shelf that were read lately: 15 MB."""
+MAX_WINDOW_bytes = 8_000_000
+"""Of the windows' vectors that were read lately, 2 kB a passage. All of them would take more than the vectors do."""
 _VECTOR_columns = ("chunk_id", "vector", "project", "agent", "first_ms", "last_ms")
 _ROW_columns = ("id", "project", "written_ms")
 
@@ -101,37 +101,44 @@ class _Followed(Generic[_T]):
             look.set()
 
 
+class Kept(Generic[_T]):
+    """What was read lately, by row id: a row never changes, so that what is kept of it holds. `most`: how much in all."""
+
+    def __init__(self, most: int, size_of: Callable[[_T], int]) -> None:
+        self._most, self._size_of = most, size_of
+        self._held: OrderedDict[int, _T] = OrderedDict()
+        self._size = 0
+        self._lock = threading.Lock()
+
+    def get(self, row_ids: Iterable[int], read: Callable[[list[int]], Mapping[int, _T]]) -> dict[int, _T]:
+        """Those of these rows that there are; `read` gets what is not held."""
+        with self._lock:
+            found = {row_id: self._held[row_id] for row_id in row_ids if row_id in self._held}
+            for row_id in found:
+                self._held.move_to_end(row_id)
+        if not (missing := [row_id for row_id in row_ids if row_id not in found]):
+            return found
+        new = read(missing)
+        with self._lock:
+            for row_id, value in new.items():
+                if row_id not in self._held:
+                    self._held[row_id] = value
+                    self._size += self._size_of(value)
+            while self._size > self._most:
+                self._size -= self._size_of(self._held.popitem(last=False)[1])
+        return found | dict(new)
+
+
 class Held:
     """See the module. Made for one shelf; thrown away with it, or to give its memory back."""
 
     def __init__(self) -> None:
         self._rows: _Followed[Rows] = _Followed()
         self._vectors: _Followed[tuple[int, Blocks]] = _Followed()
-        self._read: OrderedDict[int, Chunk] = OrderedDict()
-        self._num_lines = 0
-        self._reading = threading.Lock()
-
-    def read_before(self, row_ids: Iterable[int]) -> tuple[dict[int, Chunk], list[int]]:
-        """The passages of these rows that were read lately, and the rows that must be read."""
-        found: dict[int, Chunk] = {}
-        missing: list[int] = []
-        with self._reading:
-            for row_id in row_ids:
-                if (chunk := self._read.get(row_id)) is None:
-                    missing.append(row_id)
-                else:
-                    self._read.move_to_end(row_id)
-                    found[row_id] = chunk
-        return found, missing
-
-    def remember(self, chunks: Mapping[int, Chunk]) -> None:
-        """Keep passages that were read, by row id: a row never changes."""
-        with self._reading:
-            for row_id, chunk in chunks.items():
-                if self._read.setdefault(row_id, chunk) is chunk:
-                    self._num_lines += 1 + len(chunk.lines)
-            while self._num_lines > MAX_READ_lines:
-                self._num_lines -= 1 + len(self._read.popitem(last=False)[1].lines)
+        self.passages: Kept[Chunk] = Kept(MAX_LINES, lambda chunk: 1 + len(chunk.lines))
+        """Those that were read lately, by row id."""
+        self.windows: Kept[bytes] = Kept(MAX_WINDOW_bytes, len)
+        """Their windows' vectors, packed, by the row id of their vector."""
 
     def rows(self, chunks: Any) -> Rows:
         """The passages, as they were a moment ago. Raises what LanceDB raises."""
@@ -154,9 +161,7 @@ class Held:
             version = table.version
             if before is not None and before[0] == version:
                 return before
-            is_small = table.count_rows() <= MAX_WINDOWS
-            known = before[1] if before is not None and has_windows(before[1]) == is_small else ()
-            return version, blocks.looked(table, known, (*_VECTOR_columns, *(["windows"] if is_small else [])))
+            return version, blocks.looked(table, before[1] if before else (), _VECTOR_columns)
 
         return self._vectors.now(look)[1]
 
@@ -172,10 +177,9 @@ def nearest(held: Blocks, vector: npt.NDArray[np.float32], scope: Scope, limit: 
         best: dict[str, Hit] = {}
         for block, scores in zip(held, similar, strict=True):
             near = np.flatnonzero(scores >= worst)
-            columns = (block.columns["chunk_id"][near].tolist(), scores[near].tolist(), _windows(block, near))
-            for chunk_id, score, kept in zip(*columns, strict=True):
+            for chunk_id, score in zip(block.columns["chunk_id"][near].tolist(), scores[near].tolist(), strict=True):
                 if chunk_id not in best or best[chunk_id].score < score:
-                    best[chunk_id] = Hit(chunk_id, score, kept)
+                    best[chunk_id] = Hit(chunk_id, score)
         if len(best) >= limit or num == num_there:
             return sorted(best.values(), key=lambda hit: (-hit.score, hit.chunk_id))[:limit]
         wanted *= 4  # a few chunks of many pieces took all places
@@ -196,27 +200,7 @@ def _similarities(block: blocks.Block, vector: npt.NDArray[np.float32], scope: S
     return found
 
 
-def has_windows(held: Blocks) -> bool:
-    """Whether the vectors of windows are held, too."""
-    return all("windows" in each.columns for each in held)
-
-
-def windows(held: Blocks, ids: Collection[ChunkId]) -> dict[ChunkId, bytes]:
-    """The packed vectors of the windows of these chunks."""
-    found = {}
-    for chunk_id in ids:
-        if (at := blocks.place(held, chunk_id)) is not None and (kept := at[0].columns["windows"][at[1]]):
-            found[chunk_id] = bytes(kept)
-    return found
-
-
 def row_ids(held: Blocks, ids: Sequence[ChunkId]) -> dict[ChunkId, int]:
     """Where these chunks lie in the table; those that are not there are left out."""
     places = {chunk_id: blocks.place(held, chunk_id) for chunk_id in ids}
     return {chunk_id: int(at[0].columns[ROW_ID][at[1]]) for chunk_id, at in places.items() if at is not None}
-
-
-def _windows(block: blocks.Block, at: npt.NDArray[np.intp]) -> list[bytes]:
-    if "windows" not in block.columns:
-        return [b""] * len(at)
-    return [bytes(each) for each in block.columns["windows"][at].tolist()]

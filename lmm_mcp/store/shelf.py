@@ -20,6 +20,7 @@ import pyarrow.compute as pc
 
 from lmm_mcp.domain.chunk import Chunk, ChunkId
 from lmm_mcp.store import held, schema, tables, vector_index
+from lmm_mcp.store.blocks import ROW_ID
 from lmm_mcp.store.frequencies import Frequencies
 from lmm_mcp.store.fresh_words import best_fresh
 from lmm_mcp.store.held import Held
@@ -177,10 +178,7 @@ class Shelf:
         if self.vectors is None:
             return []
         if (mine := self.held) is not None:
-            there = mine.vectors(self.vectors)
-            hits = held.nearest(there, vector, scope, limit)
-            if held.has_windows(there):
-                return hits
+            hits = held.nearest(mine.vectors(self.vectors), vector, scope, limit)
             kept = self.windows([hit.chunk_id for hit in hits])
             return [Hit(hit.chunk_id, hit.score, kept.get(hit.chunk_id, b"")) for hit in hits]
         by_index = self._has_index() and not self._is_small(scope)
@@ -191,15 +189,12 @@ class Shelf:
         if self.vectors is None:
             return {}
         if (mine := self.held) is not None:
-            there = mine.vectors(self.vectors)
-            if held.has_windows(there):
-                return held.windows(there, ids)
-            row_ids = list(held.row_ids(there, ids).values())
-            found = self.vectors.take_row_ids(row_ids).select(["chunk_id", "windows"]).to_arrow()
-        else:
-            where = any_id("chunk_id", ids)
-            found = self.vectors.search().where(where).select(["chunk_id", "windows"]).limit(ALL_ROWS).to_arrow()
-        pairs = zip(found["chunk_id"].to_pylist(), found["windows"].to_pylist(), strict=True)
+            row_ids = held.row_ids(mine.vectors(self.vectors), ids)
+            by_row = mine.windows.get(row_ids.values(), lambda rows: _packed(self.vectors.take_row_ids(rows)))
+            return {chunk_id: by_row[row] for chunk_id, row in row_ids.items() if by_row.get(row)}
+        found = self.vectors.search().where(any_id("chunk_id", ids)).select(["chunk_id", "windows"]).limit(ALL_ROWS)
+        rows = found.to_arrow()
+        pairs = zip(rows["chunk_id"].to_pylist(), rows["windows"].to_pylist(), strict=True)
         return {chunk_id: kept for chunk_id, kept in pairs if kept}
 
     def get(self, ids: Sequence[ChunkId]) -> list[Chunk]:
@@ -207,14 +202,7 @@ class Shelf:
         if (mine := self.held) is None:
             return [chunk for part in parts(ids) for chunk in self.load(any_id("id", part))]
         row_ids = held.row_ids(mine.rows(self.chunks).rows, ids)
-        read, missing = mine.read_before(row_ids.values())
-        if missing:
-            request = self.chunks.take_row_ids(missing).with_row_id().select(schema.CHUNK_COLUMNS)
-            rows = request.to_arrow()
-            new = dict(zip(rows["_rowid"].to_pylist(), schema.chunks_of(rows), strict=True))
-            mine.remember(new)
-            read |= new
-        return list(read.values())
+        return list(mine.passages.get(row_ids.values(), lambda rows: _chunks(self.chunks.take_row_ids(rows))).values())
 
     def load(self, where: Any) -> list[Chunk]:
         """The chunks of a filter."""
@@ -282,6 +270,18 @@ class Shelf:
         if scope == Scope(project=scope.project):
             return scope.project is not None and self.by_project().get(scope.project, 0) <= vector_index.FEW_rows
         return tables.count(self.vectors, filter_of(scope)) <= vector_index.FEW_rows
+
+
+def _chunks(request: Any) -> dict[int, Chunk]:
+    rows = request.with_row_id().select(schema.CHUNK_COLUMNS).to_arrow()
+    return dict(zip(rows[ROW_ID].to_pylist(), schema.chunks_of(rows), strict=True))
+
+
+def _packed(request: Any) -> dict[int, bytes]:
+    rows = request.with_row_id().select(["windows"]).to_arrow()
+    return {
+        row_id: kept or b"" for row_id, kept in zip(*(rows[n].to_pylist() for n in (ROW_ID, "windows")), strict=True)
+    }
 
 
 def reopened(shelf: Shelf, database: Any, folder: Path, *, has_vectors: bool) -> None:

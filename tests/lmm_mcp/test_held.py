@@ -182,11 +182,17 @@ def test_no_more_rows_are_held_than_was_agreed_and_the_newest_shelf_before_all(w
     assert not any(each.held for each in reader._shelves())
 
 
-def test_windows_beyond_what_is_held_come_out_of_the_table(writer, reader, tmp_path, monkeypatch):
-    monkeypatch.setattr(held, "MAX_WINDOWS", 10)
+def test_what_was_read_is_kept_as_far_as_agreed_and_read_again_else(writer, reader, tmp_path, monkeypatch):
+    monkeypatch.setattr(held, "MAX_WINDOW_bytes", 10 * 2 * (DIM + 4))
+    monkeypatch.setattr(held, "MAX_LINES", 30)
+    reader.hold(is_wanted=False)
+    reader.hold()
     writer.replace_thread("codex", "t", [chunk(f"c{n}", f"{said(random.Random(n))}. keel") for n in range(30)])
     embed(writer)
-    agree(reader, ChunkStore.open(tmp_path / "store"), EVERYWHERE)
+    for _ in range(2):
+        agree(reader, ChunkStore.open(tmp_path / "store"), EVERYWHERE)
+    kept = reader._shelves()[0].held
+    assert (len(kept.windows._held), len(kept.passages._held)) == (10, 10)
     assert cut.unpacked(reader.nearest(vector("keel"), EVERYWHERE, 1)[0].windows, DIM).shape == (2, DIM)
 
 
