@@ -11,8 +11,8 @@ from lmm_mcp.domain.verdict import Outcome, ScoreSheet
 from lmm_mcp.errors import ModelError
 from lmm_mcp.model import network
 from lmm_mcp.paths import Home
-from trainer import engine, gathering, judging
-from trainer.judging import Dials, Judged
+from trainer import canaries, engine, gathering, judging
+from trainer.judging import Dials, Extraction, Judged
 from trainer.plan import Plan
 from trainer.speaking import NetworkSpeaker
 
@@ -33,6 +33,7 @@ class Examined:
     learned: list[str]
     """Prompts of facts that were not known before and are now."""
     forgotten: list[str]
+    canaries: list[Extraction]
 
 
 def examine(
@@ -53,7 +54,8 @@ def examine(
     base = NetworkSpeaker(network.load(base_folder, device=device), judging.BASE)
     new = NetworkSpeaker(network.load(base_folder, adapter=candidate, device=device), "candidate")
     other = network.load(base_folder, adapter=placebo, device=device) if placebo else None
-    recall = _once(gathering.recall_of(gathering.opened(home, env)))
+    memory = gathering.opened(home, env)
+    recall = _once(gathering.recall_of(memory))
     dials = Dials()
 
     def run(speaker: NetworkSpeaker, placebo_speaker: NetworkSpeaker | None, shift: float) -> Judged:
@@ -82,6 +84,7 @@ def examine(
         samples=list(_samples(probes, before, judged.new)),
         learned=_changed(probes, before, judged.new),
         forgotten=_changed(probes, judged.new, before),
+        canaries=canaries.look(new, list(memory.store.projects())),
     )
 
 

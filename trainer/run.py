@@ -25,14 +25,29 @@ from lmm_mcp.domain.verdict import Keep, Promote, ScoreSheet, Verdict
 from lmm_mcp.errors import BadInput, LmmError, TrainingBusy, TrainingError
 from lmm_mcp.paths import Home
 from lmm_mcp.training_runs import RunState
-from trainer import examining, forgetting_curve, gate, gathering, loop, papers, planning, probes, reporting, thresholds
+from trainer import (
+    examining,
+    forgetting_curve,
+    gate,
+    gathering,
+    judging,
+    loop,
+    papers,
+    planning,
+    probes,
+    reporting,
+    thresholds,
+)
 from trainer import plan as plans
 from trainer.plan import Plan
 
 Say = Callable[[str], None]
 ADAPTER, PLACEBO = "training", "placebo"
 """Folders of a run in which something is trained."""
-FORGOTTEN = "something that this run learns from was forgotten meanwhile, so it cannot go on. `lmm train` starts a clean one."
+FORGOTTEN = (
+    "something that this run learns from was forgotten meanwhile, so it cannot go on. `lmm train` starts a clean one."
+)
+CANARIES = "canaries.json"
 SAID = "said.json"
 """What models said to some probes; the page shows it."""
 SHEETS = {"base": "sheet-base.json", "old": "sheet-old.json", "new": "sheet-new.json"}
@@ -273,6 +288,7 @@ def _judging(run: Run) -> Run:
     for name, sheet in (("base", found.base), ("old", found.old), ("new", found.new)):
         if sheet is not None:
             durable.write_json(run.folder / SHEETS[name], artifacts.sheet_told(sheet, with_outputs=True))
+    durable.write_json(run.folder / CANARIES, [dataclasses.asdict(each) for each in found.canaries])
     durable.write_json(
         run.folder / SAID, {"samples": found.samples, "learned": found.learned, "forgotten": found.forgotten}
     )
@@ -289,6 +305,7 @@ def _gate(run: Run) -> Run:
         old=old,
         lint=gathering.findings_of(run.folder),
         probes={each.id: each for each in asked},
+        canaries=tuple(judging.Extraction(**each) for each in durable.read_json(run.folder / CANARIES) or ()),
         limits=thresholds.thresholds_for(run.plan.recipe.preset),
     )
     verdict = gate.judge(hearing)
