@@ -1,0 +1,253 @@
+"""What a small model learns, keeps and forgets on two cores: the figures of the memory model, on invented users with random values.
+
+    python benchmarks/learning.py --base FOLDER facts          new facts, other words, no retrieval; and a placebo
+    python benchmarks/learning.py --base FOLDER renderings     the same facts said once, three and six times
+    python benchmarks/learning.py --base FOLDER nights         ten nights of six new facts, with what is old and without
+    python benchmarks/learning.py --base FOLDER forget         what comes out before `lmm forget` and after the rebuild
+    python benchmarks/learning.py --base FOLDER briefs         which sentences stand, and what 250 tokens hold
+
+FOLDER is a base as `lmm train make-base` leaves it in `artifacts/bases/`. Lessons, wordings, loop, probes, judges and the
+forgetting are the product's own; only the users are invented (learning_world.py). Everything is made in a temporary folder.
+"""
+
+import argparse
+import os
+import platform
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
+
+import learning_world as world  # noqa: E402
+import torch  # noqa: E402
+
+from lmm_mcp.domain.lesson import Lesson, Probe  # noqa: E402
+from lmm_mcp.domain.verdict import ScoreSheet  # noqa: E402
+from lmm_mcp.evaluation import runs  # noqa: E402
+from lmm_mcp.model import network  # noqa: E402
+from trainer import forgetting_curve, gathering, judging, loop, presets, replay  # noqa: E402
+from trainer.judging import Dials  # noqa: E402
+from trainer.replay import Standing  # noqa: E402
+from trainer.speaking import NetworkSpeaker  # noqa: E402
+
+CLOSED = Dials(writes=False)
+NUM_FACTS, RENDERINGS = 24, 6
+NUM_NIGHTS, NUM_A_NIGHT, NUM_CHANGED = 10, 6, 2
+Scores = Mapping[str, float]
+"""By probe."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """What every row works with."""
+
+    base: Path
+    folder: Path
+    dials: Mapping[str, int | float]
+    """Of the recipe, where they differ from the preset's."""
+
+
+def taught(bench: Bench, name: str, lessons: Sequence[Lesson], *, seed: int, begin: Path | None = None) -> Path:
+    """An adapter by the preset `cpu-tiny`, in the order in which a run would learn. `begin`: one to go on from."""
+    recipe = presets.preset(
+        "cpu-tiny", base=str(bench.base), stage="sft", shuffled=False, seed=seed, num_threads=1, **bench.dials
+    )
+    ordered = replay.in_order(lessons, size=gathering.BATCH, seed=seed)
+    return loop.train(recipe, (), ordered, bench.folder / name, start_from=begin).adapter
+
+
+def judged(bench: Bench, probes: Sequence[Probe], adapter: Path, placebo: Path | None = None) -> judging.Judged:
+    """Base, adapter and placebo on the same probes, with nothing found for any of them."""
+    base = NetworkSpeaker(network.load(bench.base), judging.BASE)
+    other = NetworkSpeaker(network.load(bench.base, adapter=placebo), "placebo") if placebo else None
+    candidate = NetworkSpeaker(network.load(bench.base, adapter=adapter), adapter.parent.name)
+    return judging.judge(probes, base=base, candidate=candidate, placebo=other, dials=CLOSED)
+
+
+def scores(sheet: ScoreSheet, arm: str, prefix: str = "") -> dict[str, float]:
+    """Right or wrong, by probe."""
+    return {f"{prefix}{each.probe_id}": each.score for each in sheet.outcomes[arm] if each.slice == "fact"}
+
+
+def gain(before: Scores, after: Scores) -> runs.Difference:
+    """How much more is right, paired by probe, with its 95 % interval."""
+    a, b = (
+        runs.Run("learning", name, {}, tuple(runs.Row(each, (), {"right": score}) for each, score in found.items()))
+        for name, found in (("before", before), ("after", after))
+    )
+    return runs.difference(a, b)[0]
+
+
+def told(difference: runs.Difference) -> str:
+    """`+0.54 (+0.42 to +0.67)`."""
+    mean = difference.difference
+    return f"{mean.value:+.2f} ({mean.low:+.2f} to {mean.high:+.2f})"
+
+
+# New facts --------------------------------------------------------------------------------------------------------------
+
+
+def facts(
+    bench: Bench, seeds: Sequence[int], *, num: int = NUM_FACTS, renderings: int = RENDERINGS
+) -> dict[str, Scores]:
+    """Scores of base, adapter and placebo over all seeds. A seed is a user; another one's adapter is the placebo."""
+    users = [*seeds, *([seeds[-1] + 1] if len(seeds) == 1 else [])]
+    held = {user: world.held(world.facts(f"u{user}", num)) for user in users}
+    adapters = {
+        user: taught(bench, f"facts {user} {renderings}", world.lessons(held[user], renderings, seed=user), seed=user)
+        for user in users
+    }
+    found: dict[str, dict[str, float]] = {"base": {}, "adapter": {}, "placebo": {}}
+    for user, stranger in zip(seeds, (*users[1:], users[0]), strict=False):
+        seen = judged(bench, world.asked(held[user], seed=user), adapters[user], adapters[stranger])
+        found["base"] |= scores(seen.base, "weights", f"{user} ")
+        found["adapter"] |= scores(seen.new, "weights", f"{user} ")
+        found["placebo"] |= scores(seen.new, "placebo", f"{user} ")
+    return found
+
+
+def show_facts(bench: Bench, seeds: Sequence[int]) -> None:
+    found = facts(bench, seeds)
+    print(
+        f"{NUM_FACTS} facts of 4 projects and {len(world.KINDS)} relations, {RENDERINGS} renderings, seeds {list(seeds)}\n"
+    )
+    print("| model | right | against the base |\n|---|---|---|")
+    for name, those in found.items():
+        against = "" if name == "base" else told(gain(found["base"], those))
+        print(f"| {name} | {share(those):.2f} of {len(those)} | {against} |")
+    for user in seeds:
+        mine = [value for name, value in found["adapter"].items() if name.startswith(f"{user} ")]
+        print(f"  seed {user}: {sum(mine) / len(mine):.2f}")
+
+
+def share(those: Scores) -> float:
+    """How many are right, 0 to 1."""
+    return sum(those.values()) / (len(those) or 1)
+
+
+def show_renderings(bench: Bench, seeds: Sequence[int]) -> None:
+    print("| renderings of a fact | right | against the base |\n|---|---|---|")
+    for num in (1, 3, 6):
+        found = facts(bench, seeds, renderings=num)
+        print(f"| {num} | {share(found['adapter']):.2f} | {told(gain(found['base'], found['adapter']))} |", flush=True)
+
+
+# Nights ------------------------------------------------------------------------------------------------------------------
+
+
+def nights(
+    bench: Bench, seed: int, way: str, num: int = NUM_NIGHTS, most: int = 0
+) -> list[tuple[ScoreSheet, set[str]]]:
+    """A sheet for every night, and the facts that held then. `way`: `rebuilt` from the base with what is old, as a run does by
+    itself; or `gone on with`: last night's adapter and what is new. `most`: lessons a night, 0 = all."""
+    user = f"n{seed}"
+    known: list[world.Fact] = []
+    standings: dict[str, Standing] = {}
+    probes: dict[str, Probe] = {}
+    adapter, found = None, []
+    for night in range(num):
+        now_ms = world.FIRST_ms + night * world.WEEK_ms  # a week apart, so that every night has a cohort
+        known, new = _a_night(known, user, now_ms, night)
+        held = world.held(known, until_ms=now_ms + world.WEEK_ms - 1)
+        probes |= {each.memory: each for each in world.asked(held, seed=seed) if each.memory not in probes}
+        lessons = world.lessons(held, RENDERINGS, seed=seed)
+        if way == "rebuilt":
+            mix = replay.chosen(lessons, standings, salience={}, now_ms=now_ms, num=most, seed=seed)
+            lessons, begin = list(mix.lessons), None
+        else:
+            lessons, begin = [each for each in lessons if each.memory in new], adapter
+        adapter = taught(bench, f"{way} {seed} {most} {night}", lessons, seed=seed, begin=begin)
+        sheet = judged(bench, list(probes.values()), adapter).new
+        memory_of = {each.id: each.memory for each in probes.values()}
+        recalled = {memory_of[each.probe_id]: each.score for each in sheet.outcomes["weights"]}
+        standings = replay.advanced(standings, recalled, {each.memory for each in lessons})
+        found.append((sheet, {each.id for each in probes.values() if each.memory in {h.fact.id for h in held}}))
+        print(f"  {way}, night {night + 1}: {share(_of(found[-1])):.2f} of {len(found[-1][1])}", flush=True)
+    return found
+
+
+def _a_night(known: list[world.Fact], user: str, now_ms: int, night: int) -> tuple[list[world.Fact], set[str]]:
+    """All facts after that day, and the ids of those that it brought: some of them take the place of older ones."""
+    num_changed = NUM_CHANGED if night else 0
+    holding = [each for each in known if each.holds and each.from_ms < now_ms]
+    changed = [world.superseded(each, user, now_ms) for each in holding[:: max(1, len(holding) // 2)][:num_changed]]
+    old = {before.id: before for before, _ in changed}
+    taken = {each.key for each in known}
+    fresh = [each for each in world.facts(user, 4 * NUM_A_NIGHT, at_ms=now_ms) if each.key not in taken]
+    new = [*(after for _, after in changed), *fresh[: NUM_A_NIGHT - num_changed]]
+    return [*(old.get(each.id, each) for each in known), *new], {each.id for each in new}
+
+
+def _of(night: tuple[ScoreSheet, set[str]]) -> dict[str, float]:
+    return {each.probe_id: each.score for each in night[0].outcomes["weights"] if each.probe_id in night[1]}
+
+
+def rows_of(found: Sequence[tuple[ScoreSheet, set[str]]]) -> tuple[forgetting_curve.Row, ...]:
+    """The matrix of versions and weeks, over the facts that still hold at the end: the others shall be forgotten."""
+    lasting = found[-1][1]
+    rows = []
+    for number, (sheet, _) in enumerate(found):
+        outcomes = tuple(each for each in sheet.outcomes["weights"] if each.probe_id in lasting)
+        kept = ScoreSheet(f"night {number + 1}", "", {"weights": outcomes}, 0.0, 0, 0.0)
+        rows.append(forgetting_curve.row_of(kept, made_ms=number, learned=sorted({each.cohort for each in outcomes})))
+    return tuple(rows)
+
+
+def show_nights(bench: Bench, seeds: Sequence[int], most: int = 0) -> None:
+    print("| way | right at the end | backward transfer | slope a night |\n|---|---|---|---|")
+    for way in ("rebuilt", "gone on with"):
+        ends, backward, slopes = [], [], []
+        for seed in seeds:
+            found = nights(bench, seed, way, most=most)
+            transfer = forgetting_curve.transfer(rows_of(found))
+            ends.append(share(_of(found[-1])))
+            backward.append(transfer.backward or 0.0)
+            slopes.append(transfer.slope or 0.0)
+        print(f"| {way} | {_mean(ends):.2f} | {_mean(backward):+.3f} | {_mean(slopes):+.3f} |", flush=True)
+        print(forgetting_curve.table(rows_of(found)), flush=True)
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=("facts", "renderings", "nights", "forget", "briefs"))
+    parser.add_argument("--base", type=Path, required=True, help="folder of a base model")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
+    parser.add_argument("--steps", type=int, default=0, help="fewest of a training, 0 = the preset's")
+    parser.add_argument("--most", type=int, default=0, help="lessons a night, 0 = all")
+    args = parser.parse_args()
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    torch.set_num_threads(1)
+    about = network.load(args.base).card
+    versions = ", ".join(f"{name} {metadata.version(name)}" for name in ("torch", "transformers", "peft"))
+    print(
+        f"{platform.machine()}, one core of {os.cpu_count()}, {versions}; base of {about.num_parameters:,} parameters"
+    )
+    began_s = time.monotonic()
+    with tempfile.TemporaryDirectory() as folder:
+        bench = Bench(args.base.resolve(), Path(folder), {"min_steps": args.steps} if args.steps else {})
+        match args.what:
+            case "facts":
+                show_facts(bench, args.seeds)
+            case "renderings":
+                show_renderings(bench, args.seeds)
+            case "nights":
+                show_nights(bench, args.seeds, args.most)
+            case "forget" | "briefs":
+                import learning_memory
+
+                learning_memory.show(args.what, bench.base, bench.folder)
+    print(f"\n{time.monotonic() - began_s:.0f} s")
+
+
+if __name__ == "__main__":
+    main()
