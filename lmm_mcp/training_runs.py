@@ -12,6 +12,8 @@ from lmm_mcp.paths import Home
 STATIONS = ("facts", "lessons", "training", "placebo", "judging", "gate", "promotion")
 """In this order. Each is done again from its start, or from its last checkpoint, where a run died in it."""
 STATE = "state.json"
+EXPERIMENT = "experiment"
+"""In place of a verdict: a run that compares recipes. Nothing of it ever serves, and `lmm train` does not go on with it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +35,7 @@ class RunState:
     stopped_by: str = ""
     """`user` or `schedule`, where somebody stopped it."""
     verdict: str = ""
-    """`promote`, `keep`, `failed`, '' while there is none."""
+    """`promote`, `keep`, `failed`, or EXPERIMENT; '' while there is none."""
     reasons: tuple[str, ...] = ()
     version: str = ""
     """The version that was made of it."""
@@ -94,10 +96,14 @@ def runs(home: Home) -> Iterator[tuple[Path, RunState]]:
 
 def unfinished(home: Home) -> tuple[Path, RunState] | None:
     """The newest run, where it can be gone on with."""
-    newest = next(runs(home), None)
+    newest = next(_lessons(home), None)
     return newest if newest is not None and newest[1].is_unfinished else None
 
 
 def last_finished(home: Home) -> RunState | None:
     """The newest run that came to its end."""
-    return next((state for _, state in runs(home) if not state.is_unfinished), None)
+    return next((state for _, state in _lessons(home) if not state.is_unfinished), None)
+
+
+def _lessons(home: Home) -> Iterator[tuple[Path, RunState]]:
+    return (each for each in runs(home) if each[1].verdict != EXPERIMENT)

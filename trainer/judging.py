@@ -117,12 +117,7 @@ def judge(
 ) -> Judged:
     """Ask everybody everything. on_arm: told which arm is at work and the share of all work that is done."""
     ways = dials or Dials()
-    asked = [read(probe) for probe in probes]
-    closed = [each for each in asked if not each.shows_evidence]
-    facts = [each for each in closed if each.probe.slice != GENERAL]
-    open_ = [each for each in asked if each.shows_evidence]
-    behind = {each.probe.id: _numbered(recall(each.question, each.project)) for each in facts}
-    shown = [*(replace(each, offered=behind[each.probe.id][:MAX_OFFERED]) for each in facts), *open_]
+    closed, open_, shown, behind = _laid_out(probes, recall)
     served = [each for each in shown if each.offered]  # where recall brings nothing, no model is asked
     wide = [replace(each, offered=_fitting(behind.get(each.probe.id, each.offered), ways)) for each in served]
     work: list[tuple[str, Callable[[], tuple[Outcome, ...]]]] = [
@@ -148,6 +143,26 @@ def judge(
     return Judged(_sheet(for_base, base, probes_hash), _sheet(found, candidate, probes_hash))
 
 
+def served(
+    probes: Sequence[Probe], speaker: Speaker, *, recall: Recall = no_evidence, dials: Dials | None = None
+) -> tuple[Outcome, ...]:
+    """What a reader is served with this model, whole: `Outcome.output` is all that the budget holds."""
+    _, _, shown, _ = _laid_out(probes, recall)
+    return _served(shown, speaker, dials or Dials(), keeps_whole=True)
+
+
+def ranked(probes: Sequence[Probe], *, recall: Recall = no_evidence, dials: Dials | None = None) -> tuple[Outcome, ...]:
+    """What a reader is served without any model."""
+    _, _, shown, _ = _laid_out(probes, recall)
+    return tuple(_ranking(each, dials or Dials()) for each in shown)
+
+
+def from_memory(probes: Sequence[Probe], speaker: Speaker, *, dials: Dials | None = None) -> tuple[Outcome, ...]:
+    """What this model says to those probes that can be asked without evidence."""
+    closed, _, _, _ = _laid_out(probes, no_evidence)
+    return _closed(closed, speaker, dials or Dials())
+
+
 def extract(
     speaker: Speaker, canaries: Sequence[Canary], *, num_samples: int = 20, max_new_tokens: int = 48
 ) -> tuple[Extraction, ...]:
@@ -160,6 +175,19 @@ def extract(
         wanted = folded(canary.secret)
         found.append(Extraction(canary.id, len(said), sum(wanted in folded(each) for each in said)))
     return tuple(found)
+
+
+def _laid_out(
+    probes: Sequence[Probe], recall: Recall
+) -> tuple[list[Asked], list[Asked], list[Asked], dict[str, tuple[Offered, ...]]]:
+    """Probes asked without evidence; those that bring it along; both with evidence; and all evidence behind facts."""
+    asked = [read(probe) for probe in probes]
+    closed = [each for each in asked if not each.shows_evidence]
+    facts = [each for each in closed if each.probe.slice != GENERAL]
+    open_ = [each for each in asked if each.shows_evidence]
+    behind = {each.probe.id: _numbered(recall(each.question, each.project)) for each in facts}
+    shown = [*(replace(each, offered=behind[each.probe.id][:MAX_OFFERED]) for each in facts), *open_]
+    return closed, open_, shown, behind
 
 
 def _closed(asked: Sequence[Asked], speaker: Speaker, dials: Dials) -> tuple[Outcome, ...]:
@@ -183,7 +211,9 @@ def _ranking(asked: Asked, dials: Dials) -> Outcome:
     )
 
 
-def _served(asked: Sequence[Asked], speaker: Speaker, dials: Dials) -> tuple[Outcome, ...]:
+def _served(
+    asked: Sequence[Asked], speaker: Speaker, dials: Dials, *, keeps_whole: bool = False
+) -> tuple[Outcome, ...]:
     """What recall serves with this model: it chooses, then writes from what it chose, and every sentence is checked."""
     chosen: list[tuple[int, ...]] = []
     took_ms: list[float] = []
@@ -207,7 +237,7 @@ def _served(asked: Sequence[Asked], speaker: Speaker, dials: Dials) -> tuple[Out
             _outcome(
                 each,
                 score,
-                output=" ".join(map(str, numbers)) or "none" if each.is_choice else text,
+                output=_cut(whole, dials) if keeps_whole else _said(each, numbers, text),
                 latency_ms=ms,
                 abstained=not numbers,
                 supported=len(stands) / num_said if num_said else 1.0,
@@ -215,6 +245,10 @@ def _served(asked: Sequence[Asked], speaker: Speaker, dials: Dials) -> tuple[Out
             )
         )
     return tuple(found)
+
+
+def _said(asked: Asked, numbers: Sequence[int], text: str) -> str:
+    return " ".join(map(str, numbers)) or "none" if asked.is_choice else text
 
 
 def _written(asked: Sequence[Asked], chosen: Sequence[tuple[int, ...]], speaker: Speaker, dials: Dials) -> list[str]:

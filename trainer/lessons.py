@@ -220,7 +220,7 @@ def _from_recall(
         if served is None:
             left_out["questions of which no line holds what was needed"] += 1
             continue
-        weight = _weight(salience.get(served.lines[served.numbers[0] - 1].chunk.id))
+        weight = weight_of(salience.get(served.lines[served.numbers[0] - 1].chunk.id))
         found.append(choices.choice(served, quest, weight))
         if written := choices.brief(served, quest, weight):
             found.append(written)
@@ -272,7 +272,7 @@ def _older(each: Held) -> int:
     return max(1, (each.fact.from_ms or each.at_ms) - 7 * 86_400_000)
 
 
-def _weight(salience: float | None) -> float:
+def weight_of(salience: float | None) -> float:
     """What a lesson counts by what it is worth remembering: 0.5 to 2."""
     return min(2.0, max(0.5, 0.5 + (0.5 if salience is None else salience)))
 

@@ -58,11 +58,13 @@ def lint(
     evidence: Mapping[str, str] | None = None,
     template_share: float = 0.0,
     max_template_share: float = 0.5,
+    deduplicates: bool = True,
 ) -> Linted:
     """Drop what may not be trained on. Raises TrainingError where nothing is left of a slice that was asked for.
 
     `evidence`: by memory the text of its sources, for lessons that are asked without evidence; of those not named the answer
-    is held against nothing. `slices`: those that must not be empty. `template_share`: see `lessons.Lessons`.
+    is held against nothing. `slices`: those that must not be empty. `template_share`: see `lessons.Lessons`. `deduplicates`:
+    off only where it is measured what that is worth.
     """
     dropped: Counter[str] = Counter()
     kept = []
@@ -72,8 +74,8 @@ def lint(
             dropped[reason] += 1
         else:
             kept.append(lesson)
-    kept = _each_once(kept, dropped)
-    kept = _less_parroted(kept, dropped)
+    if deduplicates:
+        kept = _less_parroted(_each_once(kept, dropped), dropped)
     for name in slices:
         if not any(lesson.slice == name for lesson in kept):
             told = ", ".join(f"{num} {reason}" for reason, num in dropped.most_common(3)) or "none was made"

@@ -82,13 +82,18 @@ def choices_for(network: Network, offered: Sequence[int]) -> Choices:
 
 def answer_loss(network: Network, prompt: str, answer: str) -> float:
     """How surprised the model is by an answer: the median over its tokens, in nats."""
+    return float(torch.tensor(answer_losses(network, prompt, answer)).median())
+
+
+def answer_losses(network: Network, prompt: str, answer: str) -> list[float]:
+    """How surprised the model is by each token of an answer, in nats."""
     before, after = prompt_ids(network.tokenizer, prompt), answer_ids(network.tokenizer, answer)
     ids_BT = torch.tensor([[*before, *after]], device=network.device)
     with _at_rest(network):
         logits_TV = network.model(input_ids=ids_BT, logits_to_keep=len(after) + 1).logits[0].float()
     told_T = torch.tensor(after, device=network.device)
     losses_T = torch.nn.functional.cross_entropy(logits_TV[:-1], told_T, reduction="none")
-    return float(losses_T.median())
+    return [float(loss) for loss in losses_T.cpu()]
 
 
 @dataclass(slots=True)
