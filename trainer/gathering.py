@@ -23,13 +23,11 @@ from lmm_mcp.store.archive import Archive
 from lmm_mcp.store.chunks import ChunkStore
 from lmm_mcp.store.facts import FactStore
 from lmm_mcp.store.ledger import Ledger
-from trainer import base_texts, engine, lessons, papers, presets, probes, questions, replay, selfstudy
+from trainer import engine, lessons, papers, presets, probes, questions, replay, selfstudy
 from trainer.lint import Linted, lint
 from trainer.plan import Plan
 from trainer.questions import Need
 
-PLACEBO_SEED = 90_001
-"""Of the invented user whose lessons the placebo learns: no base was made with it."""
 LEARNED = 0.7
 """Share of what sessions asked that choices are learned from; they are judged by the rest."""
 MIN_ASKED = 10
@@ -46,7 +44,6 @@ class Gathered:
 
     lessons: list[Lesson]
     texts: list[str]
-    placebo: list[Lesson]
     probes: list[Probe]
     threads: set[tuple[str, str]]
     chunks: list[str]
@@ -80,15 +77,22 @@ def opened(home: Home, env: Mapping[str, str]) -> Memory:
     return Memory(store, FactStore.open(home.facts), Ledger.open(home.ledger), Archive(home.archive), recaller)
 
 
-def gather(
-    home: Home, env: Mapping[str, str], plan: Plan, look_up: Callable[[], None], *, freezes: bool = True
-) -> Gathered:
-    """Make lessons, freeze probes, take out what is unfit, choose what is rehearsed.
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """All lessons that a memory gives, as they were made, and the probes that hold some of them out."""
 
-    Choices are learned from the first part of what sessions asked, and probed on the rest; facts are learned up to the end,
-    and probed in wordings that no lesson has. `freezes`: whether new probes join the bank for good. `look_up` is called between the steps, and raises where the run is to stop.
-    Raises TrainingError where nothing is left to learn from.
-    """
+    memory: Memory
+    built: lessons.Lessons
+    bank: probes.Bank
+    salience: Mapping[str, float]
+    """0 to 1 by passage."""
+    until_ms: int
+
+
+def pooled(
+    home: Home, env: Mapping[str, str], plan: Plan, look_up: Callable[[], None], *, freezes: bool = True
+) -> Pool:
+    """Make all lessons, and freeze probes; parameters as of `gather`."""
     memory = opened(home, env)
     until_ms = plan.until_ms or time.time_ns() // 1_000_000
     needs = questions.needs_of(memory.ledger, memory.archive, until_ms)
@@ -110,6 +114,20 @@ def gather(
     asked_now = list(_probed(memory, built, later, until_ms, plan))
     bank = probes.add(home, asked_now) if freezes else probes.Bank((*probes.load(home).probes, *asked_now))
     look_up()
+    return Pool(memory, built, bank, salience, until_ms)
+
+
+def gather(
+    home: Home, env: Mapping[str, str], plan: Plan, look_up: Callable[[], None], *, freezes: bool = True
+) -> Gathered:
+    """Make lessons, freeze probes, take out what is unfit, choose what is rehearsed.
+
+    Choices are learned from the first part of what sessions asked, and probed on the rest; facts are learned up to the end,
+    and probed in wordings that no lesson has. `freezes`: whether new probes join the bank for good. `look_up` is called between the steps, and raises where the run is to stop.
+    Raises TrainingError where nothing is left to learn from.
+    """
+    pool = pooled(home, env, plan, look_up, freezes=freezes)
+    memory, built, bank, salience, until_ms = pool.memory, pool.built, pool.bank, pool.salience, pool.until_ms
     studied = _studied(home, env, built, bank)
     linted = lint(
         [*built.lessons, *(each.lesson for each in studied.lessons)] if studied else built.lessons,
@@ -130,7 +148,6 @@ def gather(
     return Gathered(
         lessons=ordered,
         texts=texts,
-        placebo=list(base_texts.items(PLACEBO_SEED, len(ordered))) if plan.placebo else [],
         probes=list(bank.probes),
         threads={thread for each in asked for thread in each.threads} | set(built.text_threads),
         chunks=list(dict.fromkeys(chunk for each in ordered for chunk in each.sources)),

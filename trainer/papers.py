@@ -10,7 +10,7 @@ from lmm_mcp.artifacts import durable
 from lmm_mcp.domain.lesson import Lesson, Probe
 from lmm_mcp.errors import TrainingError
 
-LESSONS, TEXTS, PROBES, PLACEBO, ABOUT = "lessons.jsonl", "texts.jsonl", "probes.jsonl", "placebo.jsonl", "about.json"
+LESSONS, TEXTS, PROBES, ABOUT = "lessons.jsonl", "texts.jsonl", "probes.jsonl", "about.json"
 
 
 def write_lessons(path: Path, lessons: Iterable[Lesson]) -> None:

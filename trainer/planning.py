@@ -1,6 +1,7 @@
 """From what was asked for to a plan: presets, dials, and the folders that names stand for."""
 
 import argparse
+import hashlib
 import os
 import shutil
 from collections.abc import Mapping
@@ -16,9 +17,12 @@ from lmm_mcp.errors import BadInput, ModelError
 from lmm_mcp.model import network
 from lmm_mcp.paths import Home
 from trainer import engine, presets
+from trainer import recipe as recipes
 from trainer.lessons import Options
 from trainer.plan import NEEDED, Plan
 
+PLACEBO_LESSONS = 400
+"""Invented lessons that a placebo learns."""
 NAMED = ("base", "method", "stage")
 """Dials that have an option of their own."""
 
@@ -97,6 +101,12 @@ def base_of(home: Home, plan: Plan) -> Base:
     """Find the base of a plan. Raises ModelError where it is not here."""
     folder = network.find_base(plan.recipe.base, bases=artifacts.bases_folder(home))
     return Base(folder, network.fingerprint(folder), engine.chosen_device(plan.recipe.device))
+
+
+def placebo_folder(home: Home, plan: Plan) -> Path:
+    """Where the placebo of this recipe on this base lies, once it was trained: the next run need not do it again."""
+    told = f"{recipes.to_json(plan.recipe)} {base_of(home, plan).fingerprint} {PLACEBO_LESSONS}"
+    return artifacts.placebos_folder(home) / hashlib.blake2b(told.encode(), digest_size=8).hexdigest()
 
 
 def start_from(home: Home, plan: Plan) -> Path | None:

@@ -111,7 +111,7 @@ def _arms(arms: Sequence[tuple[str, str, float, int, str]]) -> str:
         f'<td class="number">{escape(interval)}</td><td class="number">{num}</td></tr>'
         for arm, slice_, mean, num, interval in arms
     )
-    return f"<table><tr><th>arm</th><th>probes</th><th>score, %</th><th>95 % interval</th><th>number</th></tr>{rows}</table>"
+    return f"<table><tr><th>arm</th><th>probes</th><th class="number">score, %</th><th class="number">95 % interval</th><th class="number">number</th></tr>{rows}</table>"
 
 
 def _curves(metrics: Sequence[Mapping[str, Any]]) -> str:
@@ -140,7 +140,7 @@ def _mix(mix: Sequence[tuple[str, str, int]]) -> str:
         f'<tr><td>{escape(what)}</td><td>{escape(kind)}</td><td class="number">{num:,}</td></tr>'
         for what, kind, num in mix
     )
-    return f"<table><tr><th>lessons</th><th>of</th><th>number</th></tr>{rows}</table>"
+    return f"<table><tr><th>lessons</th><th>of</th><th class="number">number</th></tr>{rows}</table>"
 
 
 def _sample(sample: Sample) -> str:
@@ -193,7 +193,7 @@ _PAGE = """<!doctype html>
 @media (prefers-color-scheme: dark) {{ :root {{ --ink: #e5e7eb; --dim: #9ca3af; --paper: #111827; --rule: #374151; --good: #34d399; --bad: #f87171; }} }}
 body {{ font: 15px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--paper); max-width: 62rem; margin: 2rem auto; padding: 0 1rem; }}
 h1 {{ font-size: 1.5rem; margin: 0; }} h2 {{ font-size: 1.1rem; margin: 2rem 0 .5rem; }}
-table {{ border-collapse: collapse; width: 100%; }} th, td {{ text-align: left; vertical-align: top; padding: .25rem .8rem .25rem 0; border-bottom: 1px solid var(--rule); overflow-wrap: anywhere; }}
+table {{ border-collapse: collapse; width: 100%; }} th, td {{ text-align: left; vertical-align: top; padding: .25rem .8rem .25rem 0; border-bottom: 1px solid var(--rule); overflow-wrap: break-word; }} th, td.good, td.bad {{ white-space: nowrap; }}
 .number {{ text-align: right; font-variant-numeric: tabular-nums; }} .dim {{ color: var(--dim); }}
 p.good, p.kept {{ font-size: 1.1rem; font-weight: 600; margin: .3rem 0; }} .good {{ color: var(--good); }} .bad {{ color: var(--bad); }}
 .plots {{ display: grid; grid-template-columns: repeat(auto-fill, minmax(26rem, 1fr)); gap: 1rem; }} svg {{ width: 100%; height: auto; }}

@@ -26,6 +26,7 @@ from lmm_mcp.errors import BadInput, LmmError, TrainingBusy, TrainingError
 from lmm_mcp.paths import Home
 from lmm_mcp.training_runs import RunState
 from trainer import (
+    base_texts,
     examining,
     forgetting_curve,
     gate,
@@ -47,6 +48,8 @@ ADAPTER, PLACEBO = "training", "placebo"
 FORGOTTEN = (
     "something that this run learns from was forgotten meanwhile, so it cannot go on. `lmm train` starts a clean one."
 )
+PLACEBO_SEED = 90_001
+"""Of the invented user whose lessons the placebo learns: no base was made with it."""
 CANARIES = "canaries.json"
 SAID = "said.json"
 """What models said to some probes; the page shows it."""
@@ -198,7 +201,6 @@ def _lessons(run: Run) -> Run:
     artifacts.write_sources(run.folder, artifacts.Sources.of(found.threads, found.chunks, as_of=as_of))
     papers.write_lessons(run.folder / papers.LESSONS, found.lessons)
     papers.write_texts(run.folder / papers.TEXTS, found.texts)
-    papers.write_lessons(run.folder / papers.PLACEBO, found.placebo)
     papers.write_probes(run.folder / papers.PROBES, found.probes)
     durable.write_json(run.folder / papers.ABOUT, {**found.about, "notes": found.notes})
     for line in found.notes:
@@ -212,19 +214,25 @@ def _training(run: Run) -> Run:
         papers.read_lessons(run.folder / papers.LESSONS),
         papers.read_texts(run.folder / papers.TEXTS),
     )
-    return run.knowing(figures=_trained(run, ADAPTER, lessons, texts))
+    return run.knowing(figures=trained(run, ADAPTER, lessons, texts))
 
 
 def _placebo(run: Run) -> Run:
     if not run.plan.placebo:
         return run
-    lessons = papers.read_lessons(run.folder / papers.PLACEBO)
+    target = planning.placebo_folder(run.home, run.plan)
+    if target.is_dir():
+        return run
+    lessons = list(base_texts.items(PLACEBO_SEED, planning.PLACEBO_LESSONS))
     plain = replace(run, plan=replace(run.plan, recipe=run.plan.recipe.but(stage="sft")))
-    figures = _trained(plain, PLACEBO, lessons, [])
+    figures = trained(plain, PLACEBO, lessons, [])
+    durable.make_folder(target.parent)
+    durable.settle(run.folder / PLACEBO / "adapter")
+    durable.publish(run.folder / PLACEBO / "adapter", target)
     return run.knowing(figures={f"placebo {name}": value for name, value in figures.items()})
 
 
-def _trained(run: Run, name: str, lessons: list[Any], texts: list[str]) -> dict[str, float]:
+def trained(run: Run, name: str, lessons: list[Any], texts: list[str]) -> dict[str, float]:
     """Figures of a training that came to its end."""
     begin = planning.start_from(run.home, run.plan) if name == ADAPTER else None
 
@@ -282,7 +290,7 @@ def _judging(run: Run) -> Run:
         asked,
         str(about.get("probes_hash", "")),
         candidate=run.folder / ADAPTER / "adapter",
-        placebo=run.folder / PLACEBO / "adapter" if run.plan.placebo else None,
+        placebo=planning.placebo_folder(run.home, run.plan) if run.plan.placebo else None,
         on_arm=on_arm,
     )
     for name, sheet in (("base", found.base), ("old", found.old), ("new", found.new)):

@@ -5,6 +5,7 @@
     bases/NAME/       a base model that the project made
     runs/RUN_ID/      one training run: recipe, lessons, probes, checkpoints, metrics, report, verdict
     probes/           the bank of frozen probes
+    placebos/         models trained on invented lessons, which candidates are compared with
     study.jsonl       what a model on this machine wrote about facts, for lessons
     cards/            what the memory model wrote while nobody asked, a file for each project
     forgetting.json   how well each version knew what was learned in which week
@@ -72,6 +73,11 @@ def runs_folder(home: Home) -> Path:
 def run_folder(home: Home, run_id: str) -> Path:
     """Of one training run. Raises BadInput for an id that cannot be a folder's."""
     return runs_folder(home) / _checked(run_id)
+
+
+def placebos_folder(home: Home) -> Path:
+    """Models trained on invented lessons, by recipe and base: what candidates are compared with. They hold nothing of the user's."""
+    return home.artifacts / "placebos"
 
 
 def probes_folder(home: Home) -> Path:
