@@ -27,6 +27,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 import learning_world as world  # noqa: E402
 import torch  # noqa: E402
 
+from lmm_mcp.domain.fact import Fact  # noqa: E402
 from lmm_mcp.domain.lesson import Lesson, Probe  # noqa: E402
 from lmm_mcp.domain.verdict import ScoreSheet  # noqa: E402
 from lmm_mcp.evaluation import runs  # noqa: E402
@@ -147,7 +148,7 @@ def nights(
     """A sheet for every night, and the facts that held then. `way`: `rebuilt` from the base with what is old, as a run does by
     itself; or `gone on with`: last night's adapter and what is new. `most`: lessons a night, 0 = all."""
     user = f"n{seed}"
-    known: list[world.Fact] = []
+    known: list[Fact] = []
     standings: dict[str, Standing] = {}
     probes: dict[str, Probe] = {}
     adapter, found = None, []
@@ -172,7 +173,7 @@ def nights(
     return found
 
 
-def _a_night(known: list[world.Fact], user: str, now_ms: int, night: int) -> tuple[list[world.Fact], set[str]]:
+def _a_night(known: list[Fact], user: str, now_ms: int, night: int) -> tuple[list[Fact], set[str]]:
     """All facts after that day, and the ids of those that it brought: some of them take the place of older ones."""
     num_changed = NUM_CHANGED if night else 0
     holding = [each for each in known if each.holds and each.from_ms < now_ms]
