@@ -111,7 +111,7 @@ def _arms(arms: Sequence[tuple[str, str, float, int, str]]) -> str:
         f'<td class="number">{escape(interval)}</td><td class="number">{num}</td></tr>'
         for arm, slice_, mean, num, interval in arms
     )
-    return f"<table><tr><th>arm</th><th>probes</th><th class="number">score, %</th><th class="number">95 % interval</th><th class="number">number</th></tr>{rows}</table>"
+    return f"<table><tr><th>arm</th><th>probes</th><th class='number'>score, %</th><th class='number'>95 % interval</th><th class='number'>number</th></tr>{rows}</table>"
 
 
 def _curves(metrics: Sequence[Mapping[str, Any]]) -> str:
@@ -140,7 +140,7 @@ def _mix(mix: Sequence[tuple[str, str, int]]) -> str:
         f'<tr><td>{escape(what)}</td><td>{escape(kind)}</td><td class="number">{num:,}</td></tr>'
         for what, kind, num in mix
     )
-    return f"<table><tr><th>lessons</th><th>of</th><th class="number">number</th></tr>{rows}</table>"
+    return f"<table><tr><th>lessons</th><th>of</th><th class='number'>number</th></tr>{rows}</table>"
 
 
 def _sample(sample: Sample) -> str:
