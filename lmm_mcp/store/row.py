@@ -44,12 +44,12 @@ class Row:
             return self._held
         if stamp != self._stamp:
             with self._looking:
-                self.record = schema.read_record(self.folder) or self.record
+                before, self.record = self.record, schema.read_record(self.folder) or self.record
                 known = {each.number: each for each in self._held}
                 held = [known.get(n) or Shelf(self.database, n) for n in self.record.shelves]
                 for each in held:
                     shelf.reopened(each, self.database, self.folder, has_vectors=self.record.embedder is not None)
-                self._hold_some(held)
+                self._hold_some(held, keep=_has_only_grown(before, self.record))
                 self._held, self._stamp = held, stamp
         return self._held
 
@@ -59,11 +59,12 @@ class Row:
             self.holds = is_wanted
             self._hold_some(self.shelves())
 
-    def _hold_some(self, shelves: list[Shelf]) -> None:
+    def _hold_some(self, shelves: list[Shelf], *, keep: bool = False) -> None:
+        """Share out what may be held. `keep`: nothing was forgotten, so what is held already stays."""
         left = MAX_HELD_rows if self.holds else 0
         for each in reversed(shelves):  # the last one first, since it is written to
             left -= max(each.chunks.count_rows(), shelf.SHELF_rows if each is shelves[-1] else 0) if left > 0 else 0
-            each.held = Held() if left > 0 else None
+            each.held = None if left <= 0 else each.held if keep and each.held is not None else Held()
 
     def write_record(self, record: StoreRecord) -> None:
         """Let `record` hold from now on."""
@@ -111,3 +112,8 @@ class Row:
             tables.make_vectors(self.database, number, record.embedder.dim)
         self.write_record(schema.with_shelves(record, (*record.shelves, number)))
         self.shelves()[-2].untidy.is_unfinished = True
+
+
+def _has_only_grown(before: StoreRecord, now: StoreRecord) -> bool:
+    """Whether shelves came and nothing else happened. A record that was written again unchanged says that rows went."""
+    return before != now and schema.with_shelves(now, now.shelves[: len(before.shelves)]) == before

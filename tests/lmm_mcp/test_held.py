@@ -132,6 +132,18 @@ def test_what_was_forgotten_is_not_held_a_moment_longer(writer, reader, monkeypa
     assert reader.count() == 1
 
 
+def test_a_new_shelf_leaves_what_is_held_of_the_others(writer, reader, tmp_path):
+    writer.replace_thread("codex", "t", [chunk(f"c{n}", said(random.Random(n))) for n in range(59)])
+    embed(writer)
+    agree(reader, ChunkStore.open(tmp_path / "store"), EVERYWHERE)
+    before = reader._shelves()[0].held
+    writer.replace_thread("codex", "u", [chunk("late", "keel", thread="u")])
+    agree(reader, ChunkStore.open(tmp_path / "store"), EVERYWHERE)
+    assert len(reader._shelves()) == 2
+    assert reader._shelves()[0].held is before
+    assert reader._shelves()[1].held is not None
+
+
 def test_a_row_that_came_after_the_last_look_is_read_all_the_same(writer, reader, monkeypatch):
     writer.replace_thread("codex", "t", [chunk("a", "anchor")])
     assert reader.count() == 1
