@@ -17,13 +17,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from lmm_mcp import alarms, children, config, limits
+from lmm_mcp import alarms, children, config, limits, training
 from lmm_mcp.domain.quoting import plain
 from lmm_mcp.domain.wording import counted
 from lmm_mcp.embedding import NoEmbedder, load
 from lmm_mcp.errors import ConfigError, LmmError
 from lmm_mcp.integrations import program as programs
 from lmm_mcp.integrations import registry
+from lmm_mcp.model import standing
 from lmm_mcp.paths import Home, home_of
 from lmm_mcp.store.archive import Archive
 from lmm_mcp.store.chunks import ChunkStore
@@ -273,6 +274,36 @@ def embedder(patient: Patient) -> Iterator[Finding]:
         yield Finding("ok", "every passage has its vector")
 
 
+def memory_model(patient: Patient) -> Iterator[Finding]:
+    """Which memory model serves, and what of training was left undone."""
+    now = standing.look(patient.home)
+    is_training = bool(now.stopped_at) and training.is_busy(patient.home)
+    wanted = config.load(patient.home.config, patient.env).train.schedule
+    gone = training.missing()
+    if gone and wanted != "off":
+        yield Finding(
+            "warn",
+            f"training is scheduled ({wanted}), and {', '.join(gone)} are not installed.",
+            "`pip install 'lmm-mcp[train]'`, or `lmm train --schedule off`",
+        )
+    if not now.is_untouched:
+        yield Finding("ok", f"memory model: {standing.told(now, is_training=is_training)}")
+    if now.unclean and not now.serves:
+        yield Finding(
+            "warn",
+            f"{', '.join(now.unclean)}: trained on something that was forgotten since, and no longer served.",
+            "`lmm train` makes a clean one; recall goes on without.",
+        )
+    for name in now.torn:
+        yield Finding("warn", f"the memory model {name} is damaged and is not served.", f"`lmm model show {name}`")
+    if now.stopped_at and not is_training:
+        yield Finding(
+            "warn",
+            f"a training stands before {now.stopped_at}.",
+            "`lmm train resume` goes on, `lmm train --fresh` does not.",
+        )
+
+
 def unreadable(patient: Patient) -> Iterator[Finding]:
     """What could not be understood in session files."""
     if not patient.home.ledger.exists():
@@ -400,6 +431,7 @@ CHECKS: tuple[Check, ...] = (
     room,
     archive,
     embedder,
+    memory_model,
     unreadable,
     reading,
     agents,

@@ -43,12 +43,15 @@ class Status:
     """Whether an ingest process was started that has not said anything yet."""
     alarms: tuple[str, ...] = ()
     """What threatens the memory, each with the next step."""
+    memory_model: str = ""
+    """Which one serves, and what was left undone; '' where nothing was ever trained."""
 
 
 def take(desk: Desk, *, is_beginning: bool = False) -> Status:
     """Look. Raises StoreError and ConfigError."""
-    from lmm_mcp import alarms, limits
+    from lmm_mcp import alarms, limits, training
     from lmm_mcp.embedding import NoEmbedder, look  # loads numpy, which the handshake of the server must not wait for
+    from lmm_mcp.model import standing
 
     store = desk.store()
     use = limits.disk_use(desk.home.root, desk.settings.limits)
@@ -56,6 +59,7 @@ def take(desk: Desk, *, is_beginning: bool = False) -> Status:
     stats = store.stats() if store is not None else None
     if store is not None and stats is not None:
         threats += alarms.of_store(stats, store.trouble())
+    model = standing.look(desk.home)
     embedder = look(desk.home, desk.settings.embedder)  # to name it, it need not be opened
     return Status(
         home=str(desk.home.root),
@@ -74,6 +78,7 @@ def take(desk: Desk, *, is_beginning: bool = False) -> Status:
         reading=children.progress(desk.home),
         is_beginning=is_beginning,
         alarms=tuple(each.told() for each in threats),
+        memory_model=standing.told(model, is_training=bool(model.stopped_at) and training.is_busy(desk.home)),
     )
 
 
@@ -103,6 +108,8 @@ def lines(now: Status) -> list[str]:
     told.append(
         "reading: " + (BEGINNING if reading_word(now) == "beginning" else reading_line(now.reading, now.is_paused))
     )
+    if now.memory_model:
+        told.append(f"memory model: {now.memory_model}")
     told += [f"alarm: {each}" for each in now.alarms]
     if now.reading is not None and now.reading.is_running and now.reading.unwatched:
         told.append(f"looked at every second or two, since it cannot be watched: {plain_name(now.reading.unwatched)}")

@@ -7,10 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from lmm_mcp import children, doctor, samples
+from lmm_mcp import artifacts, children, doctor, samples, training, training_runs
 from lmm_mcp.config import Embedder
 from lmm_mcp.doctor import Finding
+from lmm_mcp.domain.verdict import Promote
 from lmm_mcp.paths import Home
+from lmm_mcp.server import status
+from lmm_mcp.server.desk import Desk
 from lmm_mcp.store.chunks import ChunkStore
 from lmm_mcp.store.ledger import Ledger
 
@@ -164,3 +167,40 @@ def test_a_store_that_is_gone_is_bad_and_comes_back_from_the_archive(own_env, ho
     assert children.start_ingest(home, own_env, stay=False).wait(90) == 0
     assert ChunkStore.open(home.store).stats().by_project == before
     assert "bad" not in levels(doctor.examine(own_env))
+
+
+def test_the_memory_model_is_told_with_what_was_left_undone(own_env, home):
+    assert not [finding for finding in doctor.examine(own_env) if "memory model" in finding.what]
+    for _ in range(2):
+        draft = artifacts.draft(home)
+        (draft / "adapter").mkdir()
+        (draft / "adapter" / "adapter_model.safetensors").write_bytes(b"w")
+        about_it = artifacts.Manifest("tiny", "", "", "", "", {}, 1, "r", "", {}, "", Promote(()))
+        artifacts.commit(home, draft, about_it, None, artifacts.Sources.of([("codex", "a")], [], as_of=0))
+    artifacts.promote(home, "v0001")
+    run = training_runs.folder_of(home) / "2026-03-01-1"
+    run.mkdir(parents=True)
+    training_runs.save(run, training_runs.RunState("2026-03-01-1", 1, "x", done=("facts", "lessons")))
+    findings = doctor.examine(own_env)
+    told = about(findings, "memory model: ")
+    assert told.what == (
+        "memory model: v0001 serves (on tiny), 2 versions (`lmm model list`), "
+        "a training stands before training (`lmm train resume`)"
+    )
+    assert told.level == "ok"
+    assert "lmm train resume" in about(findings, "a training stands before training.").next_step
+    assert told.what in status.lines(status.take(Desk(home, own_env)))
+
+    artifacts.mark_unclean(home, [("codex", "a")])
+    (home.artifacts / "versions" / "v0002" / "manifest.json").write_text("{", encoding="utf-8")
+    findings = doctor.examine(own_env)
+    assert "none serves; recall goes on without one" in about(findings, "memory model: ").what
+    assert about(findings, "v0001: trained on something that was forgotten").level == "warn"
+    assert "lmm model show v0002" in about(findings, "v0002 is damaged").next_step
+
+
+def test_a_schedule_that_nothing_can_keep_is_told(own_env, home, monkeypatch):
+    home.config.write_text('[train]\nschedule = "nightly"\n', encoding="utf-8")
+    monkeypatch.setattr(training, "missing", lambda: ["torch", "peft"])
+    found = about(doctor.examine(own_env), "training is scheduled (nightly), and torch, peft are not installed")
+    assert "lmm-mcp[train]" in found.next_step
