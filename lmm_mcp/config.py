@@ -99,7 +99,7 @@ class Train:
     schedule: str = "off"
     """When to train without being asked, while `lmm serve` runs: `off`, `nightly`, `idle`, or `after N` new passages."""
     study: str = ""
-    """Address of a model server on this machine that words lessons anew, such as `http://127.0.0.1:8080/v1`; empty for none."""
+    """What words lessons anew: `base`, or the address of a model server on this machine, such as `http://127.0.0.1:8080/v1`; empty for nothing."""
     study_model: str = ""
     """What that server calls the model; empty where it has only one."""
 

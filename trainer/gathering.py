@@ -30,6 +30,8 @@ from trainer.questions import Need
 
 LEARNED = 0.7
 """Share of what sessions asked that choices are learned from; they are judged by the rest."""
+STUDY_BY_BASE = "base"
+"""What the setting `train.study` says where the base itself is to word lessons anew."""
 MIN_ASKED = 10
 """Fewer questions are all learned from."""
 BATCH = 32
@@ -128,7 +130,7 @@ def gather(
     """
     pool = pooled(home, env, plan, look_up, freezes=freezes)
     memory, built, bank, salience, until_ms = pool.memory, pool.built, pool.bank, pool.salience, pool.until_ms
-    studied = _studied(home, env, built, bank)
+    studied = _studied(home, env, plan, built, bank)
     linted = lint(
         [*built.lessons, *(each.lesson for each in studied.lessons)] if studied else built.lessons,
         until_ms=until_ms,
@@ -229,15 +231,25 @@ def _rehearsed(
     return replay.Mix(tuple(rehearsed), dict(left))
 
 
-def _studied(home: Home, env: Mapping[str, str], built: lessons.Lessons, bank: probes.Bank) -> selfstudy.Studied | None:
+def _studied(
+    home: Home, env: Mapping[str, str], plan: Plan, built: lessons.Lessons, bank: probes.Bank
+) -> selfstudy.Studied | None:
     """What a local model adds, where one is configured."""
     settings = config.load(home.config, env).train
     if not settings.study:
         return None
-    generator = selfstudy.Served(settings.study, settings.study_model)
+    generator = _generator(home, plan, settings)
     kept = selfstudy.Kept(places.study_file(home))
     prompts = [each.prompt for each in bank.probes]
     return selfstudy.study(built.held, built.grounds, generator, kept, probe_prompts=prompts)
+
+
+def _generator(home: Home, plan: Plan, settings: config.Train) -> selfstudy.Generator:
+    """The model that words lessons anew: the base of this run, or one behind a server on this machine."""
+    if settings.study != STUDY_BY_BASE:
+        return selfstudy.Served(settings.study, settings.study_model)
+    folder = network.find_base(plan.recipe.base, bases=artifacts.bases_folder(home))
+    return selfstudy.Local(network.load(folder, device=engine.chosen_device(plan.recipe.device)))
 
 
 def _cut(needs: Sequence[Need], until_ms: int) -> int:

@@ -412,6 +412,7 @@ def _manifest(run: Run, verdict: Verdict, sheet: ScoreSheet) -> artifacts.Manife
         verdict=verdict,
         num_lessons=lessons.count(b"\n"),
         made_ms=run.state.started_ms,
+        until_ms=run.plan.until_ms or run.state.started_ms,
     )
 
 

@@ -19,7 +19,9 @@ from lmm_mcp import prompting, redaction
 from lmm_mcp.artifacts import durable
 from lmm_mcp.domain.lesson import Lesson
 from lmm_mcp.evaluation.judging import folded
+from lmm_mcp.model import generate
 from lmm_mcp.model.loopback import LoopbackRuntime
+from lmm_mcp.model.network import Network
 from trainer import lint, near
 from trainer.made import Made, made
 from trainer.recitals import Held
@@ -72,6 +74,22 @@ class Served:
     def __call__(self, prompt: str) -> str | None:
         """Ask it."""
         return self._runtime.write(prompt, max_new_tokens=MAX_NEW_TOKENS, within_s=WITHIN_s)
+
+
+@dataclass(frozen=True, slots=True)
+class Local:
+    """The base model itself, which needs no server."""
+
+    network: Network
+
+    @property
+    def name(self) -> str:
+        """The base, by its weights."""
+        return f"base {self.network.card.fingerprint}"
+
+    def __call__(self, prompt: str) -> str | None:
+        """Ask it."""
+        return generate.generate(self.network, [prompt], max_new_tokens=MAX_NEW_TOKENS)[0]
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,6 +47,8 @@ class Manifest:
     num_lessons: int = 0
     made_ms: int = 0
     """UTC."""
+    until_ms: int = 0
+    """It learned from nothing later than this; 0 where that is not known."""
     files: tuple[FileMark, ...] = field(default=())
     """Filled by `commit`."""
 
@@ -83,6 +85,7 @@ def manifest_of(told: Any) -> Manifest:
             verdict=verdict_of(told["verdict"]),
             num_lessons=int(told["num_lessons"]),
             made_ms=int(told["made_ms"]),
+            until_ms=int(told.get("until_ms", 0)),
             files=files,
         )
     except (TypeError, KeyError, AttributeError) as problem:

@@ -30,7 +30,10 @@ if TYPE_CHECKING:
 LIMIT = 200
 ARMS = ("nothing", "grep", "recent", "bm25", "recall")
 """Of `lmm prove`, in the order of the table."""
-LEFT_OUT = {"recall + weights": "no trained weights are installed"}
+WEIGHTS = "recall + weights"
+"""One arm more, where a memory model serves that knows nothing of what came after the cut."""
+OF_THE_MODEL = ("cards", "model")
+"""Parts of recall that come from a memory model."""
 NOT_TOGETHER = "it pays alone, but not together with the other one"
 
 
@@ -123,15 +126,18 @@ def prove(
         raise BadInput(f"nothing can be asked: {_told(whole.left_out)}. Choose another time with --at.")
     about = measuring.conditions(desk, [], budget_tokens=budget, limit=limit)
     found: dict[str, runs.Run] = {}
-    for arm in ARMS:
-        left_out = sorted(desk.settings.recall.without) if arm == "recall" else []
-        with _arm(desk, arm, budget, whole.cut_ms) as ask:
+    no_weights = _no_weights(desk, whole.cut_ms)
+    for arm in (*ARMS, *(() if no_weights else (WEIGHTS,))):
+        asker = _without_model(desk) if arm == "recall" else desk
+        left_out = sorted(asker.settings.recall.without) if arm in ("recall", WEIGHTS) else []
+        with _arm(asker, arm, budget, whole.cut_ms) as ask:
             found[arm] = runs.Run("prove", arm, {**about, "without": left_out}, suite.run(posed, ask))
+    left_out_arms = {WEIGHTS: no_weights} if no_weights else {}
     terminal.say(f"{_asked_about(whole, posed)}. Left out: {_told(whole.left_out)}.")
     terminal.say("Share of what was then needed, and known before, in the first tokens of the answer:\n")
     for line in _table(found):
         terminal.say(line)
-    for arm, why in LEFT_OUT.items():
+    for arm, why in left_out_arms.items():
         terminal.say(f"  {arm:17} left out: {why}")
     parts = _fitted(desk, posed, about, budget) if fit else []
     for line in _fit_table(parts):
@@ -142,7 +148,7 @@ def prove(
                 whole,
                 posed,
                 found,
-                left_out_arms=LEFT_OUT,
+                left_out_arms=left_out_arms,
                 parts=parts,
                 about=about,
                 ledger=desk.ledger,
@@ -159,6 +165,26 @@ def prove(
         terminal.aside(f"runs: {results}")
     if apply:
         _apply(desk, parts)
+
+
+def _no_weights(desk: Desk, cut_ms: int) -> str:
+    """Why the arm with weights cannot be asked; '' where it can."""
+    from lmm_mcp import artifacts
+
+    version = artifacts.served(desk.home)
+    if version is None:
+        return "no memory model serves"
+    if not 0 < version.manifest.until_ms <= cut_ms:
+        day = datetime.fromtimestamp(cut_ms / 1000, UTC)
+        return f"{version.name} has learned from what came after the cut; `lmm train --until {day:%Y-%m-%d}` makes one that has not"
+    return ""
+
+
+def _without_model(desk: Desk) -> Desk:
+    """One that asks recall without what a memory model adds."""
+    left_out = sorted({*desk.settings.recall.without, *OF_THE_MODEL})
+    env = {**os.environ, config.variable("recall.without"): os.pathsep.join(left_out)}
+    return Desk(desk.home, env, cwd=desk.cwd, holdings=desk.holdings)
 
 
 @contextmanager
@@ -288,7 +314,7 @@ def answering(desk: Desk, arm: str, budget_tokens: int, *, asked_until_ms: int |
     """
     from lmm_mcp.evaluation.arms import ARMS, Bench
 
-    if arm == "recall":
+    if arm in ("recall", WEIGHTS):
         from lmm_mcp.server.inprocess import tool_caller
 
         with tool_caller(desk) as call:
