@@ -1,4 +1,4 @@
-"""`python -m trainer run | make-base | export | ranking | embedder`: what `lmm train` and its kin start as a child process.
+"""`python -m trainer run | make-base | ranking | embedder | experiment`: what `lmm train` and its kin start as a child process.
 
 Words go to standard output, errors as one line to standard error. Exit codes: 0 done (also where the old model was kept, or
 the run was stopped and can be gone on with), 1 it could not be done, 2 it was not said right.
@@ -58,22 +58,10 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument("--resume", action="store_true", help="go on with the run that was stopped, by its own recipe")
     run.add_argument("--by-schedule", action="store_true", help=argparse.SUPPRESS)
     run.add_argument("--fresh", action="store_true", help="start anew, also where a run could be gone on with")
-    run.add_argument("--preset", default="auto", help="sizes that fit a machine; default auto")
-    run.add_argument("--base", default="", help="model to start from; default: what the preset says")
     run.add_argument("--stage", choices=[*STAGES, "ranking", "embedder"], default=None, help="default both")
-    run.add_argument("--method", choices=METHODS, default=None)
     run.add_argument(
         "--from-checkpoint", default="", metavar="RUN|FOLDER", help="start from what that run, or adapter, has learned"
     )
-    run.add_argument("--slices", default="", metavar="A,B", help="kinds of lessons; default all")
-    run.add_argument("--renderings", type=int, default=6, help="how often a fact is told in other words; default 6")
-    run.add_argument(
-        "--use-chunk-pairs", action=argparse.BooleanOptionalAction, default=True, help="teach context -> memory"
-    )
-    run.add_argument(
-        "--max-per-memory", type=int, default=3, metavar="N", help="lessons of one kind on one memory; default 3"
-    )
-    run.add_argument("--max-lessons", type=int, default=0, metavar="N", help="0: what the preset says")
     run.add_argument(
         "--replay", action=argparse.BooleanOptionalAction, default=True, help="rehearse what was taught before"
     )
@@ -83,8 +71,27 @@ def parser() -> argparse.ArgumentParser:
         default=True,
         help="train the same on another's lessons, for comparison",
     )
-    run.add_argument("--until", default="", metavar="DATE", help="learn from nothing later than this day")
     run.add_argument("--no-promote", action="store_true", help="judge, but let the old model serve in any case")
+    _add_dials(run)
+    _add_leaving(run)
+    return _with_others(parser, commands)
+
+
+def _add_dials(parser: argparse.ArgumentParser) -> None:
+    """What every training may be told: what it learns, from when, and the dials of its recipe."""
+    parser.add_argument("--preset", default="auto", help="sizes that fit a machine; default auto")
+    parser.add_argument("--base", default="", help="model to start from; default: what the preset says")
+    parser.add_argument("--method", choices=METHODS, default=None)
+    parser.add_argument("--slices", default="", metavar="A,B", help="kinds of lessons; default all")
+    parser.add_argument("--renderings", type=int, default=6, help="how often a fact is told in other words; default 6")
+    parser.add_argument(
+        "--use-chunk-pairs", action=argparse.BooleanOptionalAction, default=True, help="teach context -> memory"
+    )
+    parser.add_argument(
+        "--max-per-memory", type=int, default=3, metavar="N", help="lessons of one kind on one memory; default 3"
+    )
+    parser.add_argument("--max-lessons", type=int, default=0, metavar="N", help="0: what the preset says")
+    parser.add_argument("--until", default="", metavar="DATE", help="learn from nothing later than this day")
     for dial in dataclasses.fields(Recipe):
         if dial.name in _SET_ELSEWHERE:
             continue
@@ -94,9 +101,7 @@ def parser() -> argparse.ArgumentParser:
             option["action"] = argparse.BooleanOptionalAction
         else:
             option |= {"type": kind, "metavar": kind.__name__.upper()}
-        run.add_argument(f"--{dial.name.replace('_', '-')}", **option)
-    _add_leaving(run)
-    return _with_others(parser, commands)
+        parser.add_argument(f"--{dial.name.replace('_', '-')}", **option)
 
 
 def _with_others(parser: argparse.ArgumentParser, commands: Any) -> argparse.ArgumentParser:
@@ -114,6 +119,22 @@ def _with_others(parser: argparse.ArgumentParser, commands: Any) -> argparse.Arg
     embedder = commands.add_parser("embedder", prog="lmm train --stage embedder", help="fit the sentence model")
     embedder.set_defaults(does=_train, stage="embedder")
     _add_leaving(embedder)
+    experiment = commands.add_parser(
+        "experiment",
+        prog="lmm experiment",
+        help="compare recipes on this memory",
+        usage="lmm experiment NAME [DIAL ...]",
+    )
+    experiment.set_defaults(
+        does=_experiment, stage=None, replay=True, placebo=False, no_promote=True, from_checkpoint=""
+    )
+    experiment.add_argument("name", metavar="NAME", help="lmm-runs")
+    experiment.add_argument(
+        "--max-probes", type=int, default=120, metavar="N", help="asked of each run; default 120, 0: all"
+    )
+    _add_dials(experiment)
+    experiment.set_defaults(max_lessons=400, dial_max_steps=100)
+    _add_leaving(experiment)
     return parser
 
 
@@ -130,6 +151,12 @@ def _train(home: Home, told: argparse.Namespace, should_stop: Callable[[], str])
     from trainer import run  # loads torch
 
     return run.main(home, told, dials_of(told), should_stop, _say)
+
+
+def _experiment(home: Home, told: argparse.Namespace, should_stop: Callable[[], str]) -> int:
+    from trainer import experiments  # loads torch
+
+    return experiments.main(home, told, dials_of(told), should_stop, _say)
 
 
 def dials_of(told: argparse.Namespace) -> dict[str, Any]:

@@ -47,6 +47,11 @@ class NetworkSpeaker:
         with self._ready():
             return generate.answer_loss(self.network, prompt, answer)
 
+    def answer_losses(self, prompt: str, answer: str) -> list[float]:
+        """How surprised it is by each token of an answer, in nats."""
+        with self._ready():
+            return generate.answer_losses(self.network, prompt, answer)
+
     def sample(self, prompts: Sequence[str], *, max_new_tokens: int, seed: int) -> list[str]:
         """See `Speaker`. The same seed says the same on one device."""
         dice = torch.Generator().manual_seed(seed)

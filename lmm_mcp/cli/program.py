@@ -11,6 +11,7 @@ from lmm_mcp.cli import (
     agents,
     asking,
     carrying,
+    experimenting,
     installing,
     keeping,
     knowing,
@@ -52,6 +53,7 @@ for group in (
     measuring,
     proving,
     training,
+    experimenting,
     modelling,
 ):
     group.register(app)

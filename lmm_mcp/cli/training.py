@@ -90,13 +90,13 @@ def run(
     settings = config.load(home.config, os.environ).train
     told = {"--preset": preset or settings.preset, "--base": base or settings.base, "--stage": stage}
     arguments = [part for name, value in told.items() if value for part in (name, value)]
-    _run(home, ["run", *(["--dry-run"] if dry_run else []), *arguments, *context.args], in_background=background)
+    run_child(home, ["run", *(["--dry-run"] if dry_run else []), *arguments, *context.args], in_background=background)
 
 
 @_group.command("dials", context_settings=_PASSED_ON)
 def dials() -> None:
     """Name every dial of a run, with its meaning and default; each is an option of `lmm train`."""
-    _run(terminal.home(), ["run", "--help"], in_background=False)
+    run_child(terminal.home(), ["run", "--help"], in_background=False)
 
 
 @_group.command("make-base", context_settings=_PASSED_ON)
@@ -105,7 +105,7 @@ def make_base(context: typer.Context) -> None:
 
     [dim]lmm train make-base[/]
     """
-    _run(terminal.home(), ["make-base", *context.args], in_background=False)
+    run_child(terminal.home(), ["make-base", *context.args], in_background=False)
 
 
 @_group.command("resume", context_settings=_PASSED_ON)
@@ -117,7 +117,7 @@ def resume(
     home = terminal.home()
     if training_runs.unfinished(home) is None:
         raise BadInput("there is no run to go on with; `lmm train` starts one.")
-    _run(home, ["run", "--resume", *context.args], in_background=background)
+    run_child(home, ["run", "--resume", *context.args], in_background=background)
 
 
 @_group.command("stop")
@@ -157,7 +157,7 @@ def log() -> None:
         terminal.say(f"schedule: {told}")
 
 
-def _run(home: Home, arguments: list[str], *, in_background: bool) -> None:
+def run_child(home: Home, arguments: list[str], *, in_background: bool) -> None:
     """Have the trainer do it, and leave with its exit code."""
     if in_background:
         if training.is_busy(home):
