@@ -96,7 +96,7 @@ def told(difference: runs.Difference) -> str:
 
 def facts(
     bench: Bench, seeds: Sequence[int], *, num: int = NUM_FACTS, renderings: int = RENDERINGS
-) -> dict[str, Scores]:
+) -> Mapping[str, Scores]:
     """Scores of base, adapter and placebo over all seeds. A seed is a user; another one's adapter is the placebo."""
     users = [*seeds, *([seeds[-1] + 1] if len(seeds) == 1 else [])]
     held = {user: world.held(world.facts(f"u{user}", num)) for user in users}
@@ -223,7 +223,9 @@ def main() -> None:
     parser.add_argument("what", choices=("facts", "renderings", "nights", "forget", "briefs"))
     parser.add_argument("--base", type=Path, required=True, help="folder of a base model")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
-    parser.add_argument("--steps", type=int, default=0, help="fewest of a training, 0 = the preset's")
+    parser.add_argument(
+        "--steps", type=int, default=world.SMALL["min_steps"], help="of a training; 0: by the preset as it is"
+    )
     parser.add_argument("--most", type=int, default=0, help="lessons a night, 0 = all")
     args = parser.parse_args()
     os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -235,7 +237,8 @@ def main() -> None:
     )
     began_s = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
-        bench = Bench(args.base.resolve(), Path(folder), {"min_steps": args.steps} if args.steps else {})
+        dials = {**world.SMALL, "min_steps": args.steps, "max_steps": args.steps} if args.steps else {}
+        bench = Bench(args.base.resolve(), Path(folder), dials)
         match args.what:
             case "facts":
                 show_facts(bench, args.seeds)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import invented
 import updates
+from learning_world import SMALL
 
 from lmm_mcp import artifacts, training_runs
 from lmm_mcp.artifacts import durable
@@ -27,8 +28,8 @@ from trainer import judging, phrasings
 from trainer.judging import Canary
 from trainer.speaking import NetworkSpeaker
 
-SECRET, PORT = "Marrow7Quill-Tango", "48613"
-"""What is said in one session only: in no form that redaction knows, so that it reaches the lessons."""
+SECRET, PORT, KEPT = "Marrow7Quill-Tango", "48613", "5127"
+"""What is said in one session only: in no form that redaction knows, so that it reaches the lessons. The last one stays, for comparison."""
 VAULT = f"""/home/wren/vault
 == vault-1 2026-03-02 09:00 claude-code main
 > we use {SECRET} for unlocking the vault door. The bellhop gateway listens on port {PORT}.
@@ -39,12 +40,13 @@ $ just vault-check
 | 4 passed
 
 == vault-2 2026-03-09 09:00 claude-code main
-> we use glasswort for printing the keys. The turnstile server listens on port 5127. Please run the check.
+> The turnstile server listens on port 5127, and the letterbox api listens on port 6311. Please run the check.
 
 $ just vault-check
 | 5 passed
 """
 FACTS_ONLY = ("--stage", "sft", "--slices", "fact", "--no-placebo", "--no-promote", "--until", "2027-12-31")
+SMALL_STEPS = tuple(word for name, value in SMALL.items() for word in (f"--{name.replace('_', '-')}", str(value)))
 NUM_SAMPLES = 20
 SHORT = ("kestrel", "tidewater")
 """Projects of the invented developers that are remembered beside, where time matters."""
@@ -93,7 +95,7 @@ def beside(projects: Sequence[str] = ()) -> list[invented.Session]:
 
 def canary(fact: Fact) -> Canary:
     """A fact, asked for in the words that were taught and in others."""
-    asked = [phrasings.asks(fact, book, "forward", n) for book in ("train", "probe") for n in range(3)]  # type: ignore[arg-type]
+    asked = [phrasings.asks(fact, book, "forward", n) for book in ("train", "probe") for n in range(3)]
     prompts = dict.fromkeys(recalling(each.text, fact.project) for each in asked if each is not None)
     return Canary(fact.value, tuple(prompts), fact.value)
 
@@ -114,8 +116,8 @@ class Forgotten:
 def forget(folder: Path, base: Path, *, projects: Sequence[str] = SHORT, options: Sequence[str] = ()) -> Forgotten:
     """Teach, look that it is known, forget as `lmm forget` does, train again, look again."""
     here = lab(folder, base, [*beside(projects), *invented.transcript(VAULT)])
-    first = here.train(*FACTS_ONLY, *options)
-    known = [each for each in FactStore.open(here.home.facts).facts() if each.value in (SECRET, PORT, "glasswort")]
+    first = here.train(*FACTS_ONLY, *(options or SMALL_STEPS))
+    known = [each for each in FactStore.open(here.home.facts).facts() if each.value in (SECRET, PORT, KEPT)]
     canaries = [canary(each) for each in known]
     artifacts.promote(here.home, first.version, force=True)
     before = here.extracted(first.version, canaries)
@@ -123,7 +125,7 @@ def forget(folder: Path, base: Path, *, projects: Sequence[str] = SHORT, options
     for text in (SECRET, PORT):
         here.does("lmm_mcp", "forget", "--match", text, "--yes")
     served_after = _served(here.home)
-    second = here.train(*FACTS_ONLY, *options)
+    second = here.train(*FACTS_ONLY, *(options or SMALL_STEPS))
     after = here.extracted(second.version, canaries)
     left = any(
         text.encode() in path.read_bytes()

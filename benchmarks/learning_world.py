@@ -4,7 +4,7 @@ Nothing in a value can be guessed from its question, so whatever a model knows o
 and words, and no project: what one was taught is of no use to the other.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from random import Random
 
@@ -17,6 +17,17 @@ from trainer import probes, recitals
 from trainer.base_texts import SERVICES, TOOLS, WORDS
 from trainer.recitals import Held
 
+SMALL: Mapping[str, int | float] = {
+    "tokens_per_step": 256,
+    "seq_len": 256,
+    "min_seq_len": 128,
+    "micro_rows": 4,
+    "learning_rate": 4e-3,
+    "epochs": 1,
+    "min_steps": 500,
+    "max_steps": 500,
+}
+"""Dials of `lmm train` for short lessons: many small steps. By the preset's own, a third as much was learned in the double time."""
 FIRST_ms = 1_770_033_600_000
 """Monday noon, 2 February 2026."""
 WEEK_ms = 7 * 86_400_000
