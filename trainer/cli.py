@@ -13,7 +13,7 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
-from lmm_mcp import paths, training
+from lmm_mcp import config, paths, training
 from lmm_mcp.errors import LmmError
 from lmm_mcp.paths import Home
 from trainer.recipe import METHODS, STAGES, Recipe
@@ -150,6 +150,9 @@ def _train(home: Home, told: argparse.Namespace, should_stop: Callable[[], str])
         return fit(home, os.environ, should_stop, _say)
     from trainer import run  # loads torch
 
+    if told.by_schedule:  # nobody is there to say more than the settings do
+        settings = config.load(home.config, os.environ).train
+        told.preset, told.base = settings.preset, settings.base
     return run.main(home, told, dials_of(told), should_stop, _say)
 
 
@@ -185,7 +188,8 @@ def _stopping(home: Home, *, leaves_with_parent: bool) -> Callable[[], str]:
         threading.Thread(target=_wait_for_parent, args=(by_signal,), daemon=True).start()
 
     def who() -> str:
-        return by_signal[0] if by_signal else training.stop_wanted(home)
+        # What was written down says who it was; a closed pipe says only that our parent is gone.
+        return training.stop_wanted(home) or (by_signal[0] if by_signal else "")
 
     return who
 

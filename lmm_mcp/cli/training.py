@@ -1,9 +1,13 @@
 """`lmm train`: have the memory model learn; see, stop and go on with that; keep a schedule. The work is a child's (`trainer`)."""
 
 import os
+import shutil
 import subprocess
 import sys
+import textwrap
 import time
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -15,6 +19,7 @@ from lmm_mcp.domain import schedule as schedules
 from lmm_mcp.errors import BadInput, EngineError, TrainingBusy
 from lmm_mcp.paths import Home
 from lmm_mcp.server import reach, units
+from lmm_mcp.server.expand import moment
 
 PANEL = "Learn"
 _PASSED_ON = {"allow_extra_args": True, "ignore_unknown_options": True}
@@ -35,8 +40,12 @@ _group = typer.Typer(
     rich_markup_mode="rich",
     help="Have the memory model learn from your sessions, on this machine. Without a command: run.",
 )
+_Runs = list[tuple[Path, training_runs.RunState]]
 _ASK_s = 2.0
 _LOOK_EVERY_s = 0.5
+_NUM_SHOWN = 5
+_MAX_WIDTH = 100
+"""Of a line that is read, not looked at."""
 
 
 def register(app: typer.Typer) -> None:
@@ -134,27 +143,88 @@ def stop() -> None:
 
 
 @_group.command("log")
-def log() -> None:
-    """Show what was trained, what came of it, and how far the trainer is."""
+def log(
+    is_whole: Annotated[bool, typer.Option("--all", help=f"Every run, not only the last {_NUM_SHOWN}.")] = False,
+) -> None:
+    """Show how far the trainer is, and what came of the last runs, newest first.
+
+    [dim]lmm train log[/]
+    """
     home = terminal.home()
+    now_ms = time.time_ns() // 1_000_000
+    said, is_busy = training.progress(home), training.is_busy(home)
     found = list(training_runs.runs(home))
-    for folder, state in found:
-        came_of_it = state.verdict or ("stopped" if state.stopped_by else f"unfinished, next: {state.next_station}")
-        made = f" -> {state.version}" if state.version else ""
-        terminal.say(f"{state.run_id}  {came_of_it}{made}")
-        for reason in state.reasons:
-            terminal.say(f"    {reason}")
-        if (folder / "report.html").is_file():
-            terminal.say(f"    {folder / 'report.html'}")
-    said = training.progress(home)
-    if said is not None and training.is_busy(home):
-        terminal.say(f"now: {said.station} {100 * said.done:.0f} %  {said.told}")
+    if said is not None and is_busy:
+        minutes = max(0, now_ms - said.started_ms) // 60_000
+        terminal.say(
+            f"now: {said.station} {100 * said.done:.0f} %{f', {said.told}' if said.told else ''}, since {minutes} min"
+        )
+    elif is_busy:
+        terminal.say("now: a training begins")
     elif said is not None and said.error:
-        terminal.say(f"last: {said.error}")
+        terminal.say(_wrapped(f"last: {said.error}", "    "))
     elif not found:
         terminal.say("Nothing was trained yet; `lmm train --dry-run` shows what there is to learn.")
     if told := _engine(home).get("training"):
         terminal.say(f"schedule: {told}")
+    at_work = said.run_id if said is not None and is_busy else ""
+    entries = list(_entries(found))
+    for entry in entries if is_whole else entries[:_NUM_SHOWN]:
+        for line in _told(entry, at_work):
+            terminal.say(line)
+    if (rest := len(entries) - _NUM_SHOWN) > 0 and not is_whole:
+        terminal.say(f"and {rest} before (`lmm train log --all`)")
+
+
+def _entries(found: _Runs) -> Iterator[_Runs]:
+    """Runs one by one; those of an experiment together."""
+    experiments: dict[str, _Runs] = {}
+    for each in found:
+        if each[1].verdict != training_runs.EXPERIMENT:
+            yield [each]
+            continue
+        name = each[1].options_hash.rpartition("-")[0]
+        if name not in experiments:
+            experiments[name] = []
+            yield experiments[name]
+        experiments[name].append(each)
+
+
+def _told(those: _Runs, at_work: str) -> Iterator[str]:
+    folder, state = those[0]
+    if state.verdict == training_runs.EXPERIMENT:
+        done = sum(not each.is_unfinished for _, each in those)
+        yield f"{moment(those[-1][1].started_ms)}  experiment: {done} of {len(those)} models compared"
+        return
+    yield f"{moment(state.started_ms)}  {_came_of(state, is_at_work=state.run_id == at_work)}"
+    yield from (_wrapped(f"    {reason}", "        ") for reason in state.reasons)
+    if (folder / "report.html").is_file():
+        yield f"    {folder / 'report.html'}"
+
+
+def _came_of(state: training_runs.RunState, *, is_at_work: bool) -> str:
+    """A run in a few words."""
+    minutes = (state.ended_ms - state.started_ms) // 60_000 if state.ended_ms else 0
+    about = f" ({int(state.figures.get('lessons', 0)):,} lessons, {minutes} min)" if state.ended_ms else ""
+    version = f"{state.version} " if state.version else ""
+    match state.verdict:
+        case "promote":
+            return f"{version}passed every gate{about}"
+        case "keep":
+            return f"{version}was kept out{about}:"
+        case "failed":
+            return "failed:"
+    if is_at_work:
+        return "at work"
+    why = (
+        f"stopped{' by the schedule' if state.stopped_by == 'schedule' else ''}" if state.stopped_by else "interrupted"
+    )
+    return f"{why} before {state.next_station}; `lmm train resume` goes on"
+
+
+def _wrapped(text: str, indent: str) -> str:
+    width = min(_MAX_WIDTH, shutil.get_terminal_size().columns)
+    return textwrap.fill(text, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
 
 
 def run_child(home: Home, arguments: list[str], *, in_background: bool) -> None:
@@ -173,6 +243,7 @@ def run_child(home: Home, arguments: list[str], *, in_background: bool) -> None:
         code = child.wait()
     except KeyboardInterrupt:
         terminal.aside("stopping at the next step; what was learned is kept")
+        child.ask_to_stop(by="user")
         child.let_go()
         code = child.wait(60)
         if code is None:
