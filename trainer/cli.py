@@ -130,7 +130,7 @@ def _with_others(parser: argparse.ArgumentParser, commands: Any) -> argparse.Arg
     )
     experiment.add_argument("name", metavar="NAME", help="lmm-runs")
     experiment.add_argument(
-        "--max-probes", type=int, default=120, metavar="N", help="asked of each run; default 120, 0: all"
+        "--max-probes", type=int, default=60, metavar="N", help="asked of each run; default 60, 0: all"
     )
     _add_dials(experiment)
     experiment.set_defaults(max_lessons=400, dial_max_steps=100)
