@@ -230,7 +230,8 @@ def _from_recall(
             shown[quest.memory] = served
             is_contested = dice.random() < options.share_contested * 2
             if is_contested and (rival := choices.contested(served, quest, held.other, _older(held), dice)):
-                found.append(choices.choice(rival, quest, weight, "two values"))
+                lent = replace(quest, threads=(*quest.threads, *held.lent))
+                found.append(choices.choice(rival, lent, weight, "two values"))
         if looked := passages.clue(quest, served, store):
             found.append(looked)
     return found + _so_many(silent, found, options), shown

@@ -40,11 +40,13 @@ class Held:
     """What it is about, where it is a sentence."""
     leads: bool = True
     """Of what can be answered to the same question it is what most sessions say."""
+    lent: tuple[tuple[str, str], ...] = ()
+    """(agent, thread id) of whatever `other` and `was` were said in: a lesson that names them goes with these, too."""
 
     @property
     def threads(self) -> tuple[tuple[str, str], ...]:
         """(agent, thread id) of its evidence."""
-        return tuple(dict.fromkeys((each.agent, each.thread_id) for each in self.fact.evidence))
+        return _threads([self.fact])
 
     @property
     def at_ms(self) -> int:
@@ -67,7 +69,7 @@ def held(
     `frequencies`: by which the rare words of a sentence are told.
     """
     told = [known for fact in facts if (known := as_of(fact, until_ms))]
-    before = {fact.superseded_by: fact.value for fact in told if fact.superseded_by and fact.until_ms <= until_ms}
+    before = {fact.superseded_by: fact for fact in told if fact.superseded_by and fact.until_ms <= until_ms}
     values: dict[str, list[str]] = defaultdict(list)
     for fact in told:
         values[fact.relation].append(fact.value)
@@ -83,9 +85,24 @@ def held(
         topic = ""
         if phrasings.group_of(fact) in phrasings.BY_TOPIC:
             topic = phrasings.topic_of(fact.value, lambda word: max(frequencies.idf(terms(word)).values(), default=0.0))
-        weight, was = min(2.0, 0.5 + fact.confidence), before.get(fact.id, "")
-        found.append(Held(fact, sources[fact.id], weight, other, was, topic))
+        weight, earlier = min(2.0, 0.5 + fact.confidence), before.get(fact.id)
+        lenders = [each for each in told if other and (each.relation, each.value) == (fact.relation, other)]
+        found.append(
+            Held(
+                fact,
+                sources[fact.id],
+                weight,
+                other,
+                earlier.value if earlier else "",
+                topic,
+                lent=_threads([*lenders, *([earlier] if earlier else [])]),
+            )
+        )
     return _leading(found)
+
+
+def _threads(those: Iterable[Fact]) -> tuple[tuple[str, str], ...]:
+    return tuple(dict.fromkeys((each.agent, each.thread_id) for fact in those for each in fact.evidence))
 
 
 def as_of(fact: Fact, until_ms: int) -> Fact | None:
@@ -253,7 +270,7 @@ def _recited(slice_name: str, each: Held, asked: Phrased, answer: str, form: str
         family=asked.family,
         memory=fact.id,
         sources=each.sources,
-        threads=each.threads,
+        threads=tuple(dict.fromkeys((*each.threads, *(each.lent if form in ("no", "changed") else ())))),
         project=fact.project,
         at_ms=each.at_ms,
         weight=each.weight,

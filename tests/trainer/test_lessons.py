@@ -243,3 +243,23 @@ def test_what_is_volatile_unsure_or_was_replaced_is_not_taught(bakery, made):
     assert kept[0].was == "three"
     asked_of = [asked.text for _, asked in phrasings.renderings(fact, "train", 12, choices.Random(0), was="three")]
     assert any("before" in text or "change" in text for text in asked_of)
+
+
+def test_a_lesson_that_names_another_facts_value_goes_with_that_facts_session_too(bakery):
+    fact = next(fact for fact in bakery.facts if fact.relation == "port")
+    said = replace(fact.evidence[0], thread_id="elsewhere")
+    other = replace(fact, project="/w/other", value="6123", evidence=(said,))
+    sources = {each.id: ("a" * 16,) for each in (fact, other)}
+    kept = recitals.held(
+        [fact, other],
+        FIRST_OF_MARCH_ms,
+        min_confidence=0.0,
+        sources=sources,
+        frequencies=bakery.store.frequencies(),
+        seed=0,
+    )
+    told = [made.lesson for made in recitals.recitals(kept[0], 8, None, seed=0)]
+    naming = [lesson for lesson in told if "6123" in lesson.prompt + lesson.answer]
+    assert naming
+    for lesson in told:
+        assert ((said.agent, "elsewhere") in lesson.threads) == (lesson in naming)
