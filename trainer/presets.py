@@ -78,7 +78,7 @@ CONFIRMED = frozenset({"cpu-tiny"})
 """Those that were run on the hardware they are for."""
 _RATES = {"cpu": 2.5e10, "cuda": 6e13, "mps": 4e12}
 """Operations a second that a device is taken to reach, until a run has measured it: two cores, a consumer's card, a laptop."""
-NUM_PARAMETERS = {"tiny": 3_000_000, "Qwen/Qwen3-0.6B": 600_000_000, "Qwen/Qwen3-1.7B": 1_720_000_000, "Qwen/Qwen3-4B": 4_020_000_000}  # fmt: skip
+NUM_PARAMETERS = {"tiny": 1_000_000, "Qwen/Qwen3-0.6B": 600_000_000, "Qwen/Qwen3-1.7B": 1_720_000_000, "Qwen/Qwen3-4B": 4_020_000_000}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +103,7 @@ def estimate(
     """Time and memory for that many tokens (over all epochs). `tokens_per_s`: as an earlier run measured, where there was one."""
     device = recipe.device if recipe.device != "auto" else "cpu"
     num_parameters = num_parameters or NUM_PARAMETERS.get(recipe.base, 1_000_000_000)
-    num_words = num_words or (4_300 if recipe.base == "tiny" else 151_936)
+    num_words = num_words or (2_200 if recipe.base == "tiny" else 151_936)
     # Forward 2N; backward 4N, of which an adapter needs the half that carries gradients on; once more forward to save memory.
     operations = (6 if recipe.method == "full" else 4) + (2 if recipe.checkpointing else 0)
     seconds = num_tokens / tokens_per_s if tokens_per_s else num_tokens * operations * num_parameters / _RATES[device]
