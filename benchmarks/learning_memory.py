@@ -88,9 +88,9 @@ def lab(folder: Path, base: Path, sessions: Sequence[invented.Session]) -> Lab:
     return Lab(memory.home, {**env, "OMP_NUM_THREADS": "1"}, base)
 
 
-def beside(projects: Sequence[str] = ()) -> list[invented.Session]:
+def beside(projects: Sequence[str]) -> list[invented.Session]:
     """Sessions of other projects, which stay."""
-    return [each for each in updates.sessions() if not projects or each.name.rpartition("-")[0] in projects]
+    return [each for each in updates.sessions() if each.name.rpartition("-")[0] in projects]
 
 
 def canary(fact: Fact) -> Canary:
@@ -161,7 +161,7 @@ def show_forget(base: Path, folder: Path) -> None:
 
 def show_briefs(base: Path, folder: Path) -> None:
     """One whole `lmm train` on invented developers' sessions; its score sheets, read as briefs."""
-    here = lab(folder, base, beside())
+    here = lab(folder, base, updates.sessions())
     state = here.train("--no-placebo", "--no-promote", "--until", "2027-12-31")
     where = artifacts.run_folder(here.home, state.run_id)
     sheets = {name: artifacts.sheet_of(durable.read_json(where / f"sheet-{name}.json")) for name in ("base", "new")}

@@ -1,0 +1,64 @@
+"""The short form of `benchmarks/learning.py`: facts are learned in other words than they were taught in, and can be unlearned.
+
+A base of 0.2 million parameters cannot be steered by an adapter, so all its weights move; what must be reached is less.
+"""
+
+import importlib
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from trainer import base
+
+pytestmark = pytest.mark.slow
+BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
+NUM_FACTS = 8
+
+
+@pytest.fixture(scope="module")
+def bench():
+    sys.path.insert(0, str(BENCHMARKS))
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        names = ("learning", "learning_memory", "learning_world")
+        yield SimpleNamespace(**{name: importlib.import_module(name) for name in names})
+    finally:
+        torch.set_num_threads(before)
+        sys.path.remove(str(BENCHMARKS))
+
+
+@pytest.fixture(scope="module")
+def base_folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("bases") / "test"
+    assert base.make_base(folder, size="test", num_items=600, device="cpu")
+    return folder
+
+
+def test_new_facts_are_known_in_other_words_and_not_to_who_was_taught_another_users(bench, base_folder, tmp_path):
+    dials = {**bench.learning_world.SMALL, "method": "full", "min_steps": 600, "max_steps": 600}
+    here = bench.learning.Bench(base_folder, tmp_path, dials)
+    found = bench.learning.facts(here, [1], num=NUM_FACTS)
+    assert set(found["base"]) == set(found["adapter"]) == set(found["placebo"])
+    assert len(found["base"]) == NUM_FACTS
+    assert bench.learning.gain(found["base"], found["adapter"]).difference.value > 0.2
+    assert bench.learning.gain(found["base"], found["placebo"]).difference.value <= 0.05
+
+
+def test_what_was_learned_and_forgotten_does_not_come_out_of_the_model_that_is_made_again(
+    bench, base_folder, tmp_path, monkeypatch
+):
+    for name in ("LMM_HOME", "HOME", "CLAUDE_CONFIG_DIR", "CODEX_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    options = ("--method", "full", *bench.learning_memory.SMALL_STEPS, "--min-steps", "400", "--max-steps", "400")
+    found = bench.learning_memory.forget(tmp_path, base_folder, projects=(), options=options)
+    for text in (bench.learning_memory.SECRET, bench.learning_memory.PORT):
+        assert found.before[text].num_hits > 0
+        assert found.after[text].num_hits == 0
+        assert found.after[text].num_samples > bench.learning_memory.NUM_SAMPLES
+    assert found.after[bench.learning_memory.KEPT].num_hits > 0
+    assert (found.served_before, found.served_after) == ("v0001", "")
+    assert not found.is_in_files
