@@ -132,9 +132,9 @@ def share(those: Scores) -> float:
     return sum(those.values()) / (len(those) or 1)
 
 
-def show_renderings(bench: Bench, seeds: Sequence[int]) -> None:
+def show_renderings(bench: Bench, seeds: Sequence[int], nums: Sequence[int]) -> None:
     print("| renderings of a fact | right | against the base |\n|---|---|---|")
-    for num in (1, 3, 6):
+    for num in nums:
         found = facts(bench, seeds, renderings=num)
         print(f"| {num} | {share(found['adapter']):.2f} | {told(gain(found['base'], found['adapter']))} |", flush=True)
 
@@ -226,6 +226,7 @@ def main() -> None:
     parser.add_argument(
         "--steps", type=int, default=world.SMALL["min_steps"], help="of a training; 0: by the preset as it is"
     )
+    parser.add_argument("--renderings", type=int, nargs="+", default=[1, 3, 6], help="of a fact")
     parser.add_argument("--most", type=int, default=0, help="lessons a night, 0 = all")
     args = parser.parse_args()
     os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -243,7 +244,7 @@ def main() -> None:
             case "facts":
                 show_facts(bench, args.seeds)
             case "renderings":
-                show_renderings(bench, args.seeds)
+                show_renderings(bench, args.seeds, args.renderings)
             case "nights":
                 show_nights(bench, args.seeds, args.most)
             case "forget" | "briefs":
