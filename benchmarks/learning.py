@@ -37,6 +37,8 @@ from trainer.judging import Dials  # noqa: E402
 from trainer.replay import Standing  # noqa: E402
 from trainer.speaking import NetworkSpeaker  # noqa: E402
 
+REBUILT, REHEARSED, NEW_ONLY = "rebuilt", "gone on with, rehearsing", "gone on with, new only"
+"""How a night learns: from the base, all that is known; from last night's adapter, all that is known; from that, what is new."""
 CLOSED = Dials(writes=False)
 NUM_FACTS, RENDERINGS = 24, 6
 NUM_NIGHTS, NUM_A_NIGHT, NUM_CHANGED = 10, 6, 2
@@ -145,8 +147,7 @@ def show_renderings(bench: Bench, seeds: Sequence[int], nums: Sequence[int]) -> 
 def nights(
     bench: Bench, seed: int, way: str, num: int = NUM_NIGHTS, most: int = 0
 ) -> list[tuple[ScoreSheet, set[str]]]:
-    """A sheet for every night, and the facts that held then. `way`: `rebuilt` from the base with what is old, as a run does by
-    itself; or `gone on with`: last night's adapter and what is new. `most`: lessons a night, 0 = all."""
+    """A sheet for every night, and the probes that held then. `way`: one of the above. `most`: lessons a night, 0 = all."""
     user = f"n{seed}"
     known: list[Fact] = []
     standings: dict[str, Standing] = {}
@@ -158,11 +159,12 @@ def nights(
         held = world.held(known, until_ms=now_ms + world.WEEK_ms - 1)
         probes |= {each.memory: each for each in world.asked(held, seed=seed) if each.memory not in probes}
         lessons = world.lessons(held, RENDERINGS, seed=seed)
-        if way == "rebuilt":
-            mix = replay.chosen(lessons, standings, salience={}, now_ms=now_ms, num=most, seed=seed)
-            lessons, begin = list(mix.lessons), None
+        if way == NEW_ONLY:
+            lessons = [each for each in lessons if each.memory in new]
         else:
-            lessons, begin = [each for each in lessons if each.memory in new], adapter
+            mix = replay.chosen(lessons, standings, salience={}, now_ms=now_ms, num=most, seed=seed)
+            lessons = list(mix.lessons)
+        begin = None if way == REBUILT else adapter
         adapter = taught(bench, f"{way} {seed} {most} {night}", lessons, seed=seed, begin=begin)
         sheet = judged(bench, list(probes.values()), adapter).new
         memory_of = {each.id: each.memory for each in probes.values()}
@@ -200,9 +202,9 @@ def rows_of(found: Sequence[tuple[ScoreSheet, set[str]]]) -> tuple[forgetting_cu
     return tuple(rows)
 
 
-def show_nights(bench: Bench, seeds: Sequence[int], most: int = 0) -> None:
+def show_nights(bench: Bench, seeds: Sequence[int], ways: Sequence[str], most: int = 0) -> None:
     print("| way | right at the end | backward transfer | slope a night |\n|---|---|---|---|")
-    for way in ("rebuilt", "gone on with"):
+    for way in ways:
         ends, backward, slopes = [], [], []
         for seed in seeds:
             found = nights(bench, seed, way, most=most)
@@ -227,6 +229,7 @@ def main() -> None:
         "--steps", type=int, default=world.SMALL["min_steps"], help="of a training; 0: by the preset as it is"
     )
     parser.add_argument("--renderings", type=int, nargs="+", default=[1, 3, 6], help="of a fact")
+    parser.add_argument("--ways", nargs="+", default=[REBUILT, REHEARSED, NEW_ONLY], help="in which a night learns")
     parser.add_argument("--most", type=int, default=0, help="lessons a night, 0 = all")
     args = parser.parse_args()
     os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -246,7 +249,7 @@ def main() -> None:
             case "renderings":
                 show_renderings(bench, args.seeds, args.renderings)
             case "nights":
-                show_nights(bench, args.seeds, args.most)
+                show_nights(bench, args.seeds, args.ways, args.most)
             case "forget" | "briefs":
                 import learning_memory
 

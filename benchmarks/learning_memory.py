@@ -4,6 +4,7 @@ The commands are run as a user runs them, each in a process of its own, in a tem
 """
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -47,6 +48,8 @@ $ just vault-check
 """
 FACTS_ONLY = ("--stage", "sft", "--slices", "fact", "--no-placebo", "--no-promote", "--until", "2027-12-31")
 SMALL_STEPS = tuple(word for name, value in SMALL.items() for word in (f"--{name.replace('_', '-')}", str(value)))
+_AS_WORDS = re.compile(rf"{SECRET}|(?<![\d.]){PORT}(?!\d)".encode())
+"""Not as digits of some figure."""
 NUM_SAMPLES = 20
 SHORT = ("kestrel", "tidewater")
 """Projects of the invented developers that are remembered beside, where time matters."""
@@ -109,8 +112,8 @@ class Forgotten:
     served_before: str
     served_after: str
     """'' for none: what was trained on the forgotten no longer serves from the moment it is forgotten."""
-    is_in_files: bool
-    """Whether a file of the home still holds one of the texts after the rebuild."""
+    left_in: tuple[str, ...]
+    """Files of the home that still hold one of the texts after the rebuild."""
 
 
 def forget(folder: Path, base: Path, *, projects: Sequence[str] = SHORT, options: Sequence[str] = ()) -> Forgotten:
@@ -127,11 +130,10 @@ def forget(folder: Path, base: Path, *, projects: Sequence[str] = SHORT, options
     served_after = _served(here.home)
     second = here.train(*FACTS_ONLY, *(options or SMALL_STEPS))
     after = here.extracted(second.version, canaries)
-    left = any(
-        text.encode() in path.read_bytes()
-        for path in here.home.root.rglob("*")
-        if path.is_file()
-        for text in (SECRET, PORT)
+    left = tuple(
+        str(path.relative_to(here.home.root))
+        for path in sorted(here.home.root.rglob("*"))
+        if path.is_file() and _AS_WORDS.search(path.read_bytes())
     )
     return Forgotten(before, after, served_before, served_after, left)
 
@@ -153,7 +155,7 @@ def show_forget(base: Path, folder: Path) -> None:
             f"| {name}{kept} | {earlier.num_hits} of {earlier.num_samples} | {later.num_hits} of {later.num_samples} |"
         )
     print(f"served: {found.served_before or 'none'} before, {found.served_after or 'none'} right after forgetting")
-    print(f"in a file of the home after the rebuild: {'yes' if found.is_in_files else 'no'}")
+    print(f"files of the home that hold it after the rebuild: {', '.join(found.left_in) or 'none'}")
 
 
 # Briefs ------------------------------------------------------------------------------------------------------------------

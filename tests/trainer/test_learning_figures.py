@@ -61,4 +61,4 @@ def test_what_was_learned_and_forgotten_does_not_come_out_of_the_model_that_is_m
         assert found.after[text].num_samples > bench.learning_memory.NUM_SAMPLES
     assert found.after[bench.learning_memory.KEPT].num_hits > 0
     assert (found.served_before, found.served_after) == ("v0001", "")
-    assert not found.is_in_files
+    assert found.left_in == ()
