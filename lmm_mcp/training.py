@@ -25,6 +25,8 @@ MODULE = "trainer"
 NEEDED = ("torch", "transformers", "peft", "accelerate")
 """What the `train` extra installs."""
 LOG = "train.log"
+PATIENCE_s = 2.0
+"""For which a trainer waits for its lock: whoever looks whether one is at work holds it for a moment."""
 LEAVE_WITH_US = "--leave-with-parent"
 """Tells the trainer that its standard input is a pipe from whoever started it: when that closes, it keeps what it has and goes."""
 

@@ -64,7 +64,7 @@ def main(home: Home, told: argparse.Namespace, dials: Mapping[str, Any], who_sto
     plan = replace(plan, options=replace(plan.options, max_per_memory=UNCAPPED, max_of_one=4 * UNCAPPED))
     planning.base_of(home, plan)
     try:
-        with training.lock(home).acquire(timeout=0):
+        with training.lock(home).acquire(timeout=training.PATIENCE_s):
             training.forget_stop(home)
             children.derive(home, os.environ)
             mark = _mark(home, plan, told.max_per_memory, told.max_probes)

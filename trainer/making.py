@@ -30,7 +30,7 @@ def make_base(home: Home, told: argparse.Namespace, who_stops: Callable[[], str]
             )
 
     try:
-        with training.lock(home).acquire(timeout=0):
+        with training.lock(home).acquire(timeout=training.PATIENCE_s):
             training.forget_stop(home)
             is_done = base.make_base(
                 target,

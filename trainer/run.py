@@ -100,14 +100,15 @@ class Run:
 def main(home: Home, told: argparse.Namespace, dials: Mapping[str, Any], who_stops: Callable[[], str], say: Say) -> int:
     """Do what was asked for; an exit code. Raises LmmError."""
     plan = planning.plan_of(told, dials)
-    planning.base_of(home, plan)  # what is missing is said now, not after minutes of making lessons
-    planning.start_from(home, plan)
+    ahead = _gone_on_with(home, told) or plan
+    planning.base_of(home, ahead)  # what is missing is said now, not after minutes of making lessons
+    planning.start_from(home, ahead)
     if told.dry_run:
         for line in gathering.dry_run(home, os.environ, plan):
             say(line)
         return 0
     try:
-        with training.lock(home).acquire(timeout=0):
+        with training.lock(home).acquire(timeout=training.PATIENCE_s):
             training.forget_stop(home)
             artifacts.sweep(home)
             return _with_lock(_begun(home, plan, told, who_stops, say))
@@ -115,6 +116,14 @@ def main(home: Home, told: argparse.Namespace, dials: Mapping[str, Any], who_sto
         raise TrainingBusy(
             "another training is at work; `lmm train log` shows how far it is, `lmm train stop` ends it."
         ) from problem
+
+
+def _gone_on_with(home: Home, told: argparse.Namespace) -> Plan | None:
+    """The plan of the run that is to be resumed, whatever the options say; None where a new one is wanted."""
+    unfinished = training_runs.unfinished(home)
+    if unfinished is None or not (told.resume or told.by_schedule) or told.fresh or artifacts.is_unclean(unfinished[0]):
+        return None
+    return plans.load(unfinished[0])
 
 
 def _begun(home: Home, plan: Plan, told: argparse.Namespace, who_stops: Callable[[], str], say: Say) -> Run:
