@@ -273,8 +273,8 @@ def trained(run: Run, name: str, lessons: list[Any], texts: list[str]) -> dict[s
     )
     if not done.finished:
         raise Stopped
-    for lesson in done.too_long:
-        run.say(f"  too long for a row, left out: {lesson}")
+    if done.too_long:
+        run.say(f"  left out: {len(set(done.too_long))} lessons that are longer than a row of {done.seq_len} tokens")
     return {
         "steps": done.num_steps,
         "tokens": done.num_tokens,
