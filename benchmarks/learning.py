@@ -152,7 +152,8 @@ def nights(
     known: list[Fact] = []
     standings: dict[str, Standing] = {}
     probes: dict[str, Probe] = {}
-    adapter, found = None, []
+    adapter: Path | None = None
+    found: list[tuple[ScoreSheet, set[str]]] = []
     for night in range(num):
         now_ms = world.FIRST_ms + night * world.WEEK_ms  # a week apart, so that every night has a cohort
         known, new = _a_night(known, user, now_ms, night)
@@ -164,7 +165,7 @@ def nights(
         else:
             mix = replay.chosen(lessons, standings, salience={}, now_ms=now_ms, num=most, seed=seed)
             lessons = list(mix.lessons)
-        begin = None if way == REBUILT else adapter
+        begin: Path | None = None if way == REBUILT else adapter
         adapter = taught(bench, f"{way} {seed} {most} {night}", lessons, seed=seed, begin=begin)
         sheet = judged(bench, list(probes.values()), adapter).new
         memory_of = {each.id: each.memory for each in probes.values()}
@@ -231,6 +232,7 @@ def main() -> None:
     parser.add_argument("--renderings", type=int, nargs="+", default=[1, 3, 6], help="of a fact")
     parser.add_argument("--ways", nargs="+", default=[REBUILT, REHEARSED, NEW_ONLY], help="in which a night learns")
     parser.add_argument("--most", type=int, default=0, help="lessons a night, 0 = all")
+    parser.add_argument("--run", type=Path, help="for briefs: a run that was made, instead of one on invented sessions")
     args = parser.parse_args()
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     torch.set_num_threads(1)
@@ -253,7 +255,7 @@ def main() -> None:
             case "forget" | "briefs":
                 import learning_memory
 
-                learning_memory.show(args.what, bench.base, bench.folder)
+                learning_memory.show(args.what, bench.base, bench.folder, args.run)
     print(f"\n{time.monotonic() - began_s:.0f} s")
 
 

@@ -161,18 +161,19 @@ def show_forget(base: Path, folder: Path) -> None:
 # Briefs ------------------------------------------------------------------------------------------------------------------
 
 
-def show_briefs(base: Path, folder: Path) -> None:
-    """One whole `lmm train` on invented developers' sessions; its score sheets, read as briefs."""
-    here = lab(folder, base, updates.sessions())
-    state = here.train("--no-placebo", "--no-promote", "--until", "2027-12-31")
-    where = artifacts.run_folder(here.home, state.run_id)
-    sheets = {name: artifacts.sheet_of(durable.read_json(where / f"sheet-{name}.json")) for name in ("base", "new")}
+def show_briefs(base: Path, folder: Path, run: Path | None = None) -> None:
+    """The score sheets of a run, read as briefs: of one that was made already, or of a whole `lmm train` on invented sessions."""
+    if run is None:
+        here = lab(folder, base, updates.sessions())
+        state = here.train("--no-placebo", "--no-promote", "--until", "2027-12-31")
+        run = artifacts.run_folder(here.home, state.run_id)
+        print("; ".join(f"{name} {value}" for name, value in state.figures.items()) + "\n")
     print("| model | sentences | stand | cover@250 | against the ranking | says that nothing answers |")
     print("|---|---|---|---|---|---|")
-    for name, sheet in sheets.items():
+    for name in ("base", "new"):
+        sheet = artifacts.sheet_of(durable.read_json(run / f"sheet-{name}.json"))
         if sheet is not None:
             print(_brief_row(name, sheet))
-    print("\n" + "; ".join(f"{name} {value}" for name, value in state.figures.items()))
 
 
 def _brief_row(name: str, sheet: ScoreSheet) -> str:
@@ -195,6 +196,9 @@ def _facts(sheet: ScoreSheet, arm: str) -> dict[str, Outcome]:
     return {each.probe_id: each for each in sheet.outcomes.get(arm, ()) if each.slice == "fact"}
 
 
-def show(what: str, base: Path, folder: Path) -> None:
+def show(what: str, base: Path, folder: Path, run: Path | None = None) -> None:
     """Print the rows `forget` or `briefs`."""
-    (show_forget if what == "forget" else show_briefs)(base, folder)
+    if what == "forget":
+        show_forget(base, folder)
+    else:
+        show_briefs(base, folder, run)
