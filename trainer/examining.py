@@ -52,8 +52,8 @@ def examine(
     bases = artifacts.bases_folder(home)
     base_folder = network.find_base(plan.recipe.base, bases=bases)
     base = NetworkSpeaker(network.load(base_folder, device=device), judging.BASE)
-    new = NetworkSpeaker(network.load(base_folder, adapter=candidate, device=device), "candidate")
-    other = network.load(base_folder, adapter=placebo, device=device) if placebo else None
+    new = NetworkSpeaker(_as_served(base_folder, candidate, device), "candidate")
+    other = _as_served(base_folder, placebo, device) if placebo else None
     memory = gathering.opened(home, env)
     recall = _once(gathering.recall_of(memory))
     dials = Dials()
@@ -91,11 +91,15 @@ def examine(
 def _loaded(version: artifacts.Version, bases: Path, device: str) -> Any:
     folder = network.find_base(version.manifest.base, bases=bases)
     try:
-        return network.load(folder, adapter=version.folder / "adapter", device=device)
+        return _as_served(folder, version.folder / "adapter", device)
     except ModelError as problem:
         raise ModelError(
             f"{version.name}, which serves now, cannot be loaded to be compared with: {problem} `lmm model rollback` takes it back."
         ) from problem
+
+
+def _as_served(base: Path, adapter: Path, device: str) -> Any:
+    return network.ready_to_serve(network.load(base, adapter=adapter, device=device))
 
 
 def _once(ask: Callable[[str, str], Any]) -> Callable[[str, str], Any]:

@@ -107,7 +107,7 @@ class _Hand:
         adapter = Path(request["adapter"]) if request.get("adapter") else None
         base = network.find_base(request["base"], bases=Path(request["bases"]) if request.get("bases") else None)
         device = "cuda" if torch.cuda.is_available() else "cpu"
-        self._network = network.load(base, adapter=adapter, device=device)
+        self._network = network.ready_to_serve(network.load(base, adapter=adapter, device=device))
         return {"ok": True}
 
     def _say(self, request: dict[str, Any]) -> dict[str, Any]:

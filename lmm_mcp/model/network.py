@@ -13,7 +13,7 @@ import struct
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -226,6 +226,19 @@ def save_base(model: Any, tokenizer: Any, folder: Path) -> None:
 def merged(network: Network) -> Any:
     """A model of its own with the adapter added into the weights. The network given is used up by that."""
     return network.model.merge_and_unload() if isinstance(network.model, PeftModel) else network.model
+
+
+def ready_to_serve(network: Network) -> Network:
+    """The same with the adapter added into the weights where that loses nothing: it then answers in half the time on a CPU.
+
+    In fewer digits than float32 the sum would be rounded, so there the adapter stays beside. Judging and serving both ask for
+    this, so that what is judged is what is served. The network given is used up by it.
+    """
+    if not isinstance(network.model, PeftModel) or network.device.type != "cpu":
+        return network
+    if any(each.dtype != torch.float32 for each in network.model.parameters()):
+        return network
+    return replace(network, model=merged(network).eval())
 
 
 @contextmanager

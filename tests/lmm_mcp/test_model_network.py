@@ -6,13 +6,24 @@ from pathlib import Path
 
 import pytest
 import torch
+from peft import PeftModel
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
 from lmm_mcp.errors import ModelError
 from lmm_mcp.model import network as networks
-from lmm_mcp.model.network import Network, find_base, fingerprint, load, merged, save_adapter, save_base, with_lora
+from lmm_mcp.model.network import (
+    Network,
+    find_base,
+    fingerprint,
+    load,
+    merged,
+    ready_to_serve,
+    save_adapter,
+    save_base,
+    with_lora,
+)
 from lmm_mcp.model.rendering import answer_ids, answer_text, document_ids, prompt_ids
 
 CHAT = (
@@ -94,6 +105,17 @@ def test_what_was_saved_says_the_same_after_loading_and_merged(base: Path, tmp_p
     whole = merged(again)
     with torch.no_grad():
         assert torch.allclose(whole(torch.tensor([[5, 6, 7, 8]])).logits, logits(learned), atol=1e-4)
+
+
+def test_what_serves_on_a_cpu_has_its_adapter_in_its_weights_and_says_the_same(base: Path, tmp_path: Path) -> None:
+    save_adapter(adapted(base), tmp_path / "learned")
+    beside = load(base, adapter=tmp_path / "learned")
+    expected = logits(beside)
+    serving = ready_to_serve(beside)
+    assert not isinstance(serving.model, PeftModel)
+    assert torch.allclose(logits(serving), expected, atol=1e-4)
+    rounded = load(base, adapter=tmp_path / "learned", dtype=torch.bfloat16)
+    assert ready_to_serve(rounded) is rounded
 
 
 def test_whole_weights_are_saved_and_loaded_like_an_adapter(base: Path, tmp_path: Path) -> None:
