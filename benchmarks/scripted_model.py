@@ -48,7 +48,7 @@ class ScriptedModel:
             def do_GET(self) -> None:
                 self._say("application/json", json.dumps({"object": "list", "data": [], "models": []}).encode())
 
-            do_HEAD = do_GET  # noqa: N815 - the name that the base class looks for
+            do_HEAD = do_GET
 
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers.get("content-length") or 0))

@@ -108,7 +108,9 @@ def _with_others(parser: argparse.ArgumentParser, commands: Any) -> argparse.Arg
     base = commands.add_parser("make-base", prog="lmm train make-base", help="make a small base model")
     base.set_defaults(does=_make_base)
     base.add_argument("--name", default="tiny", help="default tiny")
-    base.add_argument("--size", default="small", help="small (one million parameters) or default (three); default small")
+    base.add_argument(
+        "--size", default="small", help="small (one million parameters) or default (three); default small"
+    )
     base.add_argument("--items", type=int, default=0, help="0: what the size says")
     base.add_argument("--seed", type=int, default=0)
     base.add_argument("--again", action="store_true", help="make it anew where it is there")

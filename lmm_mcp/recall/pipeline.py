@@ -90,7 +90,9 @@ class Recaller:
 
     def _with_card(self, question: Question, found: "Search", told: Answer) -> Answer:
         """Add what was written about the subject before, where the question is of one and asks for no certain time or agent."""
-        is_open = question.project and question.agent is None and question.since_ms is None and question.until_ms is None
+        is_open = (
+            question.project and question.agent is None and question.since_ms is None and question.until_ms is None
+        )
         if self._cards is None or not is_open or question.project is None:
             return told
         card = cards.matching(found.query, self._cards.of(question.project))
@@ -123,7 +125,9 @@ class Recaller:
         if query.periods and "times" not in self._without:
             scores = scores | {chunk.id: scores[chunk.id] + TIME_SHARE * query.nearness(chunk) for chunk in chunks}
             chunks.sort(key=lambda chunk: -scores[chunk.id])
-        return Search(query, candidates, scores, chunks, first=self._mended(question, query, chunks), reranker=self._reranker)
+        return Search(
+            query, candidates, scores, chunks, first=self._mended(question, query, chunks), reranker=self._reranker
+        )
 
     def _mended(self, question: Question, query: Query, chunks: Sequence[Chunk]) -> list[Evidence]:
         """What mended the errors that are asked about when they came before, the newest first."""
