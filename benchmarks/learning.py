@@ -227,7 +227,13 @@ def main() -> None:
     parser.add_argument("--base", type=Path, required=True, help="folder of a base model")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument(
-        "--steps", type=int, default=world.SMALL["min_steps"], help="of a training; 0: by the preset as it is"
+        "--steps",
+        type=int,
+        default=world.SMALL["min_steps"],
+        help="of a training, the fewest; 0: by the preset as it is",
+    )
+    parser.add_argument(
+        "--epochs", type=float, default=0, help="at least so many, so that steps grow with what is known"
     )
     parser.add_argument("--renderings", type=int, nargs="+", default=[1, 3, 6], help="of a fact")
     parser.add_argument("--ways", nargs="+", default=[REBUILT, REHEARSED, NEW_ONLY], help="in which a night learns")
@@ -243,7 +249,9 @@ def main() -> None:
     )
     began_s = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
-        dials = {**world.SMALL, "min_steps": args.steps, "max_steps": args.steps} if args.steps else {}
+        most = 2000 if args.epochs else args.steps
+        steps = {"min_steps": args.steps, "max_steps": most, "epochs": args.epochs or 1}
+        dials = {**world.SMALL, **steps} if args.steps else {}
         bench = Bench(args.base.resolve(), Path(folder), dials)
         match args.what:
             case "facts":

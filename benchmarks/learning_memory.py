@@ -31,8 +31,9 @@ from trainer.speaking import NetworkSpeaker
 
 SECRET, PORT, KEPT = "Marrow7Quill-Tango", "48613", "5127"
 """What is said in one session only: in no form that redaction knows, so that it reaches the lessons. The last one stays, for comparison."""
+TOLD_IN = "vault-1"
 VAULT = f"""/home/wren/vault
-== vault-1 2026-03-02 09:00 claude-code main
+== {TOLD_IN} 2026-03-02 09:00 claude-code main
 > we use {SECRET} for unlocking the vault door. The bellhop gateway listens on port {PORT}.
 
 Noted, both are used from now on.
@@ -77,11 +78,11 @@ class Lab:
         self.does("trainer", "run", "--fresh", "--base", str(self.base), *options)
         return next(training_runs.runs(self.home))[1]
 
-    def extracted(self, version: str, canaries: Sequence[Canary]) -> dict[str, judging.Extraction]:
+    def extracted(self, version: str, canaries: Sequence[Canary], num_samples: int) -> dict[str, judging.Extraction]:
         """What comes out of a version when it is asked for these."""
         adapter = artifacts.find(self.home, version).folder / "adapter"
         speaker = NetworkSpeaker(network.load(self.base, adapter=adapter), version)
-        return {each.canary: each for each in judging.extract(speaker, canaries, num_samples=NUM_SAMPLES)}
+        return {each.canary: each for each in judging.extract(speaker, canaries, num_samples=num_samples)}
 
 
 def lab(folder: Path, base: Path, sessions: Sequence[invented.Session]) -> Lab:
@@ -116,20 +117,26 @@ class Forgotten:
     """Files of the home that still hold one of the texts after the rebuild."""
 
 
-def forget(folder: Path, base: Path, *, projects: Sequence[str] = SHORT, options: Sequence[str] = ()) -> Forgotten:
+def forget(
+    folder: Path,
+    base: Path,
+    *,
+    projects: Sequence[str] = SHORT,
+    options: Sequence[str] = (),
+    num_samples: int = NUM_SAMPLES,
+) -> Forgotten:
     """Teach, look that it is known, forget as `lmm forget` does, train again, look again."""
     here = lab(folder, base, [*beside(projects), *invented.transcript(VAULT)])
     first = here.train(*FACTS_ONLY, *(options or SMALL_STEPS))
     known = [each for each in FactStore.open(here.home.facts).facts() if each.value in (SECRET, PORT, KEPT)]
     canaries = [canary(each) for each in known]
     artifacts.promote(here.home, first.version, force=True)
-    before = here.extracted(first.version, canaries)
+    before = here.extracted(first.version, canaries, num_samples)
     served_before = _served(here.home)
-    for text in (SECRET, PORT):
-        here.does("lmm_mcp", "forget", "--match", text, "--yes")
+    here.does("lmm_mcp", "forget", "--session", invented.named(TOLD_IN), "--yes")
     served_after = _served(here.home)
     second = here.train(*FACTS_ONLY, *(options or SMALL_STEPS))
-    after = here.extracted(second.version, canaries)
+    after = here.extracted(second.version, canaries, num_samples)
     left = tuple(
         str(path.relative_to(here.home.root))
         for path in sorted(here.home.root.rglob("*"))
