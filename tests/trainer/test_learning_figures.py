@@ -39,7 +39,7 @@ def base_folder(tmp_path_factory):
 
 
 def test_new_facts_are_known_in_other_words_and_not_to_who_was_taught_another_users(bench, base_folder, tmp_path):
-    dials = {**bench.learning_world.SMALL, "method": "full", "min_steps": 500, "max_steps": 500}
+    dials = {**bench.learning_world.SMALL, "method": "full", "min_steps": 400, "max_steps": 400, "saves": 1}
     here = bench.learning.Bench(base_folder, tmp_path, dials)
     found = bench.learning.facts(here, [1], num=NUM_FACTS)
     assert set(found["base"]) == set(found["adapter"]) == set(found["placebo"])
@@ -53,7 +53,7 @@ def test_what_was_learned_and_forgotten_does_not_come_out_of_the_model_that_is_m
 ):
     for name in ("LMM_HOME", "HOME", "CLAUDE_CONFIG_DIR", "CODEX_HOME"):
         monkeypatch.delenv(name, raising=False)
-    options = ("--method", "full", *bench.learning_memory.SMALL_STEPS, "--min-steps", "400", "--max-steps", "400")
+    options = ("--method", "full", *bench.learning_memory.SMALL_STEPS, "--min-steps", "250", "--max-steps", "250", "--saves", "1")
     found = bench.learning_memory.forget(tmp_path, base_folder, projects=(), options=options, num_samples=8)
     for text in (bench.learning_memory.SECRET, bench.learning_memory.PORT):
         assert found.before[text].num_hits > 0
