@@ -53,7 +53,17 @@ def test_what_was_learned_and_forgotten_does_not_come_out_of_the_model_that_is_m
 ):
     for name in ("LMM_HOME", "HOME", "CLAUDE_CONFIG_DIR", "CODEX_HOME"):
         monkeypatch.delenv(name, raising=False)
-    options = ("--method", "full", *bench.learning_memory.SMALL_STEPS, "--min-steps", "250", "--max-steps", "250", "--saves", "1")
+    options = (
+        "--method",
+        "full",
+        *bench.learning_memory.SMALL_STEPS,
+        "--min-steps",
+        "250",
+        "--max-steps",
+        "250",
+        "--saves",
+        "1",
+    )
     found = bench.learning_memory.forget(tmp_path, base_folder, projects=(), options=options, num_samples=8)
     for text in (bench.learning_memory.SECRET, bench.learning_memory.PORT):
         assert found.before[text].num_hits > 0
