@@ -30,6 +30,10 @@ def main() -> NoReturn:
         code = _run(sys.argv[1:])
     except LmmError as problem:
         sys.stderr.write(f"lmm: {problem}\n")
+    except OSError as problem:
+        sys.stderr.write(
+            f"lmm: {problem.strerror or problem}: {problem.filename or 'no file named'}. `lmm doctor` looks for the reason.\n"
+        )
     except KeyboardInterrupt:
         code = 130
     sys.stdout.flush()

@@ -3,6 +3,7 @@
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,11 @@ MAX_CANDIDATES = 60
 """Evidence lines that a long context may hold."""
 
 
+FORGOTTEN = (
+    "something that this run learns from was forgotten meanwhile, so it cannot go on. `lmm train` starts a clean one."
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Gathered:
     """What a run begins with."""
@@ -48,6 +54,8 @@ class Gathered:
     texts: list[str]
     probes: list[Probe]
     threads: set[tuple[str, str]]
+    as_of: int
+    """The number of the last forgetting before anything was read."""
     chunks: list[str]
     num_passages: int
     store_version: str
@@ -89,12 +97,14 @@ class Pool:
     salience: Mapping[str, float]
     """0 to 1 by passage."""
     until_ms: int
+    as_of: int
 
 
 def pooled(
     home: Home, env: Mapping[str, str], plan: Plan, look_up: Callable[[], None], *, freezes: bool = True
 ) -> Pool:
     """Make all lessons, and freeze probes; parameters as of `gather`."""
+    as_of = artifacts.forgettings(home)
     memory = opened(home, env)
     until_ms = plan.until_ms or time.time_ns() // 1_000_000
     needs = questions.needs_of(memory.ledger, memory.archive, until_ms)
@@ -114,9 +124,25 @@ def pooled(
     look_up()
     later = [need for need in needs if need.at_ms > cut_ms]
     asked_now = list(_probed(memory, built, later, until_ms, plan))
-    bank = probes.add(home, asked_now) if freezes else probes.Bank((*probes.load(home).probes, *asked_now))
+    if freezes:
+        with nothing_forgotten(home, as_of):
+            bank = probes.add(home, asked_now)
+    else:
+        bank = probes.Bank((*probes.load(home).probes, *asked_now))
     look_up()
-    return Pool(memory, built, bank, salience, until_ms)
+    return Pool(memory, built, bank, salience, until_ms, as_of)
+
+
+@contextmanager
+def nothing_forgotten(home: Home, as_of: int) -> Iterator[None]:
+    """Keep what was read in memory's name only while nothing of it was forgotten, and let nothing be forgotten meanwhile.
+
+    Raises TrainingError where something was.
+    """
+    with places.lock(home):
+        if artifacts.forgettings(home) != as_of:
+            raise TrainingError(FORGOTTEN)
+        yield
 
 
 def gather(
@@ -130,7 +156,7 @@ def gather(
     """
     pool = pooled(home, env, plan, look_up, freezes=freezes)
     memory, built, bank, salience, until_ms = pool.memory, pool.built, pool.bank, pool.salience, pool.until_ms
-    studied = _studied(home, env, plan, built, bank)
+    studied = _studied(home, env, plan, pool, look_up) if freezes else None
     linted = lint(
         [*built.lessons, *(each.lesson for each in studied.lessons)] if studied else built.lessons,
         until_ms=until_ms,
@@ -152,6 +178,7 @@ def gather(
         texts=texts,
         probes=list(bank.probes),
         threads={thread for each in asked for thread in each.threads} | set(built.text_threads),
+        as_of=pool.as_of,
         chunks=list(dict.fromkeys(chunk for each in ordered for chunk in each.sources)),
         num_passages=memory.store.count(),
         store_version=store_hash(memory.ledger),
@@ -232,16 +259,25 @@ def _rehearsed(
 
 
 def _studied(
-    home: Home, env: Mapping[str, str], plan: Plan, built: lessons.Lessons, bank: probes.Bank
+    home: Home, env: Mapping[str, str], plan: Plan, pool: Pool, look_up: Callable[[], None]
 ) -> selfstudy.Studied | None:
     """What a local model adds, where one is configured."""
     settings = config.load(home.config, env).train
     if not settings.study:
         return None
-    generator = _generator(home, plan, settings)
-    kept = selfstudy.Kept(places.study_file(home))
-    prompts = [each.prompt for each in bank.probes]
-    return selfstudy.study(built.held, built.grounds, generator, kept, probe_prompts=prompts)
+
+    def should_stop() -> bool:
+        look_up()
+        return False
+
+    return selfstudy.study(
+        pool.built.held,
+        pool.built.grounds,
+        _generator(home, plan, settings),
+        selfstudy.Kept(places.study_file(home), lambda: nothing_forgotten(home, pool.as_of)),
+        probe_prompts=[each.prompt for each in pool.bank.probes],
+        should_stop=should_stop,
+    )
 
 
 def _generator(home: Home, plan: Plan, settings: config.Train) -> selfstudy.Generator:

@@ -214,7 +214,7 @@ def _ranking(asked: Asked, dials: Dials) -> Outcome:
 def _served(
     asked: Sequence[Asked], speaker: Speaker, dials: Dials, *, keeps_whole: bool = False
 ) -> tuple[Outcome, ...]:
-    """What recall serves with this model: it chooses, then writes from what it chose, and every sentence is checked."""
+    """What recall serves with this model: it chooses, then writes, and every sentence is checked."""
     chosen: list[tuple[int, ...]] = []
     took_ms: list[float] = []
     for each in asked:
@@ -226,8 +226,7 @@ def _served(
     found = []
     for each, numbers, ms, text in zip(asked, chosen, took_ms, written, strict=True):
         lines = {line.number: line for line in each.offered}
-        cited = [lines[number] for number in numbers]
-        stands, dropped = validated(text, cited)
+        stands, dropped = validated(text, each.offered)
         rest = [number for number in lines if number not in numbers]
         order = [*numbers, *rest]
         whole = "\n".join([*(sentence.text for sentence in stands), *(lines[number].text for number in order)])
@@ -252,11 +251,10 @@ def _said(asked: Asked, numbers: Sequence[int], text: str) -> str:
 
 
 def _written(asked: Sequence[Asked], chosen: Sequence[tuple[int, ...]], speaker: Speaker, dials: Dials) -> list[str]:
-    """Sentences from the chosen lines; '' for a choice, and where nothing was chosen."""
+    """Sentences from the lines shown; '' for a choice, and where nothing was chosen."""
+    # All lines, as serving and lessons show them.
     writing = {
-        n: prompting.writing(
-            each.question, [line for number in numbers for line in each.offered if line.number == number]
-        )
+        n: prompting.writing(each.question, each.offered)
         for n, (each, numbers) in enumerate(zip(asked, chosen, strict=True))
         if numbers and dials.writes and not each.is_choice
     }

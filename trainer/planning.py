@@ -110,7 +110,10 @@ def placebo_folder(home: Home, plan: Plan) -> Path:
 
 
 def start_from(home: Home, plan: Plan) -> Path | None:
-    """The folder of what a plan goes on from; None where it starts from the base. Raises BadInput where there is none."""
+    """The folder of what a plan goes on from; None where it starts from the base. Raises BadInput where there is none.
+
+    Raises ModelError where something of it was forgotten, or nothing tells what it was trained on.
+    """
     name = plan.from_checkpoint
     if not name:
         return None
@@ -118,10 +121,29 @@ def start_from(home: Home, plan: Plan) -> Path | None:
         if (folder / network.ADAPTER_FILE).is_file() or (folder / network.WEIGHTS_FILE).is_file():
             if artifacts.is_unclean(folder.parent) or artifacts.is_unclean(folder.parent.parent):
                 raise ModelError(f"something that {name} was trained on was forgotten, so nothing can go on from it.")
+            if _sources_of(folder) is None:
+                raise ModelError(
+                    f"{name} does not say what it was trained on, so that forgetting could not reach what goes on from it. Name a version or a run of this memory."
+                )
             return folder
     raise BadInput(
         f"{name} holds nothing to go on from; name a version (`lmm model list`), a run (`lmm train log`), or a folder with an adapter."
     )
+
+
+def with_those_of_its_start(home: Home, plan: Plan, own: artifacts.Sources) -> artifacts.Sources:
+    """The sources of a run, with those of what it goes on from: that has learned them, too."""
+    start = start_from(home, plan)
+    known = _sources_of(start) if start is not None else None
+    if known is None:
+        return own
+    chunks = tuple(dict.fromkeys((*own.chunks, *known.chunks)))
+    return artifacts.Sources(own.threads | known.threads, chunks, min(own.as_of, known.as_of))
+
+
+def _sources_of(learned: Path) -> artifacts.Sources | None:
+    """What the adapter in a version's or a run's folder was trained on."""
+    return artifacts.read_sources(learned.parent) or artifacts.read_sources(learned.parent.parent)
 
 
 def copy_weights(source: Path, target: Path) -> None:

@@ -11,6 +11,7 @@ import os
 import platform
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib import metadata
@@ -45,9 +46,6 @@ from trainer.plan import Plan
 Say = Callable[[str], None]
 ADAPTER, PLACEBO = "training", "placebo"
 """Folders of a run in which something is trained."""
-FORGOTTEN = (
-    "something that this run learns from was forgotten meanwhile, so it cannot go on. `lmm train` starts a clean one."
-)
 PLACEBO_SEED = 90_001
 """Of the invented user whose lessons the placebo learns: no base was made with it."""
 CANARIES = "canaries.json"
@@ -94,7 +92,7 @@ class Run:
         if self.who_stops():
             raise Stopped
         if artifacts.is_unclean(self.folder):
-            raise TrainingError(FORGOTTEN)
+            raise TrainingError(gathering.FORGOTTEN)
 
 
 def main(home: Home, told: argparse.Namespace, dials: Mapping[str, Any], who_stops: Callable[[], str], say: Say) -> int:
@@ -121,7 +119,9 @@ def main(home: Home, told: argparse.Namespace, dials: Mapping[str, Any], who_sto
 def _gone_on_with(home: Home, told: argparse.Namespace) -> Plan | None:
     """The plan of the run that is to be resumed, whatever the options say; None where a new one is wanted."""
     unfinished = training_runs.unfinished(home)
-    if unfinished is None or not (told.resume or told.by_schedule) or told.fresh or artifacts.is_unclean(unfinished[0]):
+    if unfinished is None or told.fresh or artifacts.is_unclean(unfinished[0]):
+        return None
+    if not told.resume and not (told.by_schedule and unfinished[1].stopped_by != "user"):
         return None
     return plans.load(unfinished[0])
 
@@ -131,7 +131,9 @@ def _begun(home: Home, plan: Plan, told: argparse.Namespace, who_stops: Callable
     unfinished = training_runs.unfinished(home)
     if unfinished is not None and not told.fresh:
         folder, state = unfinished
-        is_wanted = told.resume or told.by_schedule or state.options_hash == plan.hash
+        # What the user stopped is the user's to go on with.
+        is_ours = state.stopped_by != "user" if told.by_schedule else state.options_hash == plan.hash
+        is_wanted = told.resume or is_ours
         if is_wanted and not artifacts.is_unclean(folder):
             say(f"going on with run {state.run_id} at {state.next_station}")
             return Run(home, folder, plans.load(folder), replace(state, stopped_by=""), who_stops, say)
@@ -166,8 +168,10 @@ def _with_lock(run: Run) -> int:
         return 0
     except (LmmError, OSError) as problem:
         message = str(problem) if isinstance(problem, LmmError) else _of_disk(run.folder, problem)
-        if artifacts.is_unclean(run.folder):  # whose files were taken away under us
-            message = FORGOTTEN
+        with suppress(OSError):  # the disk may be full: what is told below matters more
+            if artifacts.is_unclean(run.folder):  # whose files were taken away under us
+                message = gathering.FORGOTTEN
+                artifacts.sweep(run.home)  # what we wrote there since
         said = training.Progress(
             os.getpid(),
             run.state.run_id,
@@ -177,9 +181,10 @@ def _with_lock(run: Run) -> int:
             0.0,
             error=message,
         )
-        training.write_progress(run.home, said)
-        if isinstance(problem, TrainingError) and not isinstance(problem, TrainingBusy) and _is_final(run):
-            _end(run, "failed", (message,))
+        with suppress(OSError):
+            training.write_progress(run.home, said)
+            if isinstance(problem, TrainingError) and not isinstance(problem, TrainingBusy) and _is_final(run):
+                _end(run, "failed", (message,))
         raise TrainingError(message) from problem
 
 
@@ -204,10 +209,10 @@ def _facts(run: Run) -> Run:
 
 
 def _lessons(run: Run) -> Run:
-    as_of = artifacts.forgettings(run.home)
     found = gathering.gather(run.home, os.environ, run.plan, run.look_up)
     # Before the content: whatever is forgotten from now on finds what this run has read.
-    artifacts.write_sources(run.folder, artifacts.Sources.of(found.threads, found.chunks, as_of=as_of))
+    own = artifacts.Sources.of(found.threads, found.chunks, as_of=found.as_of)
+    artifacts.write_sources(run.folder, planning.with_those_of_its_start(run.home, run.plan, own))
     papers.write_lessons(run.folder / papers.LESSONS, found.lessons)
     papers.write_texts(run.folder / papers.TEXTS, found.texts)
     papers.write_probes(run.folder / papers.PROBES, found.probes)

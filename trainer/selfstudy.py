@@ -11,6 +11,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -110,8 +111,10 @@ class Kept:
     `artifacts.places.study_file` says where they lie; what is forgotten is cut out of it there.
     """
 
-    def __init__(self, file: Path) -> None:
+    def __init__(self, file: Path, guard: Callable[[], AbstractContextManager[None]] = nullcontext) -> None:
+        """`guard` is entered around every addition, and raises where none may be made."""
         self._file = file
+        self._guard = guard
         self._known: dict[str, str] = {}
         for line in file.read_bytes().splitlines() if file.exists() else ():
             try:
@@ -126,6 +129,11 @@ class Kept:
 
     def add(self, key: str, text: str, threads: Sequence[tuple[str, str]]) -> None:
         """Keep an answer with the (agent, thread id) that it tells of. Raises OSError."""
+        with self._guard():
+            self._append(key, text, threads)
+        self._known[key] = text
+
+    def _append(self, key: str, text: str, threads: Sequence[tuple[str, str]]) -> None:
         durable.make_folder(self._file.parent)
         line = json.dumps({"key": key, "text": text, "threads": list(threads)}).encode("ascii")
         descriptor = os.open(self._file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
@@ -133,7 +141,6 @@ class Kept:
             os.write(descriptor, b"\n" + line + b"\n")  # a torn line before it ends here
         finally:
             os.close(descriptor)
-        self._known[key] = text
 
 
 def study(

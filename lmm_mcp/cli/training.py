@@ -270,7 +270,8 @@ def _keep_schedule(home: Home, text: str, *, installs_unit: bool) -> None:
                     "Start `lmm serve`, or add --install-unit to write its service file."
                 )
             command = [sys.executable, "-P", "-m", "lmm_mcp", "serve", "--write-unit"]
-            subprocess.run(command, env={**os.environ, "LMM_HOME": str(home.root)}, check=True)
+            if subprocess.run(command, env={**os.environ, "LMM_HOME": str(home.root)}, check=False).returncode:
+                raise BadInput("the service file could not be written, so no schedule is kept. Start `lmm serve`.")
     setting.write(home.config, "train.schedule", " ".join(text.lower().split()))
     terminal.say(f"Schedule: {text}. `lmm train log` tells what it does; `lmm train --schedule off` ends it.")
 

@@ -150,7 +150,7 @@ def find_base(base: Path | str, *, bases: Path | None = None, download: bool = F
             if download and offline
             else "see whether this machine reaches the model hub, or name a folder"
             if download
-            else "fetch it first (`--download`), or name a folder that holds one"
+            else f"fetch it first with `hf download {base}`, or name a folder that holds one"
         )
         raise ModelError(f"the base model {base} is not on this machine; {step}.") from problem
     return Path(found)

@@ -155,6 +155,31 @@ def test_another_recipe_starts_another_run_and_resume_goes_on_with_the_old_one(h
     assert newest(home)[0] != first
 
 
+def test_a_schedule_leaves_alone_what_the_user_stopped_and_goes_on_with_what_gave_way(home):
+    at_training = {"stop": lambda: "user" if is_at(home, "training") else ""}
+    learn(home, "--no-placebo", **at_training)
+    stopped = newest(home)[0]
+    learn(home, "--no-placebo", "--by-schedule", stop=lambda: "schedule" if is_at(home, "facts") else "")
+    gave_way = newest(home)[0]
+    assert gave_way != stopped
+    learn(home, "--no-placebo", "--by-schedule", stop=lambda: "schedule")
+    assert newest(home)[0] == gave_way
+
+
+def test_what_goes_on_from_an_earlier_run_is_reached_by_forgetting_what_only_that_one_read(home):
+    learn(home, "--no-placebo")
+    first, state = newest(home)
+    parent = artifacts.read_sources(first)
+    narrow = artifacts.Sources(frozenset({"of-the-parent-alone"}) | parent.threads, parent.chunks, parent.as_of)
+    artifacts.write_sources(first, narrow)
+    learn(home, "--no-placebo", "--from-checkpoint", state.run_id, "--seed", "2")
+    child = artifacts.find(home, newest(home)[1].version)
+    assert "of-the-parent-alone" in artifacts.read_sources(child.folder).threads
+    (first / "sources.json").unlink()
+    with pytest.raises(ModelError, match="does not say what it was trained on"):
+        learn(home, "--no-placebo", "--from-checkpoint", state.run_id, "--seed", "3")
+
+
 def test_a_run_that_read_what_is_forgotten_meanwhile_ends_and_keeps_nothing_of_it(home, bakery):
     threads = [(row.thread.agent, row.thread.thread_id) for row in bakery.ledger.threads()]
 
