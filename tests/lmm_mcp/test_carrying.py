@@ -71,7 +71,7 @@ def new(tmp_path, monkeypatch, capsys):
 def remembered(harbour_env, tmp_path_factory) -> Path:
     """A memory home with sessions, and a note that was read."""
     home = Home(tmp_path_factory.mktemp("remembered") / "lmm")
-    shutil.copytree(harbour_env["LMM_HOME"], home.root)
+    shutil.copytree(harbour_env["LMM_HOME"], home.root, ignore=shutil.ignore_patterns("engine*"))
     notes.remember(
         home, "Staging is deployed with make ship.", project="/home/mira/harbour", cwd="", now_ms=1_772_366_400_000
     )

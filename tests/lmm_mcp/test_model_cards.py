@@ -109,7 +109,9 @@ ASKED = "What should I know about {}?"
 
 @pytest.fixture
 def own_home(harbour_env, tmp_path) -> Home:
-    shutil.copytree(harbour_env["LMM_HOME"], tmp_path / "lmm")
+    shutil.copytree(
+        harbour_env["LMM_HOME"], tmp_path / "lmm", ignore=shutil.ignore_patterns("engine*")
+    )  # sockets cannot be copied
     return Home(tmp_path / "lmm")
 
 

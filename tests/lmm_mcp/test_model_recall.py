@@ -145,7 +145,9 @@ def commit_version(home: Home, models: Path, name: str) -> artifacts.Version:
 @pytest.fixture
 def own_home(harbour_env, tmp_path) -> Home:
     """A copy of the memory, for versions of a model to be put in."""
-    shutil.copytree(harbour_env["LMM_HOME"], tmp_path / "lmm")
+    shutil.copytree(
+        harbour_env["LMM_HOME"], tmp_path / "lmm", ignore=shutil.ignore_patterns("engine*")
+    )  # sockets cannot be copied
     return Home(tmp_path / "lmm")
 
 
