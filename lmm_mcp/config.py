@@ -135,7 +135,7 @@ class Model:
     name: str = ""
     """Name of the model on that server."""
     adapter: str = ""
-    """Name of an adapter on that server, asked in the model's place."""
+    """Name of an adapter on that server, asked in the model's place; one called as a version of ours (`v0003`) is asked only while nothing it was trained on was forgotten."""
 
 
 @dataclass(frozen=True, slots=True)

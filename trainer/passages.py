@@ -15,6 +15,7 @@ from lmm_mcp.evaluation.history import stands_in
 from lmm_mcp.evaluation.needs import names_in
 from lmm_mcp.recall.query import understand
 from lmm_mcp.store.chunks import ChunkStore
+from lmm_mcp.store.facts import REPOSITORY
 from lmm_mcp.store.search import Scope
 from lmm_mcp.store.terms import terms
 from trainer.choices import Quest, View
@@ -57,7 +58,8 @@ def sources_of(fact: Fact, index: Mapping[tuple[str, str, str], Sequence[Chunk]]
 def ground_of(each: Held, index: Mapping[tuple[str, str, str], Sequence[Chunk]]) -> str:
     """What the passages of a fact say, with what held before it."""
     found = [chunk for evidence in each.fact.evidence for chunk in passages_of(evidence, index)]
-    return "\n".join([each.was, *dict.fromkeys(f"{chunk.header}\n{chunk.text_of()}" for chunk in found)])
+    told = [each.fact.text] if any(evidence.agent == REPOSITORY for evidence in each.fact.evidence) else []
+    return "\n".join([each.was, *told, *dict.fromkeys(f"{chunk.header}\n{chunk.text_of()}" for chunk in found)])
 
 
 def pairs(

@@ -14,6 +14,7 @@ from lmm_mcp import prompting
 from lmm_mcp.domain.chunk import ChunkId
 from lmm_mcp.domain.fact import Fact
 from lmm_mcp.domain.lesson import Lesson
+from lmm_mcp.store.facts import REPOSITORY
 from lmm_mcp.store.frequencies import Frequencies
 from lmm_mcp.store.terms import terms
 from trainer import phrasings
@@ -65,7 +66,7 @@ def held(
 ) -> list[Held]:
     """The facts that may be taught as of `until_ms`: those that hold then, are not volatile, and are sure enough.
 
-    `sources`: passages of each fact by its id; a fact without one cannot be shown to anybody and is left out.
+    `sources`: passages of each fact by its id; a fact of sessions without one cannot be shown to anybody and is left out.
     `frequencies`: by which the rare words of a sentence are told.
     """
     told = [known for fact in facts if (known := as_of(fact, until_ms))]
@@ -76,7 +77,9 @@ def held(
     found = []
     for fact in told:
         is_sure = fact.volatility != "volatile" and fact.confidence >= min_confidence
-        if not is_sure or not sources.get(fact.id) or (fact.until_ms and fact.until_ms <= until_ms):
+        # What was read in a repository's own files has no passage, and is its own evidence.
+        is_shown = bool(sources.get(fact.id)) or all(each.agent == REPOSITORY for each in fact.evidence)
+        if not is_sure or not is_shown or (fact.until_ms and fact.until_ms <= until_ms):
             continue
         dice = Random(f"{seed} {fact.id}")  # noqa: S311 - the same lessons every time
         mine = {each.value.casefold() for each in told if each.key == fact.key}
@@ -90,7 +93,7 @@ def held(
         found.append(
             Held(
                 fact,
-                sources[fact.id],
+                sources.get(fact.id, ()),
                 weight,
                 other,
                 earlier.value if earlier else "",

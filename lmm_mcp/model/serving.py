@@ -5,6 +5,7 @@ import os
 from collections.abc import Mapping
 
 from lmm_mcp import artifacts, config
+from lmm_mcp.artifacts import places
 from lmm_mcp.errors import ModelError
 from lmm_mcp.model.cards import MAX_SENTENCES
 from lmm_mcp.model.loopback import LoopbackRuntime
@@ -42,7 +43,7 @@ class Serving:
     def writer(self, *, wait_s: float = 0.0) -> MemoryWriter | None:
         """What answers now; None where nothing does. `wait_s`: how long to wait for a model of ours that is not loaded yet."""
         runtime = self._server or self._child
-        if self.trouble or not runtime.version:
+        if self.trouble or not runtime.version or self._is_forgotten():
             return None
         if wait_s and runtime is self._child:
             self._child.prepare(within_s=wait_s)
@@ -51,13 +52,24 @@ class Serving:
     def scribe(self) -> MemoryWriter | None:
         """The same, to write what is wanted later."""
         runtime = self._server or self._child
-        if self.trouble or not runtime.version:
+        if self.trouble or not runtime.version or self._is_forgotten():
             return None
         return MemoryWriter(runtime, max_sentences=MAX_SENTENCES)
 
     def close(self) -> None:
         """End the process, if there is one; the next question starts it again."""
         self._child.close()
+
+    def _is_forgotten(self) -> bool:
+        """Whether the server is to answer with a version of ours of which something was forgotten since."""
+        name = self.settings.adapter
+        if self._server is None or not places.VERSION_NAME.fullmatch(name):
+            return False
+        try:
+            found = artifacts.find(self._home, name)
+        except ModelError:  # deleted: a clean one has taken its place
+            return True
+        return isinstance(found, artifacts.Version) and found.unclean is not None
 
     def _weights(self) -> Weights | None:
         version = artifacts.served(self._home)

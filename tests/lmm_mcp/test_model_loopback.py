@@ -8,11 +8,13 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from lmm_mcp import prompting
+from lmm_mcp import artifacts, config, prompting
 from lmm_mcp.domain.writing import Offered
 from lmm_mcp.errors import ModelError
 from lmm_mcp.model.loopback import LoopbackRuntime, place_of
+from lmm_mcp.model.serving import Serving
 from lmm_mcp.model.writer import MemoryWriter
+from lmm_mcp.paths import Home
 
 OFFERED = [
     Offered(1, "a" * 16, 0, "user", "use npm", "2026-01-01", superseded=True),
@@ -161,3 +163,20 @@ def test_no_other_machine_is_asked(address):
 )
 def test_this_machine_may_be_named_in_several_ways(address, place):
     assert place_of(address) == place
+
+
+def test_a_server_is_not_asked_by_a_version_of_which_something_was_forgotten(server, tmp_path):
+    home = Home(tmp_path / "lmm").ensure()
+    draft = artifacts.draft(home)
+    (draft / "adapter").mkdir()
+    (draft / "adapter" / "weights").write_bytes(b"1")
+    manifest = artifacts.Manifest("base", "h", "s", "l", "p", {}, 0, "run", "1", {}, "cpu", None)
+    sources = artifacts.Sources.of([("codex", "t1")], [], as_of=artifacts.forgettings(home))
+    version = artifacts.commit(home, draft, manifest, None, sources)
+    settings = config.Model(server=server.address, name="qwen3", adapter=version.name)
+    assert Serving(home, {}, settings).writer() is not None
+    artifacts.mark_unclean(home, [("codex", "t1")])
+    assert Serving(home, {}, settings).writer() is None
+    assert Serving(home, {}, settings).scribe() is None
+    assert Serving(home, {}, config.Model(server=server.address, adapter="mine")).writer() is not None
+    assert Serving(home, {}, config.Model(server=server.address, adapter="v9999")).writer() is None

@@ -5,6 +5,8 @@ from dataclasses import replace
 import pytest
 
 from lmm_mcp import prompting
+from lmm_mcp.domain.chunk import Span
+from lmm_mcp.domain.fact import Evidence, Fact
 from lmm_mcp.domain.lesson import Probe
 from lmm_mcp.domain.recall import Question
 from lmm_mcp.domain.writing import MAX_OFFERED, Offered
@@ -12,6 +14,7 @@ from lmm_mcp.errors import TrainingError
 from lmm_mcp.evaluation.history import stands_in
 from lmm_mcp.model.validating import NOTHING, validated
 from lmm_mcp.recall.offering import offered
+from lmm_mcp.store.facts import REPOSITORY
 from trainer import asked, choices, lessons, phrasings, questions, recitals
 from trainer.lessons import Options
 
@@ -132,6 +135,24 @@ def test_texts_may_end_before_lessons_do(bakery):
     )
     assert any("MARCHHARE" in each.prompt for each in told.lessons)
     assert not any("MARCHHARE" in text for text in told.texts)
+
+
+def test_what_was_read_in_a_repository_is_taught_and_can_be_forgotten_by_its_own_key(bakery):
+    project = bakery.facts[0].project
+    evidence = Evidence(REPOSITORY, project, project, Span("pyproject.toml", 0, 40), "file", FIRST_OF_MARCH_ms - 1)
+    known = Fact(
+        *(project, "codebase structure", "script", "bake-rye", "oven.cli:rye"),
+        text=f"In {project}, the script bake-rye runs oven.cli:rye.",
+        evidence=(evidence,),
+        from_ms=FIRST_OF_MARCH_ms - 1,
+        confidence=0.9,
+    )
+    told = lessons.build(bakery.store, [*bakery.facts, known], {}, bakery.recaller, until_ms=FIRST_OF_MARCH_ms)
+    about = [each for each in told.lessons if each.memory == known.id]
+    assert any(each.slice == "fact" and each.answer == "oven.cli:rye" for each in about)
+    assert all((REPOSITORY, project) in each.threads for each in about)
+    assert (REPOSITORY, project) in told.text_threads
+    assert "oven.cli:rye" in told.grounds[known.id]
 
 
 def test_every_lesson_but_general_ones_names_its_passages_and_threads(bakery, made):
