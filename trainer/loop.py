@@ -50,6 +50,8 @@ class Trained:
     """Of computing, over all parts of an interrupted run."""
     too_long: tuple[str, ...]
     """Ids of lessons that did not fit into a row."""
+    unseen: tuple[str, ...]
+    """Ids of lessons that the steps of the recipe did not reach."""
     seq_len: int
     """Of the last step; below the recipe's where memory ran out."""
     device: str
@@ -93,9 +95,8 @@ def train(
 
     # 2. stage by stage, step by step
     stopped = False
+    unseen: tuple[str, ...] = ()
     for stage, found in stages:
-        if stopped or _is_behind(stage.NAME, place, recipe):
-            continue
         steps = steps_of(
             found.segments,
             epochs=stage.epochs(recipe),
@@ -104,6 +105,11 @@ def train(
             max_steps=recipe.max_steps,
             seed=recipe.seed if recipe.shuffled else None,
         )
+        if stage is sft:
+            seen = {found.segments[index].name for step in steps for index in step}
+            unseen = tuple(dict.fromkeys(each.name for each in found.segments if each.name not in seen))
+        if stopped or _is_behind(stage.NAME, place, recipe):
+            continue
         optimizer = torch.optim.AdamW(
             [each for each in learner.parameters() if each.requires_grad],
             lr=stage.peak_learning_rate(recipe),
@@ -152,7 +158,7 @@ def train(
     hall.wait()
     return Trained(
         adapter, not stopped, len(place.losses), place.losses, place.num_tokens, place.seconds,
-        (*too_long, *place.lost), place.seq_len, hall.device.type, hall.num_processes,
+        (*too_long, *place.lost), unseen, place.seq_len, hall.device.type, hall.num_processes,
     )  # fmt: skip
 
 

@@ -49,6 +49,8 @@ ADAPTER, PLACEBO = "training", "placebo"
 PLACEBO_SEED = 90_001
 """Of the invented user whose lessons the placebo learns: no base was made with it."""
 CANARIES = "canaries.json"
+UNSEEN = "unseen.json"
+"""Ids of lessons that were made and not learned."""
 SAID = "said.json"
 """What models said to some probes; the page shows it."""
 SHEETS = {"base": "sheet-base.json", "old": "sheet-old.json", "new": "sheet-new.json"}
@@ -278,6 +280,10 @@ def trained(run: Run, name: str, lessons: list[Any], texts: list[str]) -> dict[s
     )
     if not done.finished:
         raise Stopped
+    if done.unseen:
+        run.say(f"  {len(done.unseen)} lessons were not reached in so many steps: give it more with --max-steps")
+    if name == ADAPTER:
+        durable.write_json(run.folder / UNSEEN, [*done.unseen, *done.too_long])
     if done.too_long:
         run.say(f"  left out: {len(set(done.too_long))} lessons that are longer than a row of {done.seq_len} tokens")
     return {
@@ -286,6 +292,7 @@ def trained(run: Run, name: str, lessons: list[Any], texts: list[str]) -> dict[s
         "tokens/s": round(done.num_tokens / done.seconds) if done.seconds else 0,
         "last loss": round(done.losses[-1], 4) if done.losses else 0.0,
         "too long": len(done.too_long),
+        "unseen": len(done.unseen),
     }
 
 
@@ -352,7 +359,8 @@ def _promotion(run: Run) -> Run:
     curve = artifacts.curve_file(run.home)
     row = forgetting_curve.row_of(replace(sheet, model=made.name), made_ms=run.state.started_ms, learned=learned)
     forgetting_curve.save(curve, forgetting_curve.added(forgetting_curve.load(curve), row))
-    taught = {each.memory for each in papers.read_lessons(run.folder / papers.LESSONS)}
+    unseen = set(durable.read_json(run.folder / UNSEEN) or ())
+    taught = {each.memory for each in papers.read_lessons(run.folder / papers.LESSONS) if each.id not in unseen}
     probes.remember_results(run.home, sheet, taught=taught)
     if isinstance(verdict, Promote) and run.plan.promotes:
         artifacts.promote(run.home, made.name)

@@ -223,6 +223,16 @@ def test_lessons_that_fit_into_no_row_are_named_and_nothing_to_learn_is_an_error
         train(RECIPE.but(base=str(base), stage="sft"), (), [long], tmp_path / "b")
 
 
+def test_lessons_that_so_few_steps_do_not_reach_are_named(base: Path, tmp_path: Path) -> None:
+    few = RECIPE.but(stage="sft", epochs=1, min_steps=1, max_steps=1)
+    done = run(base, tmp_path / "few", few)
+    assert done.num_steps == 1 and 0 < len(done.unseen) < len(lessons())
+    assert set(done.unseen) < {each.id for each in lessons()}
+    again = run(base, tmp_path / "few", few)
+    assert again.unseen == done.unseen, "a finished run says it as well"
+    assert not run(base, tmp_path / "all", RECIPE.but(stage="sft", epochs=1)).unseen
+
+
 def test_a_device_or_base_that_is_not_here_is_named_with_the_next_step(base: Path, tmp_path: Path) -> None:
     if not torch.cuda.is_available():
         with pytest.raises(TrainingError, match="cpu-tiny"):
