@@ -2,9 +2,10 @@
 
 import logging
 import time
+from contextlib import suppress
 
 from ingest.pipeline import Rooms
-from lmm_mcp import limits, memory
+from lmm_mcp import limits, memory, restarts
 from lmm_mcp.config import Limits
 from lmm_mcp.limits import DiskUse
 from lmm_mcp.paths import Home
@@ -52,6 +53,8 @@ class Watch:
         if held < cap_bytes:
             return False
         _log.warning("%d MB in memory, more than limits.memory_mb allows: starting anew", held // _MB)
+        with suppress(OSError):  # on a full disk the log says it
+            restarts.note(self._home, held_mb=held // _MB, cap_mb=settings.memory_mb)
         return True
 
     def _disk(self, settings: Limits) -> DiskUse:

@@ -3,9 +3,10 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from lmm_mcp import limits, refusal
+from lmm_mcp import limits, refusal, restarts
 from lmm_mcp.config import Limits
 from lmm_mcp.limits import DiskUse
+from lmm_mcp.restarts import Restarts
 from lmm_mcp.store import upkeep
 from lmm_mcp.store.tables import StoreStats
 from lmm_mcp.store.upkeep import Trouble
@@ -37,6 +38,16 @@ def of_disk(root: Path, wanted: Limits, use: DiskUse | None = None) -> list[Alar
         what, _, step = told.rpartition(": ")
         found.append(Alarm(what, step, is_bad=use.is_full))
     return found
+
+
+def of_memory(found: Restarts, wanted: Limits) -> list[Alarm]:
+    """Look at how often reading had to begin anew, since it took more memory than it may."""
+    number = found.num_within(restarts.SAID_FOR_s)
+    if number < restarts.MANY or not 0 < wanted.memory_mb <= found.cap_mb:  # the limit was raised since
+        return []
+    what = f"the ingest process was started anew {number:,} times within an hour, since it held {found.held_mb:,} MB where limits.memory_mb allows {wanted.memory_mb:,}"
+    step = "raise it (`lmm config set limits.memory_mb ...`; 0 = no limit); reading goes on meanwhile, ever more slowly"
+    return [Alarm(what, step)]
 
 
 def of_store(stats: StoreStats, trouble: Trouble | None) -> list[Alarm]:

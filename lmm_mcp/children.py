@@ -21,6 +21,7 @@ from typing import IO, Any, Literal
 
 from filelock import FileLock, Timeout
 
+from lmm_mcp import restarts
 from lmm_mcp.errors import HomeError, StoreError, StoreLocked
 from lmm_mcp.limits import TOO_MUCH_MEMORY_code
 from lmm_mcp.paths import Home
@@ -69,7 +70,7 @@ class Progress:
     @property
     def is_running(self) -> bool:
         """Whether the process that wrote this still lives."""
-        return _is_alive(self.pid)
+        return is_alive(self.pid)
 
 
 def progress(home: Home) -> Progress | None:
@@ -261,6 +262,7 @@ def _wait_until_derived(home: Home, child: IngestChild, silent_s: float) -> None
             child.start_again()
         elif code:
             told = said.error if said.pid == child.pid else ""
+            time.sleep(restarts.pause_s(home))
             raise StoreError(
                 told
                 or f"nothing was derived: the ingest process ended with code {code}; {home.logs / STDERR_LOG} may tell why."
@@ -361,7 +363,7 @@ def is_lock_free(home: Home) -> bool:
 def is_lock_wanted(home: Home) -> bool:
     """Whether somebody waits for the write lock: a staying ingest process then lets go of it until this is over."""
     try:
-        return _is_alive(int(_wish(home).read_text(encoding="utf-8")))
+        return is_alive(int(_wish(home).read_text(encoding="utf-8")))
     except (OSError, ValueError):
         return False
 
@@ -378,7 +380,7 @@ def those_who_came(home: Home) -> list[int]:
     found = []
     for mark in home.write_lock.parent.glob(f"{_COMING}*"):
         pid = int(digits) if (digits := mark.name.removeprefix(_COMING)).isdecimal() else 0
-        if _is_alive(pid):
+        if is_alive(pid):
             found.append(pid)
         else:
             mark.unlink(missing_ok=True)
@@ -411,7 +413,8 @@ def _farewell(home: Home) -> Path:
     return home.write_lock.with_name("ingest.stop")
 
 
-def _is_alive(pid: int) -> bool:
+def is_alive(pid: int) -> bool:
+    """Whether there is a process of this id."""
     if pid <= 0:
         return False
     if sys.platform == "win32":

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from lmm_mcp import alarms, children, config, limits, training
+from lmm_mcp import alarms, children, config, limits, restarts, training
 from lmm_mcp.domain.quoting import plain
 from lmm_mcp.domain.wording import counted
 from lmm_mcp.embedding import NoEmbedder, load
@@ -199,15 +199,16 @@ def store(patient: Patient) -> Iterator[Finding]:
 
 
 def room(patient: Patient) -> Iterator[Finding]:
-    """The memory takes no more disk than it may."""
+    """The memory takes no more disk, and reading no more memory, than they may."""
     if not patient.home.root.exists():
         return
     wanted = config.load(patient.home.config, patient.env).limits
     use = limits.disk_use(patient.home.root, wanted)
-    found = alarms.of_disk(patient.home.root, wanted, use)
+    of_disk = alarms.of_disk(patient.home.root, wanted, use)
+    found = [*of_disk, *alarms.of_memory(restarts.known(patient.home), wanted)]
     for alarm in found:
         yield Finding("bad" if alarm.is_bad else "warn", f"{alarm.what}.", f"{alarm.next_step}.")
-    if not found:
+    if not of_disk:
         cap = f" of {wanted.disk_mb:,} that limits.disk_mb allows" if wanted.disk_mb else ""
         yield Finding("ok", f"the memory takes {use.used_bytes / 1e6:,.0f} MB{cap}")
 

@@ -55,6 +55,11 @@ class Home:
         return self.root / "logs"
 
     @property
+    def copies(self) -> Path:
+        """Where databases are copied to that cannot be read in place, for as long as that takes; swept by the ingest process."""
+        return self.root / "copies"
+
+    @property
     def write_lock(self) -> Path:
         """Held by the one ingest process; released by the operating system when it ends, however it ends."""
         return self.root / "locks" / "ingest.lock"
@@ -83,6 +88,11 @@ class Home:
     def progress(self) -> Path:
         """JSON written by the ingest process about how far it is; read by `lmm status`."""
         return self.root / "locks" / "progress.json"
+
+    @property
+    def restarts(self) -> Path:
+        """JSON written by an ingest process that leaves since it holds too much memory: when that was, and how much."""
+        return self.root / "locks" / "restarts.json"
 
     @property
     def paused(self) -> Path:

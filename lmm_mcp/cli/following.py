@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from lmm_mcp import children
+from lmm_mcp import children, restarts
 from lmm_mcp.children import IngestChild, Progress
 from lmm_mcp.cli import terminal
 from lmm_mcp.errors import StoreError, StoreLocked
@@ -46,6 +46,7 @@ def follow(
                 code = child.poll()
                 said = children.progress(home) or said
                 if code == TOO_MUCH_MEMORY_code:
+                    time.sleep(restarts.pause_s(home))
                     child.start_again()
                     continue
                 is_ours = said.pid == child.pid

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from lmm_mcp import children
+from lmm_mcp import children, restarts
 from lmm_mcp.cli import terminal
 from lmm_mcp.cli.asking import AS_JSON
 from lmm_mcp.domain.wording import counted
@@ -93,6 +93,7 @@ def watch() -> None:
     try:
         while (code := child.poll()) in (None, TOO_MUCH_MEMORY_code):
             if code is not None:
+                time.sleep(restarts.pause_s(home))
                 child.start_again()
             said = children.progress(home)
             if said is not None and said.pid == child.pid:

@@ -1,14 +1,15 @@
 """Keeps one ingest process at work for a memory home as long as the engine lives.
 
 Where some other one is at work (`lmm import`, or the child of an engine that has just gone) it waits until that has left. A
-child that fails is started again ever more rarely, so that a broken machine is not kept busy.
+child that fails, or holds too much memory again and again, is started ever more rarely, so that a broken machine is not kept
+busy.
 """
 
 import logging
 import threading
 from collections.abc import Mapping
 
-from lmm_mcp import children
+from lmm_mcp import children, restarts
 from lmm_mcp.errors import HomeError
 from lmm_mcp.limits import TOO_MUCH_MEMORY_code
 from lmm_mcp.paths import Home
@@ -92,6 +93,9 @@ class Keeper:
                 _log.warning("the ingest process ended with code %d; see ingest-stderr.log", code)
                 # A full disk is made room on by somebody, sooner or later: to look for that costs little.
                 return min(self._retry_s(), _REFUSED_RETRY_s) if refusal_of(code) else self._retry_s()
+            if code == TOO_MUCH_MEMORY_code and (pause_s := restarts.pause_s(self._home)):
+                _log.warning("the ingest process needed more than limits.memory_mb again; it starts in %.0f s", pause_s)
+                return pause_s
         reading = children.progress(self._home)
         if reading is None or not reading.is_running:
             self._child = children.start_ingest(self._home, self._env, stay=True)

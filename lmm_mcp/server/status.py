@@ -49,13 +49,14 @@ class Status:
 
 def take(desk: Desk, *, is_beginning: bool = False) -> Status:
     """Look. Raises StoreError and ConfigError."""
-    from lmm_mcp import alarms, limits, training
+    from lmm_mcp import alarms, limits, restarts, training
     from lmm_mcp.embedding import NoEmbedder, look  # loads numpy, which the handshake of the server must not wait for
     from lmm_mcp.model import standing
 
     store = desk.store()
     use = limits.disk_use(desk.home.root, desk.settings.limits)
     threats = alarms.of_disk(desk.home.root, desk.settings.limits, use)
+    threats += alarms.of_memory(restarts.known(desk.home), desk.settings.limits)
     stats = store.stats() if store is not None else None
     if store is not None and stats is not None:
         threats += alarms.of_store(stats, store.trouble())

@@ -1,5 +1,6 @@
 """The keeper starts the ingest process again where it failed, so that nobody has to lend a hand."""
 
+import itertools
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -7,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from lmm_mcp import children, samples
+from lmm_mcp import children, restarts, samples
+from lmm_mcp.limits import TOO_MUCH_MEMORY_code
 from lmm_mcp.paths import Home
 from lmm_mcp.server import keeper
 from lmm_mcp.server.keeper import Keeper
@@ -55,3 +57,39 @@ def test_an_ingest_process_that_was_killed_is_replaced(kept: tuple[Home, Keeper]
     first = minder.child_pid
     os.kill(first, 9)
     until(lambda: minder.child_pid not in (0, first) and is_watching(home))
+
+
+def test_an_ingest_process_that_holds_too_much_memory_again_and_again_is_started_ever_more_rarely(
+    kept: tuple[Home, Keeper], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    home, minder = kept
+    started: list[float] = []
+    ended: list[float] = []
+
+    class Short:
+        pid = 1
+
+        def poll(self) -> int:
+            ended.append(time.monotonic())
+            restarts.note(home, held_mb=700, cap_mb=600)
+            return TOO_MUCH_MEMORY_code
+
+        def let_go(self) -> None:
+            pass
+
+    def start(*_: object, **__: object) -> Short:
+        started.append(time.monotonic())
+        return Short()
+
+    monkeypatch.setattr(children, "start_ingest", start)
+    monkeypatch.setattr(restarts, "_FIRST_PAUSE_s", 0.4)
+    with caplog.at_level("WARNING"):
+        minder.start()
+        until(lambda: len(started) > restarts.MANY + 1)
+    pauses = [after - before for before, after in itertools.pairwise(started)]
+    assert pauses[restarts.MANY] > pauses[restarts.MANY - 1] >= 0.4 > max(pauses[: restarts.MANY - 1])
+    assert "limits.memory_mb" in caplog.text
+    until(lambda: len(ended) == len(started))  # a long pause has begun
+    before = len(started)
+    minder.look_now()  # a note was left, which waits for nothing
+    until(lambda: len(started) > before, 0.5)

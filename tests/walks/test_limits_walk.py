@@ -9,7 +9,7 @@ import pytest
 
 from ingest import service
 from ingest.limits import Watch
-from lmm_mcp import children, config, doctor, limits, memory, notes, samples
+from lmm_mcp import children, config, doctor, limits, memory, notes, restarts, samples
 from lmm_mcp.config import Limits
 from lmm_mcp.limits import DiskUse, TOO_MUCH_MEMORY_code
 from lmm_mcp.paths import Home
@@ -149,3 +149,46 @@ def test_this_process_knows_what_it_holds():
     held[::4096] = b"x" * len(held[::4096])
     assert memory.resident_bytes() - before > 40 * MB
     memory.give_back()
+
+
+def leave_for_memory(home: Home, env: dict[str, str], monkeypatch: pytest.MonkeyPatch, times: int) -> None:
+    """Run the ingest process so many times, of which each ends for want of memory."""
+    settings = dataclasses.replace(config.load(home.config, env), limits=Limits(memory_mb=600))
+    with monkeypatch.context() as patch:
+        patch.setattr(memory, "resident_bytes", lambda: 700 * MB)
+        for _ in range(times):
+            for old in home.root.glob("ledger.sqlite*"):
+                old.unlink()  # so that there is something to read again
+            assert service.run(home, env, settings, [], stay=False) == TOO_MUCH_MEMORY_code
+
+
+def test_reading_that_begins_anew_again_and_again_for_want_of_memory_is_an_alarm(home, env, monkeypatch):
+    home.config.write_text("[limits]\nmemory_mb = 600\n", encoding="utf-8")
+    leave_for_memory(home, env, monkeypatch, restarts.MANY - 1)
+    assert not [each for each in status.take(Desk(home, env)).alarms if "memory_mb" in each]
+    assert restarts.pause_s(home) == 0
+    leave_for_memory(home, env, monkeypatch, 1)
+    (alarm,) = [each for each in status.take(Desk(home, env)).alarms if "memory_mb" in each]
+    assert "3 times within an hour, since it held 700 MB where limits.memory_mb allows 600" in alarm
+    assert "lmm config set limits.memory_mb" in alarm
+    (finding,) = [each for each in doctor.examine(env) if "memory_mb" in each.what]
+    assert finding.level == "warn"
+    assert "lmm config set limits.memory_mb" in finding.next_step
+    first = restarts.pause_s(home)
+    leave_for_memory(home, env, monkeypatch, 1)
+    assert restarts.pause_s(home) > first > 0
+    home.config.write_text("[limits]\nmemory_mb = 1000\n", encoding="utf-8")
+    assert not [each for each in status.take(Desk(home, env)).alarms if "memory_mb" in each]
+
+
+def test_starts_of_long_ago_slow_nothing_down_and_a_damaged_note_is_none(home):
+    home.restarts.write_text('{"at_ms": [1, 2, 3, 4, 5], "held_mb": 700, "cap_mb": 600}', encoding="utf-8")
+    assert restarts.known(home).num_within(restarts.SAID_FOR_s) == 0
+    assert restarts.known(home).num_within(1.0, now_ms=5) == 5
+    assert restarts.known(home).num_within(1.0, now_ms=0) == 0  # the clock was set back
+    for damaged in ("", "[]", '{"at_ms": "x"}', '{"at_ms": [null, "1"], "held_mb": []}'):
+        home.restarts.write_text(damaged, encoding="utf-8")
+        assert restarts.known(home) == restarts.Restarts()
+    for _ in range(30):
+        restarts.note(home, held_mb=700, cap_mb=600)
+    assert restarts.pause_s(home) == 600
