@@ -11,6 +11,7 @@ from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from typing import NoReturn
 
+from ingest.readers.sqlite import copy_into
 from lmm_mcp import children, config
 from lmm_mcp.errors import LmmError
 from lmm_mcp.paths import Home, home_of
@@ -34,11 +35,12 @@ def main() -> int:
     )
     arguments = parser.parse_args()
     os.umask(0o077)  # what the libraries of the store write is nobody else's, wherever the home is copied to
+    home = home_of(os.environ)
+    copy_into(home.copies)
     if arguments.trial:
         from ingest import trial
 
         return trial.main()
-    home = home_of(os.environ)
     if arguments.survey:
         return _survey(home)
     try:

@@ -24,6 +24,7 @@ from ingest.deriving import Deriving
 from ingest.limits import Watch
 from ingest.pipeline import Harvest, Rooms
 from ingest.plan import BATCH_files, Plan, Rescan
+from ingest.readers import sqlite
 from ingest.readers.base import SLICE_bytes
 from ingest.report import Report
 from ingest.session import SourceFile, Unreadable
@@ -408,6 +409,7 @@ class Service:
             self._rooms.archive,
             self._rooms.ledger,
             notes=self._home.notes,
+        sqlite.sweep(self._home.copies, children.is_alive)
             logs=self._home.logs,
             facts=self._home.facts,
             unlearn=partial(artifacts.mark_unclean, self._home),

@@ -13,7 +13,7 @@ import shutil
 import sqlite3
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
 from urllib.parse import quote
@@ -41,10 +41,29 @@ _endless: dict[str, list[tuple[int, int]]] = {}
 """Databases on which all that time was spent, as they were then: not tried again before they change."""
 _MAGIC = b"SQLite format 3\0"
 _INDEX = "-shm"
+_NEVER_COPIED = (".vscdb",)
+"""Editors keep tokens in them."""
+_MODE_at, _KEEPS_LOG = 18, b"\x02\x02"
+"""Where the head of a database says how it is written, and what stands there if by way of a log."""
+_copies: list[Path] = []
+"""The folder for copies, where one was named."""
 
 
 class CannotRead(OSError):
     """SQLite refuses: the file is no database, is damaged, or was locked for too long."""
+
+
+def copy_into(folder: Path) -> None:
+    """Name the folder, made when it is needed, that copies are to lie in from now on: a folder each, named by our process id."""
+    _copies[:] = [folder]
+
+
+def sweep(folder: Path, is_alive: Callable[[int], bool]) -> None:
+    """Remove the copies that processes left which were killed."""
+    for copy in folder.glob("*-*"):
+        pid = copy.name.partition("-")[0]
+        if not (pid.isdecimal() and is_alive(int(pid))):
+            shutil.rmtree(copy, ignore_errors=True)
 
 
 @contextmanager
@@ -130,15 +149,30 @@ def _untouched(path: Path) -> Iterator[sqlite3.Connection]:
     """A connection to a database beside which nothing may be written."""
     path = path.resolve()
     log, index = (path.with_name(path.name + ending) for ending in (LOGS[0], _INDEX))
-    if _size(index):  # its owner has it open, or left it so
+    # Not written by way of a log, it needs no file beside it to be read.
+    if _size(index) or not _keeps_log(path):  # an index: its owner has it open, or left it so
         with closing(_connected(path, "mode=ro")) as connection:
             yield connection
+    elif path.suffix in _NEVER_COPIED:
+        raise CannotRead(
+            0,
+            "its folder may not be written, and it is never copied, since it holds tokens too: it is read while the editor runs, or give this user the right to write there",
+            str(path),
+        )
     else:
-        with (
-            tempfile.TemporaryDirectory(prefix="lmm-") as folder,  # readable by this user alone
+        for place in _copies:
+            place.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with (  # it makes the folder readable by this user alone
+            tempfile.TemporaryDirectory(prefix=f"{os.getpid()}-lmm-", dir=next(iter(_copies), None)) as folder,
             closing(_connected(_copied(path, log, Path(folder)), "mode=ro")) as connection,
         ):
             yield connection
+
+
+def _keeps_log(path: Path) -> bool:
+    with open_file(path) as stream:
+        head = stream.read(_MODE_at + len(_KEEPS_LOG)) or b""
+    return head[_MODE_at:] == _KEEPS_LOG
 
 
 def _copied(path: Path, log: Path, folder: Path) -> Path:

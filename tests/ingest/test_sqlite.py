@@ -3,14 +3,19 @@
 import os
 import shutil
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
+from ingest import service
 from ingest.readers import sqlite
 from ingest.readers.sqlite import CannotRead, holds, opened, tables
+from lmm_mcp import children, config
+from lmm_mcp.paths import Home
 
 
 @pytest.fixture
@@ -226,3 +231,67 @@ def test_a_text_that_no_session_holds_is_refused_before_it_is_in_memory(database
         connection.execute("INSERT INTO said VALUES (zeroblob(?))", (sqlite.MAX_VALUE_bytes + 1,))
     with pytest.raises(CannotRead, match="too big"):
         words(database)
+
+
+@pytest.fixture
+def copies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where copies are to lie."""
+    monkeypatch.setattr(sqlite, "_copies", [])
+    sqlite.copy_into(tmp_path / "lmm" / "copies")
+    return tmp_path / "lmm" / "copies"
+
+
+@pytest.mark.usefixtures("not_ours")
+def test_a_copy_lies_where_only_its_user_reads_it_and_no_longer_than_it_is_read(abandoned: Path, copies: Path) -> None:
+    with opened(abandoned):
+        (copy,) = copies.iterdir()
+        assert sorted(path.name for path in copy.iterdir() if path.suffix != ".db-shm") == ["notes.db", "notes.db-wal"]
+        if os.name == "posix":
+            assert {path.stat().st_mode & 0o777 for path in (copy, copies)} == {0o700}
+        sqlite.sweep(copies, children.is_alive)
+        assert copy.exists()  # we live
+    assert not list(copies.iterdir())
+
+
+def test_the_copy_of_a_process_that_was_killed_is_swept(abandoned: Path, tmp_path: Path) -> None:
+    home = Home(tmp_path / "lmm").ensure()
+    script = f"""
+import os, sys
+from pathlib import Path
+from ingest.readers import sqlite
+os.access = lambda *_: False
+sqlite.copy_into(Path({str(home.copies)!r}))
+with sqlite.opened(Path({str(abandoned)!r})):
+    os._exit(9)
+"""
+    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 9
+    assert len(list(home.copies.iterdir())) == 1
+    env = {"HOME": str(tmp_path / "nobody"), "LMM_EMBEDDER_NAME": "none"}
+    assert service.run(home, env, config.load(home.config, env), [abandoned.parent], stay=False) == 0
+    assert not list(home.copies.iterdir())
+
+
+@pytest.mark.usefixtures("not_ours")
+def test_an_editors_database_is_never_copied(abandoned: Path, copies: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = abandoned.rename(abandoned.with_name("state.vscdb"))
+    abandoned.with_name("notes.db-wal").rename(path.with_name("state.vscdb-wal"))
+    monkeypatch.setattr(shutil, "copyfile", lambda *_: pytest.fail("it was copied"))
+    before = content(path.parent)
+    with pytest.raises(CannotRead, match="give this user the right to write there"):
+        words(path)
+    assert content(path.parent) == before
+    assert not copies.exists()
+
+
+@pytest.mark.usefixtures("not_ours")
+@pytest.mark.parametrize("name", ["notes.db", "state.vscdb"])
+def test_a_database_without_a_log_is_read_in_place_where_nothing_may_be_written(
+    database: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with closing(sqlite3.connect(database)) as connection:
+        connection.execute("PRAGMA journal_mode = DELETE")
+    path = database.rename(database.with_name(name))
+    monkeypatch.setattr(shutil, "copyfile", lambda *_: pytest.fail("it was copied"))
+    before = content(path.parent)
+    assert words(path) == ["ahoy"]
+    assert content(path.parent) == before
