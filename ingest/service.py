@@ -27,7 +27,7 @@ from ingest.plan import BATCH_files, Plan, Rescan
 from ingest.readers import sqlite
 from ingest.readers.base import SLICE_bytes
 from ingest.report import Report
-from ingest.session import SourceFile, Unreadable
+from ingest.session import Reader, SourceFile, Unreadable
 from ingest.suspects import Suspects, installed_version
 from ingest.vectors import Vectors
 from lmm_mcp import artifacts, children, config
@@ -112,6 +112,7 @@ class Service:
                     "the last ingest process ended while it read a file: that one is read last, on trial first"
                 )
             self._mend()
+            self._roots()
             if paths:
                 self._queue(sources.named(paths))
             if self._stay:
@@ -288,14 +289,18 @@ class Service:
 
     def _look_through(self) -> None:
         self._has_written = True  # old versions of the store become due with time
-        projects = [Path(folder) for folder in self._rooms.ledger.known_roots()]
-        roots = list(sources.roots(self._env, self._settings.sessions, self._home.notes, projects))
+        roots = self._roots()
         if self._changes is not None:
             self._changes.follow(roots)  # first, so that what is written meanwhile is told
         todo, present = self._rescan.look(roots, self._is_done)
         if self._changes is not None:
             self._changes.renew(present)
         self._queue(todo)
+
+    def _roots(self) -> list[tuple[Reader, Path]]:
+        """Where sessions may lie. Readers hear of each other's places by this, also where single files are named."""
+        projects = [Path(folder) for folder in self._rooms.ledger.known_roots()]
+        return list(sources.roots(self._env, self._settings.sessions, self._home.notes, projects))
 
     def _queue(self, found: Sequence[SourceFile | Unreadable], *, first: bool = False, urgent: bool = False) -> None:
         unreadable = [item for item in found if isinstance(item, Unreadable)]

@@ -73,7 +73,7 @@ class SourceFile:
 
 
 class Reader(Protocol):
-    """One agent's format. Stateless: everything it must remember goes through the cursor.
+    """One agent's format. Stateless: whatever it must remember of a file goes through the cursor.
 
     There are three kinds of stores. Files that are appended to: `read` goes on behind the cursor's offset and ends with
     where it came to. Files that are rewritten whole: `read` yields all there is and ends with `ReadTo(Cursor())`.

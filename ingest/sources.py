@@ -55,9 +55,10 @@ def roots(
     for agent, folder in settings.named_folders():
         extra.setdefault(agent, []).append(folder)
     for reader in READERS:
+        folders = [*extra.get(reader.agent, ()), *(projects if reader.lies_in_projects else ())]
+        found = reader.roots(env, folders)  # also of those left out: what is theirs is not read as another's
         if reader.agent not in settings.exclude_agents:
-            folders = [*extra.get(reader.agent, ()), *(projects if reader.lies_in_projects else ())]
-            yield from ((reader, root) for root in reader.roots(env, folders))
+            yield from ((reader, root) for root in found)
 
 
 def listed(reader: Reader, path: Path, *, is_named: bool = False) -> list[SourceFile | Unreadable]:

@@ -9,7 +9,7 @@ tell that it changed, and those stand in the index: no message is read to find o
 """
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
@@ -63,9 +63,17 @@ class CursorEditor(FileReader):
     agent = AGENT
     version = 1
 
+    def __init__(self) -> None:
+        self._roots: tuple[Path, ...] = ()
+
     def roots(self, env: Mapping[str, str], extra: Sequence[Path]) -> tuple[Path, ...]:
-        """Cursor's `User` folder, on three systems, then `extra`."""
-        return tuple(dict.fromkeys((*editor_folders(env, hosts=("Cursor",)), *extra)))
+        """Cursor's `User` folder, on three systems, then `extra`. `conversations` looks there from now on."""
+        self._roots = tuple(dict.fromkeys((*editor_folders(env, hosts=("Cursor",)), *extra)))
+        return self._roots
+
+    def conversations(self) -> frozenset[str]:
+        """Ids of all conversations in the folders last named by `roots`, also of those deleted in them."""
+        return _ids_in_any(path for root in self._roots for path in self.discover(root))
 
     def discover(self, root: Path) -> Iterator[Path]:
         """The database of a `User` folder."""
@@ -124,15 +132,19 @@ class CursorEditor(FileReader):
 def conversations_near(home: Path) -> frozenset[str]:
     """Ids of all conversations that the editor of the user with this home folder knows, also of those deleted in it."""
     env = {"HOME": str(home), "APPDATA": str(home / "AppData" / "Roaming")}
+    return _ids_in_any(editor_folders(env, _FOLDER, _DATABASE, hosts=("Cursor",)))
+
+
+def _ids_in_any(databases: Iterable[Path]) -> frozenset[str]:
     found: frozenset[str] = frozenset()
-    for path in editor_folders(env, _FOLDER, _DATABASE, hosts=("Cursor",)):
+    for path in databases:
         with suppress(OSError):
             marks = [each.stat().st_mtime_ns for each in (path, path.with_name(path.name + LOGS[0])) if each.is_file()]
             found |= _ids_in(path, tuple(marks)) if marks else frozenset()
     return found
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=16)
 def _ids_in(path: Path, changed_ns: tuple[int, ...]) -> frozenset[str]:  # noqa: ARG001 - kept until the database changes
     with opened(path) as connection:
         known = tables(connection).get(_TABLE, frozenset())

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ingest.readers.base import Decoded, FileReader, json_lines
-from ingest.readers.cursor import conversations_near
+from ingest.readers.cursor import CursorEditor, conversations_near
 from ingest.readers.cursor_agent_store import NAME, Chat, chat_in, is_store
 from ingest.readers.cursor_agent_talk import AGENT, Results, Talk
 from ingest.readers.cursor_agent_text import records_in
@@ -46,6 +46,10 @@ class CursorAgent(FileReader):
 
     agent = AGENT
     version = 1
+
+    def __init__(self, editor: CursorEditor | None = None) -> None:
+        """`editor`: who reads the editor's own conversations, wherever they were moved to."""
+        self._editor = editor or CursorEditor()
 
     def roots(self, env: Mapping[str, str], extra: Sequence[Path]) -> tuple[Path, ...]:
         """`CURSOR_CONFIG_DIR`, else `~/.cursor` and `cursor` where XDG keeps settings; then `extra`."""
@@ -94,7 +98,7 @@ class CursorAgent(FileReader):
             yield Unreadable(str(path), 0, f"is {odd} and no session file")
             return
         store = path if path.name == NAME else _store_of(path)
-        if store is None and _is_the_editors(path):
+        if store is None and self._is_the_editors(path):
             return
         size, mtime_ns = stat.st_size, stat.st_mtime_ns
         for beside in [store.with_name(store.name + ending) for ending in ("", *LOGS)] if store else []:
@@ -117,6 +121,15 @@ class CursorAgent(FileReader):
         talk = Talk(_thread(path, chat), chat.started_ms, Results.of(chat.all_messages))
         yield from read_records(path, records, talk)
         yield ReadTo(Cursor())
+
+    def _is_the_editors(self, transcript: Path) -> bool:
+        """Whether a transcript, or the one whose sub-agent this is, is of a conversation in the editor."""
+        known = self._editor.conversations()
+        project = _project_of(transcript)
+        if project is not None and project.parent.parent.name == _HOME:
+            known |= conversations_near(project.parent.parent.parent)
+        names = {transcript.stem, transcript.parent.parent.name if transcript.parent.name == _CHILDREN else ""}
+        return bool(names & known)
 
 
 def _decoded(path: Path) -> Iterator[Decoded]:
@@ -204,16 +217,6 @@ def _store_of(transcript: Path) -> Path | None:
         return None
     chats = project.parent.parent / _CHATS
     return next((path for path in sorted(chats.glob(f"*/{transcript.stem}/{NAME}"))), None)
-
-
-def _is_the_editors(transcript: Path) -> bool:
-    """Whether a transcript, or the one whose sub-agent this is, is of a conversation in the editor."""
-    project = _project_of(transcript)
-    if project is None or project.parent.parent.name != _HOME:
-        return False
-    known = conversations_near(project.parent.parent.parent)
-    names = {transcript.stem, transcript.parent.parent.name if transcript.parent.name == _CHILDREN else ""}
-    return bool(names & known)
 
 
 def _folder_of_project(path: Path) -> str:

@@ -42,6 +42,8 @@ from lmm_mcp.errors import BadInput
 
 _log = logging.getLogger("lmm.ingest")
 
+_CURSOR = CursorEditor()
+
 BUILT_IN: tuple[Reader, ...] = (
     ClaudeCode(),
     Codex(),
@@ -71,8 +73,8 @@ BUILT_IN: tuple[Reader, ...] = (
     Crush(),
     Goose(),
     Hermes(),
-    CursorEditor(),
-    CursorAgent(),
+    _CURSOR,
+    CursorAgent(_CURSOR),
     VsCodeCopilot(),
     Zed(),
     Notes(),

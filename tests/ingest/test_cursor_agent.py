@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from ingest import sources
 from ingest.readers.cursor_agent import CursorAgent, folder_named
 from ingest.readers.cursor_agent_talk import moment_ms
 from ingest.session import Cursor, Item, SourceFile, Unreadable
+from lmm_mcp.config import Sessions
 from lmm_mcp.domain.event import Event, Thread
 
 HOME = Path(__file__).parents[1] / "sessions" / "cursor-agent" / "home"
@@ -229,14 +231,19 @@ def test_a_change_of_a_store_or_its_log_speaks_of_the_transcript(root):
     assert reader.session_of(root, root / "projects" / "work-harbour" / "terminals" / "1.txt") is None
 
 
-def test_a_transcript_that_the_editor_wrote_is_left_to_the_reader_of_the_editor(root):
-    database = root.parent / ".config" / "Cursor" / "User" / "globalStorage" / "state.vscdb"
+def editors(user: Path) -> None:
+    """Make the database of an editor that knows two of the chats."""
+    database = user / "globalStorage" / "state.vscdb"
     database.parent.mkdir(parents=True)
     with closing(sqlite3.connect(database)) as connection, connection:
         connection.execute("CREATE TABLE cursorDiskKV (key TEXT UNIQUE ON CONFLICT REPLACE, value BLOB)")
         connection.executemany(
             "INSERT INTO cursorDiskKV VALUES (?, '{}')", [(f"composerData:{PLAIN}",), (f"composerData:{TILL}",)]
         )
+
+
+def test_a_transcript_that_the_editor_wrote_is_left_to_the_reader_of_the_editor(root):
+    editors(root.parent / ".config" / "Cursor" / "User")
     assert list(CursorAgent().sources(transcript(root, PLAIN))) == []
     assert list(CursorAgent().sources(transcript(root, TILL)))  # it has a store of its own
     shutil.rmtree(root / "chats")
@@ -244,8 +251,29 @@ def test_a_transcript_that_the_editor_wrote_is_left_to_the_reader_of_the_editor(
     assert list(CursorAgent().sources(transcript(root, CHILD))) == []
 
 
+@pytest.mark.parametrize("moved_by", ["XDG_CONFIG_HOME", "APPDATA", "sessions.folders"])
+@pytest.mark.parametrize("left_out", [(), ("cursor",)])
+def test_the_editors_transcripts_are_its_own_wherever_its_database_was_moved(root, tmp_path, moved_by, left_out):
+    editors(tmp_path / "moved" / "Cursor" / "User")
+    env = {"HOME": str(root.parent)}
+    folders: tuple[str, ...] = ()
+    if moved_by == "sessions.folders":
+        folders = (f"cursor={tmp_path / 'moved' / 'Cursor' / 'User'}",)
+    else:
+        env[moved_by] = str(tmp_path / "moved")
+    settings = Sessions(folders=folders, exclude_agents=left_out)
+    found = [item for item in sources.find(env, settings, tmp_path / "notes") if isinstance(item, SourceFile)]
+    assert {item.path.stem for item in found if item.agent == "cursor-agent"} == {TILL, "store"}
+    of_editor = {item.part for item in found if item.agent == "cursor"}
+    assert of_editor == (set() if left_out else {PLAIN, TILL})
+    again = sources.named([root / "projects"])  # by name, in the same process
+    assert PLAIN not in {item.path.stem for item in again if isinstance(item, SourceFile)}
+
+
 def test_the_environment_moves_the_folder():
     assert CursorAgent().roots({"HOME": "/home/mira"}, []) == (Path("/home/mira/.cursor"),)
+    found = CursorAgent().roots({"HOME": "/home/mira", "XDG_CONFIG_HOME": "/srv/config"}, [])
+    assert found == (Path("/home/mira/.cursor"), Path("/srv/config/cursor"))
     assert CursorAgent().roots({"HOME": "/home/mira", "CURSOR_CONFIG_DIR": "/srv/cursor"}, []) == (Path("/srv/cursor"),)
 
 

@@ -105,3 +105,6 @@ def test_a_cursor_is_plain_json() -> None:
 def test_its_home_may_be_elsewhere() -> None:
     assert Kimi().roots({"HOME": "/home/mira"}, []) == (Path("/home/mira/.kimi-code/sessions"),)
     assert Kimi().roots({"HOME": "/h", "KIMI_CODE_HOME": "/srv/kimi"}, []) == (Path("/srv/kimi/sessions"),)
+    assert Kimi().roots({"HOME": "/h", "KIMI_HOME": "~/kimi"}, []) == (Path("/h/kimi/sessions"),)
+    both = {"HOME": "/h", "KIMI_HOME": "/srv/old", "KIMI_CODE_HOME": "/srv/kimi"}
+    assert Kimi().roots(both, []) == (Path("/srv/kimi/sessions"),)
