@@ -12,9 +12,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lmm_mcp import alarms
+from lmm_mcp import alarms, doctor, samples
 from lmm_mcp.domain.chunk import Chunk, Line, Span
 from lmm_mcp.errors import StoreError
+from lmm_mcp.paths import Home
+from lmm_mcp.server import status
+from lmm_mcp.server.desk import Desk
 from lmm_mcp.store import frequencies, tables, upkeep
 from lmm_mcp.store.chunks import ChunkStore, Scope
 from lmm_mcp.store.pending import Pending
@@ -264,6 +267,38 @@ def test_alarms_name_failures_and_what_no_kept_up_store_has():
     assert "the disk is full" in found[0].told()
     assert "9,000 files" in found[1].what
     assert "20,000 versions" in found[2].what
+
+
+def test_what_threatens_a_real_store_is_said_by_status_and_by_doctor_until_it_is_mended(tmp_path, monkeypatch):
+    home = Home(tmp_path / "lmm").ensure()
+    env = {**samples.environment({}, home.root), "LMM_EMBEDDER_NAME": "none"}
+    monkeypatch.setattr(upkeep, "MANY_FRAGMENTS", 50)
+    monkeypatch.setattr(upkeep, "MANY_VERSIONS", 50)
+    threats = {
+        "the upkeep of the store failed once, so it grows and slows down: ": "bad",
+        "files, where upkeep leaves fewer than 50": "warn",
+        "versions, where upkeep leaves fewer than 50": "warn",
+    }
+
+    def said(what: str) -> tuple[list[str], list[str]]:
+        """What status says of a threat, and how bad doctor finds it; each must name the next step."""
+        of_status = [each for each in status.take(Desk(home, env)).alarms if what in each]
+        of_doctor = [each for each in doctor.examine(env) if what in each.what]
+        assert all("lmm rebuild" in each for each in (*of_status, *(found.next_step for found in of_doctor)))
+        return of_status, [each.level for each in of_doctor]
+
+    store = ChunkStore.open(home.store, create=True)
+    write(store, 70)
+    with monkeypatch.context() as patch:
+        broken(store, patch)
+        store.keep_up()
+    for what, level in threats.items():
+        of_status, of_doctor = said(what)
+        assert (len(of_status), of_doctor) == (1, [level]), what
+    store.optimize(retain_s=0)
+    store.optimize(retain_s=0)
+    for what in threats:
+        assert said(what) == ([], []), what
 
 
 # Counts
