@@ -21,7 +21,10 @@ _PROGRAMS = frozenset({"lmm", "lmm-mcp"})
 _LOOKED_AT_chars = 100_000
 """Of a command line: a longer one carries data, and the longest made to annoy must not take seconds."""
 _MODULE = "lmm_mcp"
-_SPEAKING = frozenset("recall show status remember forget demo doctor start projects bench hook".split())
+_SPEAKING = frozenset(
+    "recall show status remember forget demo doctor start projects bench hook"
+    " facts timeline agents prove export train model experiment".split()
+)
 """Commands of ours that say what is remembered, or are told it."""
 
 

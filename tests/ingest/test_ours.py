@@ -3,8 +3,10 @@
 import time
 
 import pytest
+import typer
 
 from ingest.readers.ours import is_our_command
+from lmm_mcp.cli.program import app
 
 ASKED = (
     "lmm recall 'which port'",
@@ -26,6 +28,15 @@ ASKED = (
     "lmm demo",
     "lmm projects --json",
     "lmm bench questions",
+    "lmm facts | grep port",
+    "lmm timeline --since yesterday",
+    "lmm agents --json",
+    "lmm prove --receipt r.json",
+    "lmm export --to - | head",
+    "lmm train log",
+    "lmm train --dry-run",
+    "lmm model show v0001",
+    "lmm experiment run",
     "lmm --home /x recall port",
     "uvx lmm-mcp recall port",
     "uvx lmm-mcp@latest recall port",
@@ -64,6 +75,10 @@ ASKED = (
     "cat > f <<EOF\nwords\nEOF\nlmm recall port",
     "echo it\\'s; lmm status",
 )
+SILENT = frozenset(
+    "import mcp pause resume serve watch stop install uninstall config embedder backup restore rebuild".split()
+)
+"""Commands that tell paths, counts and settings, and nothing that was remembered."""
 MENTIONED = (
     "grep lmm README.md",
     "grep -rn 'lmm recall' docs",
@@ -115,6 +130,11 @@ MENTIONED = (
 @pytest.mark.parametrize("command", ASKED)
 def test_what_asks_this_memory_is_ours(command: str) -> None:
     assert is_our_command(command)
+
+
+def test_every_command_is_known_to_say_what_is_remembered_or_not_to() -> None:
+    commands = typer.main.get_command(app).commands
+    assert {name for name in commands if not is_our_command(f"lmm {name}")} == SILENT & {*commands} == SILENT
 
 
 @pytest.mark.parametrize("command", MENTIONED)
