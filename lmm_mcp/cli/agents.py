@@ -3,7 +3,7 @@
 import dataclasses
 import os
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +21,8 @@ from lmm_mcp.server.expand import moment
 
 PANEL = "Keep"
 _NUM_PROBLEMS_shown = 3
+NOBODY = ""
+"""In place of the agent, where a file lies in the folder of none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,12 +54,19 @@ def register(app: typer.Typer) -> None:
         """
         desk = terminal.desk()
         found = children.survey(desk.home, os.environ)
-        known = remembered(desk)
-        rows = [(each, known.get(each.agent, Known())) for each in found if each.agent not in ("notes", EXPORTS)]
+        known = remembered(desk, found)
+        hidden = [name for name in ("notes", EXPORTS) if not known.get(name, Known()).num_unreadable]
+        rows = [(each, known.get(each.agent, Known())) for each in found if each.agent not in hidden]
+        if NOBODY in known:
+            rows.append((Surveyed(NOBODY, False, False, (), 0, 0, ()), known[NOBODY]))
         if as_json:
             terminal.say_json([{**dataclasses.asdict(each), **dataclasses.asdict(about)} for each, about in rows])
             return
-        shown = [row for row in rows if everyone or row[0].num_sources or row[0].problems or row[1].num_sessions]
+        shown = [
+            row
+            for row in rows
+            if everyone or row[0].num_sources or row[0].problems or row[1].num_sessions or row[1].num_unreadable
+        ]
         for each, about in shown:
             for line in lines(each, about):
                 terminal.say(line)
@@ -69,8 +78,11 @@ def register(app: typer.Typer) -> None:
     app.command("agents", rich_help_panel=PANEL)(agents)
 
 
-def remembered(desk: Desk) -> dict[str, Known]:
-    """What the memory holds of each agent, and what of its files could not be understood."""
+def remembered(desk: Desk, found: Sequence[Surveyed]) -> dict[str, Known]:
+    """What the memory holds of each agent, and what of its files could not be understood.
+
+    What was never read to its end has no source: it belongs to the agent in whose folder it lies, else to NOBODY.
+    """
     main: Counter[str] = Counter()
     below: Counter[str] = Counter()
     for row in desk.ledger.threads():
@@ -78,7 +90,7 @@ def remembered(desk: Desk) -> dict[str, Known]:
     complaints: dict[str, Counter[str]] = {}
     for complaint in desk.ledger.unreadable():
         source = desk.ledger.source(complaint.path)
-        agent = source.agent if source is not None else ""
+        agent = source.agent if source is not None else _whose(complaint.path, found)
         complaints.setdefault(agent, Counter())[complaint.problem] += 1
     return {
         agent: Known(
@@ -95,8 +107,17 @@ def remembered(desk: Desk) -> dict[str, Known]:
     }
 
 
+def _whose(path: str, found: Sequence[Surveyed]) -> str:
+    """The agent in whose folder a file lies, the innermost one."""
+    folders = [(folder, each.agent) for each in found for folder in each.folders if Path(path).is_relative_to(folder)]
+    return max(folders, key=lambda pair: len(pair[0]))[1] if folders else NOBODY
+
+
 def lines(found: Surveyed, known: Known) -> Iterable[str]:
     """One agent, for a person."""
+    if found.agent == NOBODY:
+        yield f"elsewhere       {_not_understood(known)}"
+        return
     told = [counted(known.num_sessions, "session") + " remembered"]
     if known.num_subagents:
         told.append(counted(known.num_subagents, "sub-agent"))
@@ -109,9 +130,15 @@ def lines(found: Surveyed, known: Known) -> Iterable[str]:
     for problem in found.problems[:_NUM_PROBLEMS_shown]:
         yield f"{'':<15} cannot be listed: {plain_name(problem)}"
     if known.num_unreadable:
-        yield f"{'':<15} {counted(known.num_unreadable, 'record')} not understood: {'; '.join(known.problems[:_NUM_PROBLEMS_shown])}"
+        yield f"{'':<15} {_not_understood(known)}"
         if len(known.problems) > _NUM_PROBLEMS_shown:
             yield f"{'':<15} and {len(known.problems) - _NUM_PROBLEMS_shown:,} more kinds (`lmm doctor --json` lists all)"
+
+
+def _not_understood(known: Known) -> str:
+    return (
+        f"{counted(known.num_unreadable, 'record')} not understood: {'; '.join(known.problems[:_NUM_PROBLEMS_shown])}"
+    )
 
 
 def _last_archived_ms(folder: Path) -> int:

@@ -64,3 +64,35 @@ def test_a_folder_of_an_agent_that_nobody_knows_is_said(told, monkeypatch):
 def test_an_exclusion_that_excludes_nobody_is_said(told, monkeypatch):
     monkeypatch.setenv("LMM_SESSIONS_EXCLUDE_AGENTS", "cursr")
     assert "no agent is called cursr, see the setting sessions.exclude_agents" in told()
+
+
+@pytest.fixture
+def complain(harbour_env):
+    """Note what could not be understood in a file that was never read to its end, and take it back."""
+    ledger = Ledger.open(Home(Path(harbour_env["LMM_HOME"])).ledger)
+    noted = []
+
+    def note(path: Path, problem: str) -> None:
+        noted.append(path)
+        ledger.record_unreadable(path, 0, problem)
+
+    yield note
+    for path in noted:
+        ledger.clear_unreadable(path)
+    ledger.close()
+
+
+def test_a_file_that_could_never_be_read_is_told_with_the_agent_in_whose_folder_it_lies(told, complain, harbour_env):
+    complain(
+        Path(harbour_env["CLAUDE_CONFIG_DIR"]) / "projects" / "x" / "y.jsonl", "is a named pipe and no session file"
+    )
+    assert "1 record not understood: is a named pipe" in told()
+    found = {each["agent"]: each for each in json.loads(told("--json"))}
+    assert found["claude-code"]["num_unreadable"] == 1
+    assert "" not in found
+
+
+def test_a_file_in_no_agents_folder_that_could_not_be_read_is_told_too(told, complain, tmp_path):
+    complain(tmp_path / "elsewhere.jsonl", "this is no session file of a known agent")
+    assert "elsewhere       1 record not understood: this is no session file of a known agent" in told()
+    assert {each["agent"]: each for each in json.loads(told("--json"))}[""]["num_unreadable"] == 1
