@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ingest.debounce import Debounce
+from ingest.mounts import foreign_file_system
 from ingest.polling import DATABASES, Poll
 from ingest.session import Reader
 from ingest.watch import Watch, num_watches
@@ -28,10 +29,6 @@ DATABASE_REST_s = 1.0
 MAX_FOLDERS = 20_000
 """A tree of more folders is not watched: it is no folder of sessions."""
 MAX_WAITING = 10_000
-FOREIGN = frozenset(
-    "nfs nfs4 cifs smb3 smbfs 9p drvfs v9fs afs ceph glusterfs lustre beegfs davfs vboxsf virtiofs prl_fs vmhgfs".split()
-)
-"""File systems on which others write without this kernel's knowing; 9p and drvfs are Windows' drives under WSL."""
 _log = logging.getLogger("lmm.ingest")
 
 Session = tuple[Reader, Path]
@@ -239,30 +236,6 @@ class Changes:
             )
         if self._partly and not before:
             _log.warning("%s", self._partly)
-
-
-def foreign_file_system(folder: Path, *, mounts: Path = Path("/proc/self/mounts")) -> str:
-    """Kind of the file system a folder lies on, if notifications cannot be trusted there; '' where they can."""
-    try:
-        lines = mounts.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
-    except OSError:
-        return ""
-    place = Path(os.path.realpath(folder))
-    best, kind = -1, ""
-    for line in lines:
-        fields = line.split(" ")
-        if len(fields) < 3:
-            continue
-        point = Path(_unescaped(fields[1]))
-        if place.is_relative_to(point) and len(point.parts) >= best:  # of two on one point the later one counts
-            best, kind = len(point.parts), fields[2]
-    return kind if kind in FOREIGN or kind.startswith("fuse.") else ""
-
-
-def _unescaped(text: str) -> str:
-    for code, character in (("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")):
-        text = text.replace(code, character)
-    return text
 
 
 def _identity(path: Path) -> tuple[int, int] | None:

@@ -13,7 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from ingest.changes import Changes, foreign_file_system
+from ingest import mounts as file_systems
+from ingest.changes import Changes
+from ingest.mounts import foreign_file_system
 from ingest.readers.claude_code import ClaudeCode
 from ingest.watch import Watch
 
@@ -308,6 +310,8 @@ def test_while_nothing_changes_it_is_slept(followed):
         ("server:/home /home/mira nfs4 rw 0 0", "nfs4"),
         ("C:\\134 /home 9p rw 0 0", "9p"),
         ("sshfs /home/mira/my\\040work fuse.sshfs rw 0 0", "fuse.sshfs"),
+        ("portal /home/mira/my\\040work fuse rw 0 0", "fuse"),
+        ("/dev/sdb1 /home fuseblk rw 0 0", ""),
         ("/dev/sda1 /home ext4 rw 0 0", ""),
         ("server:/data /home/mir nfs rw 0 0", ""),
     ],
@@ -317,3 +321,35 @@ def test_file_systems_that_others_write_on_are_known(tmp_path, line, kind):
     mounts.write_text(f"overlay / overlay rw 0 0\n{line}\n")
     assert foreign_file_system(Path("/home/mira/my work"), mounts=mounts) == kind
     assert foreign_file_system(Path("/elsewhere"), mounts=mounts) == ""
+
+
+MAC = """/dev/disk3s1s1 on / (apfs, sealed, local, read-only, journaled)
+devfs on /dev (devfs, local, nobrowse)
+/dev/disk3s5 on /System/Volumes/Data (apfs, local, journaled, nobrowse, protect)
+//ann@nas.local/my%20work on /Volumes/my work (smbfs, nodev, nosuid, mounted by ann)
+nas:/export on /Users/ann/shared (on nas) (nfs, nodev, nosuid)
+ann@host: on /Users/ann/far (macfuse, nodev, nosuid, synchronous, mounted by ann)
+map auto_home on /System/Volumes/Data/home (autofs, automounted, nobrowse)
+"""
+
+
+@pytest.mark.parametrize(
+    ("folder", "kind"),
+    [
+        ("/Users/ann/.claude/projects", ""),
+        ("/Volumes/my work/.claude", "smbfs"),
+        ("/Volumes/my workshop", ""),
+        ("/Users/ann/shared (on nas)/x", "nfs"),
+        ("/Users/ann/far", "macfuse"),
+    ],
+)
+def test_file_systems_that_others_write_on_are_known_on_macos(monkeypatch, folder, kind):
+    monkeypatch.setattr(sys, "platform", "darwin")
+    monkeypatch.setattr(file_systems, "_mount", lambda: MAC)
+    assert foreign_file_system(Path(folder)) == kind
+
+
+@pytest.mark.parametrize("place", ["\\\\nas\\work\\.claude", "\\\\?\\UNC\\nas\\work"])
+def test_a_network_share_of_windows_is_known_by_its_name(place):
+    assert file_systems._of_windows(place) == "a network share"
+    assert file_systems._of_windows("C:\\Users\\ann") == ""
