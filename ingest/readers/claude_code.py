@@ -17,6 +17,7 @@ import orjson
 
 from ingest.readers.base import FileReader, SLICE_bytes, json_lines
 from ingest.readers.claude_records import Earlier, Problem, branch_in, events_of, text_in
+from ingest.readers.claude_tree import started_by
 from ingest.readers.opening import open_file
 from ingest.readers.places import config_folders
 from ingest.readers.values import ODDITIES, id_in
@@ -143,6 +144,7 @@ class _Reading:
         self._named = id_in(path.stem)
         """What the file is called: a session without another name."""
         self._agent_id = id_in(path.stem.removeprefix("agent-")) if path.name.startswith("agent-") else ""
+        self._has_asked_for_parent = False
 
     def context(self) -> dict[str, Any]:
         """What the next reading of this file must know; JSON types only."""
@@ -197,10 +199,13 @@ class _Reading:
             self._session = session_id
         thread = self._threads.get(thread_id)
         if thread is None:
-            # Who started a sub-agent of a sub-agent is not said: the whole tree hangs on the main line.
-            parent = session_id if thread_id != session_id else ""
+            parent = session_id if thread_id != session_id else ""  # the main line, where nobody else says so
             thread = Thread("claude-code", session_id, thread_id, title=self._description(thread_id), parent=parent)
             self._threads[thread_id] = thread
+        if thread_id == self._agent_id and not self._has_asked_for_parent:
+            self._has_asked_for_parent = True  # at each reading: the caller says so only when the called one is done
+            self._learn(thread, parent=started_by(self._path, thread_id) or thread.parent)
+            thread = self._threads[thread_id]
         if not (thread.cwd and thread.branch and thread.forked_from):
             source = record.get("forkedFrom")
             self._learn(

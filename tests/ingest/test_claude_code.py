@@ -212,6 +212,44 @@ def test_a_sub_agent_is_a_thread_of_its_own_in_its_parents_session() -> None:
     assert (old.session_id, old.thread_id) == (parent.session_id, "12ab34cd")
 
 
+def subagent_line(agent_id: str, number: int, **more: object) -> str:
+    about = {"isSidechain": True, "sessionId": "s-tree", "agentId": agent_id, "uuid": f"{agent_id}-{number}"}
+    message = {"role": "user", "content": f"step {number} of {agent_id}"}
+    at = f"2026-03-02T09:{number:02}:00.000Z"
+    return json.dumps({"type": "user", "cwd": "/w", "timestamp": at, "message": message, **about, **more}) + "\n"
+
+
+def test_a_sub_agent_of_a_sub_agent_hangs_on_the_one_that_started_it(tmp_path: Path) -> None:
+    folder = tmp_path / "projects" / "-w" / "s-tree" / "subagents"
+    (folder / "workflows").mkdir(parents=True)
+    upper, lower = folder / "agent-aa11.jsonl", folder / "workflows" / "agent-bb22.jsonl"
+    printed = {"stdout": '{"toolUseResult": {"agentId": "bb22"}}'}  # what a tool printed says nothing
+    nested = {"content": [{"agentId": "bb22"}], "agentId": "aa11"}
+    upper.write_text(
+        subagent_line("aa11", 1) + subagent_line("aa11", 2, toolUseResult=printed)
+        + subagent_line("aa11", 3, toolUseResult=nested), encoding="utf-8"
+    )  # fmt: skip
+    lower.write_text(subagent_line("bb22", 4), encoding="utf-8")
+
+    def told(path: Path, cursor: Cursor) -> tuple[Thread, Cursor]:
+        *said, end = READER.read(path, cursor)
+        assert isinstance(end, ReadTo)
+        return [item for item in said if isinstance(item, Thread)][-1], end.cursor
+
+    thread, cursor = told(lower, Cursor())
+    assert thread.parent == "s-tree"  # while it works nobody says who started it
+    with upper.open("a", encoding="utf-8") as stream:
+        stream.write(subagent_line("aa11", 5, toolUseResult={"status": "completed", "agentId": "bb22", "content": []}))
+    with lower.open("a", encoding="utf-8") as stream:
+        stream.write(subagent_line("bb22", 6))
+    thread, _ = told(lower, cursor)
+    assert (thread.thread_id, thread.parent, thread.session_id) == ("bb22", "aa11", "s-tree")
+    assert told(lower, Cursor())[0] == thread
+    assert told(upper, Cursor())[0].parent == "s-tree"
+    upper.write_text(subagent_line("aa11", 1), encoding="utf-8")  # written anew, it says so no more
+    assert told(lower, Cursor())[0].parent == "s-tree"
+
+
 def test_sub_agents_between_the_lines_of_their_parent_are_told_apart() -> None:
     session = threads("inline-sidechain.jsonl")[0].session_id
     told = [(thread, event.text) for thread, event in by_thread(items("inline-sidechain.jsonl"))]
