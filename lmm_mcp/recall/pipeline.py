@@ -89,13 +89,16 @@ class Recaller:
         return told if told.sentences else self._with_card(question, found, told)
 
     def _with_card(self, question: Question, found: "Search", told: Answer) -> Answer:
-        """Add what was written about the subject before, where the question is of one and asks for no certain time or agent."""
-        is_open = (
-            question.project and question.agent is None and question.since_ms is None and question.until_ms is None
-        )
-        if self._cards is None or not is_open or question.project is None:
+        """Add what was written about the subject before, where the question is of one and names no agent and no beginning."""
+        if self._cards is None or not question.project or question.agent is not None or question.since_ms is not None:
             return told
-        card = cards.matching(found.query, self._cards.of(question.project))
+        # Of the past those that rest on nothing later. When a card was written is no matter: it says what its lines say, and
+        # `newest_ms` is of all that its writer saw, not only of what it quotes.
+        until_ms = question.until_ms
+        known = [
+            card for card in self._cards.of(question.project) if until_ms is None or 0 < card.newest_ms <= until_ms
+        ]
+        card = cards.matching(found.query, known)
         sentences = cards.told(card, self._store.get(list(card.sources)), told.lines) if card is not None else ()
         return replace(told, sentences=sentences, card_by=card.model) if card is not None and sentences else told
 

@@ -189,8 +189,19 @@ def test_a_card_is_not_told_where_it_does_not_hold_or_is_not_asked_for(plain, a_
     assert not told_by(plain, far, question).sentences
     assert not told_by(plain, dataclasses.replace(card, subject="another.py"), question).sentences
     assert not told_by(plain, card, question, "cards").sentences
-    for limited in ({"since_ms": 1}, {"until_ms": 2**42}, {"agent": "codex"}, {"project": None}):
+    for limited in ({"since_ms": 1}, {"agent": "codex"}, {"project": None}):
         assert not told_by(plain, card, dataclasses.replace(question, **limited)).sentences
+
+
+def test_asked_of_the_past_only_a_card_is_told_whose_writer_saw_nothing_later(plain, a_file):
+    project, file = a_file
+    card = card_of(plain, project, file)
+    as_of_ms = card.newest_ms + 10
+    question = Question(ASKED.format(file), project, until_ms=as_of_ms)
+    for newest_ms, is_told in ((card.newest_ms, True), (as_of_ms, True), (as_of_ms + 1, False)):
+        told = told_by(plain, dataclasses.replace(card, newest_ms=newest_ms), question)
+        assert bool(told.sentences) == is_told
+        assert told.lines
 
 
 def serve(home: Home, models: Path, name: str) -> None:
