@@ -409,12 +409,12 @@ class Service:
     def _mend(self) -> None:
         """Complete what was interrupted, and redo what an upgrade made outdated."""
         self._rooms.archive.sweep()
+        sqlite.sweep(self._home.copies, children.is_alive)
         finished = forgetting.finish(
             self._rooms.store,
             self._rooms.archive,
             self._rooms.ledger,
             notes=self._home.notes,
-        sqlite.sweep(self._home.copies, children.is_alive)
             logs=self._home.logs,
             facts=self._home.facts,
             unlearn=partial(artifacts.mark_unclean, self._home),

@@ -259,10 +259,10 @@ def _wait_until_derived(home: Home, child: IngestChild, silent_s: float) -> None
         code, said = child.poll(), progress(home) or Progress()
         waiting = waiting_requests(home, child.pid)
         if code == TOO_MUCH_MEMORY_code:
+            time.sleep(restarts.pause_s(home))
             child.start_again()
         elif code:
             told = said.error if said.pid == child.pid else ""
-            time.sleep(restarts.pause_s(home))
             raise StoreError(
                 told
                 or f"nothing was derived: the ingest process ended with code {code}; {home.logs / STDERR_LOG} may tell why."
