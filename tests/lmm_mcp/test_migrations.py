@@ -7,6 +7,7 @@ import json
 import sqlite3
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import lancedb
 import numpy as np
@@ -142,16 +143,32 @@ def test_migrated_step_by_step_is_the_same_as_made_anew(tmp_path: Path, version:
     assert shapes[0] == shapes[1]
 
 
-def older_store(folder: Path, terms_version: int, schema_version: int = 1) -> None:
-    """A store of schema version 1 or 2 as they wrote it: two passages, one of them embedded."""
+TEXTS = ("lift the yellow crane", "lower the blue crane", "paint the yellow boat", "sell the blue boat")
+
+
+def older_store(folder: Path, terms_version: int, schema_version: int = 1, num_shelves: int = 1) -> None:
+    """A store of schema version 1 or 2 as they wrote it: on each shelf two passages of a thread, one of them embedded."""
     folder.mkdir()
     database = lancedb.connect(str(folder))
+    for number in range(1, num_shelves + 1):
+        older_shelf(database, number, terms_version)
+    record = {
+        "schema_version": schema_version,
+        "terms_version": terms_version,
+        "embedder": {"name": "m", "version": "1", "dim": 4},
+    }
+    if schema_version == 2:
+        record["shelves"] = [*range(1, num_shelves + 1)]
+    (folder / "store.json").write_text(json.dumps(record), encoding="utf-8")
+
+
+def older_shelf(database: Any, number: int, terms_version: int) -> None:
     rows = [
         {
             "id": f"00000000000000c{n}",
             "agent": "codex",
             "session_id": "s1",
-            "thread_id": "t1",
+            "thread_id": f"t{number}",
             "project": "/work/harbour",
             "branch": "main",
             "first_ms": 1_772_366_400_000 + n,
@@ -166,20 +183,15 @@ def older_store(folder: Path, terms_version: int, schema_version: int = 1) -> No
             "terms": "stale" if terms_version == 0 else text.lower(),
             "written_ms": 1_772_366_400_000,
         }
-        for n, text in enumerate(("lift the yellow crane", "lower the blue crane"), 1)
+        for n, text in [*enumerate(TEXTS, 1)][2 * number - 2 : 2 * number]
     ]
-    database.create_table("chunks", pa.Table.from_pylist(rows, schema=STORE_1))
-    vector = {"chunk_id": rows[0]["id"], "piece": 0, "vector": [1.0, 0.0, 0.0, 0.0]}
+    ending = "" if number == 1 else f"_{number}"
+    database.create_table(f"chunks{ending}", pa.Table.from_pylist(rows, schema=STORE_1))
+    direction = [0.0] * 4
+    direction[number - 1] = 1.0
+    vector = {"chunk_id": rows[0]["id"], "piece": 0, "vector": direction}
     place = {name: rows[0][name] for name in ("project", "agent", "first_ms", "last_ms")}
-    database.create_table("vectors", pa.Table.from_pylist([vector | place], schema=VECTORS_1))
-    record = {
-        "schema_version": schema_version,
-        "terms_version": terms_version,
-        "embedder": {"name": "m", "version": "1", "dim": 4},
-    }
-    if schema_version == 2:
-        record["shelves"] = [1]
-    (folder / "store.json").write_text(json.dumps(record), encoding="utf-8")
+    database.create_table(f"vectors{ending}", pa.Table.from_pylist([vector | place], schema=VECTORS_1))
 
 
 @pytest.mark.parametrize(("terms_version", "schema_version"), [(0, 1), (1, 1), (2, 2)])
@@ -206,6 +218,35 @@ def test_a_store_of_an_older_version_is_opened_with_all_its_passages_and_vectors
     assert again.count() == 2
     assert [chunk.id for chunk in again.unembedded(9)] == ["00000000000000c2"]
     assert again.windows(["00000000000000c1"])["00000000000000c1"] == pytest.approx(old[None, :], abs=0.01)
+
+
+@pytest.mark.parametrize("terms_version", [0, 2])
+def test_a_store_of_the_second_version_keeps_what_is_on_each_of_its_shelves(tmp_path: Path, terms_version: int) -> None:
+    older_store(tmp_path / "store", terms_version, 2, num_shelves=2)
+    for _ in range(2):  # as it was brought up to date, and as the next process finds it
+        store = ChunkStore.open(tmp_path / "store", create=True)
+        assert store.count() == 4
+        assert store.stats().num_shelves == 2
+        assert {hit.chunk_id for hit in store.lexical(["yellow"], EVERYTHING, 5)} == {
+            "00000000000000c1",
+            "00000000000000c3",
+        }
+        assert {hit.chunk_id for hit in store.lexical(["boat"], EVERYTHING, 5)} == {
+            "00000000000000c3",
+            "00000000000000c4",
+        }
+        assert [chunk.lines[0].text for chunk in store.thread("codex", "t2")] == list(TEXTS[2:])
+        for number, name in ((1, "00000000000000c1"), (2, "00000000000000c3")):
+            old = np.eye(4, dtype=np.float32)[number - 1]
+            assert store.nearest(old, EVERYTHING, 5)[0].chunk_id == name
+            assert store.windows([name]) == {}
+        assert len(store.unembedded(9)) == 4  # those that have vectors lack those of their windows
+    window = np.array([[0, 1, 0, 0]], np.float32)
+    store.add_vectors([("00000000000000c3", 0, window[0])], {"00000000000000c3": window})
+    store.optimize()
+    again = ChunkStore.open(tmp_path / "store", create=True)
+    assert "00000000000000c3" not in {chunk.id for chunk in again.unembedded(9)}
+    assert again.windows(["00000000000000c3"])["00000000000000c3"] == pytest.approx(window, abs=0.01)
 
 
 def test_only_these_versions_of_the_store_have_landed_besides_todays() -> None:
