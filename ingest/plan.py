@@ -36,7 +36,8 @@ class Plan:
 
     def add(self, found: Iterable[SourceFile], *, first: bool = False) -> list[SourceFile]:
         """Let those wait that do not wait already, first or last of the patient ones; those that were added."""
-        fresh = [item for item in found if item.name not in self._waiting]
+        known = self._waiting | {item.name for item in self.urgent}
+        fresh = [item for item in found if item.name not in known]
         self._waiting.update(item.name for item in fresh)
         if first:
             self.files.extendleft(reversed(fresh))
@@ -45,11 +46,15 @@ class Plan:
         return fresh
 
     def add_urgent(self, found: Iterable[SourceFile]) -> list[SourceFile]:
-        """Let those go before all others; those that were not waiting for that already."""
+        """Let those go before all others; those that did not wait at all before. One that waited patiently does so no more."""
         names = {item.name for item in self.urgent}
-        fresh = [item for item in found if item.name not in names]
-        self.urgent.extend(fresh)
-        return fresh
+        new = [item for item in found if item.name not in names]
+        self.urgent.extend(new)
+        promoted = {item.name for item in new} & self._waiting
+        if promoted:
+            self._waiting -= promoted
+            self.files = deque(item for item in self.files if item.name not in promoted)
+        return [item for item in new if item.name not in promoted]
 
     def next_batch(self) -> list[SourceFile]:
         """Take what is to be read next: what is urgent by itself, so that it need not wait for the rest of a commit."""
