@@ -1,14 +1,16 @@
 """Whether anything is lost or doubled when a process is killed in the middle of an import (`kill -9`), at many moments.
 
-    python benchmarks/killing.py [--kills 200] [--what ingest|engine] [--megabytes 5] [--sessions FOLDER]
+    python benchmarks/killing.py [--kills 200] [--what ingest|engine] [--embed] [--megabytes 5] [--sessions FOLDER]
 
 Imports sessions (invented ones of so many megabytes, or the user folder named) once undisturbed. Then again and again into
 a new memory, and each time kills the process at random moments until an import comes through, and compares what the memory
-holds with the undisturbed one: chunks by id and content hash, archived messages by id and text, threads by their rows.
-`engine`: the engine is killed; the ingest process, its child, ends by itself.
+holds with the undisturbed one: chunks by id and content hash, archived messages by id and text, threads by their rows. With
+`--embed` passages are embedded too (MiniLM, as it is bundled), and their vectors compared: each passage has one, the same to
+the bit, and none awaits one. `engine`: the engine is killed; the ingest process, its child, ends by itself.
 """
 
 import argparse
+import hashlib
 import json
 import os
 import random
@@ -19,11 +21,12 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-from lmm_mcp import children
+from lmm_mcp import children, embedder_fetch
 from lmm_mcp.paths import Home
 from lmm_mcp.store.archive import Archive
 from lmm_mcp.store.chunks import ChunkStore
@@ -43,9 +46,11 @@ class Held:
     messages: Counter[tuple[str, str, str]]
     """(agent, event id, text) -> how often it is archived."""
     threads: dict[tuple[str, str], tuple[object, ...]]
+    vectors: dict[str, str] = field(default_factory=dict)
+    """Chunk id -> hash of its vector and of those of its windows."""
 
     @staticmethod
-    def by(home: Home) -> "Held":
+    def by(home: Home, *, embeds: bool = False) -> "Held":
         archive, store, ledger = Archive(home.archive), ChunkStore.open(home.store), Ledger.open(home.ledger)
         messages: Counter[tuple[str, str, str]] = Counter()
         chunks: list[tuple[str, str]] = []
@@ -59,12 +64,19 @@ class Held:
             for row in ledger.threads()
         }
         ledger.close()
-        return Held(dict(chunks), messages, rows)
+        vectors = [pair for shelf in store._shelves() if shelf.vectors is not None for pair in hashed(shelf.vectors)]
+        assert len(dict(vectors)) == len(vectors), "a passage has two vectors"
+        if embeds:
+            assert not store.num_unembedded(), "passages await their vectors"
+            assert dict(vectors).keys() == dict(chunks).keys(), "vectors are missing, or of passages that are no more"
+        return Held(dict(chunks), messages, rows, dict(vectors))
 
     def difference(self, other: "Held") -> str:
         """What the other one has lost or doubled; '' where both are the same."""
         told = []
-        for name, mine, its in (("chunks", self.chunks, other.chunks), ("threads", self.threads, other.threads)):
+        pairs = {"chunks": (self.chunks, other.chunks), "threads": (self.threads, other.threads)}
+        pairs["vectors"] = (self.vectors, other.vectors)
+        for name, (mine, its) in pairs.items():
             lost, more = len(mine.items() - its.items()), len(its.items() - mine.items())
             told += [f"{name}: {lost} lost or changed, {more} more"] if lost or more else []
         lost, more = (self.messages - other.messages).total(), (other.messages - self.messages).total()
@@ -75,6 +87,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--what", choices=("ingest", "engine"), default="ingest")
+    parser.add_argument("--embed", action="store_true", help="embed what is imported, too")
     parser.add_argument("--megabytes", type=float, default=5)
     parser.add_argument("--sessions", type=Path, help="a user's home folder, such as one with .claude and .codex in it")
     asked = parser.parse_args()
@@ -83,37 +96,68 @@ def main() -> None:
         user = asked.sessions or root / "user"
         if asked.sessions is None:
             write_sessions(user, asked.megabytes)
-        seconds, kills, rounds = measure(root, user, asked.kills, asked.what, say=print)
+        if asked.embed:
+            embedder_fetch.install_bundled(Home(root / "model"))
+        models = Home(root / "model").models if asked.embed else None
+        seconds, kills, rounds = measure(root, user, asked.kills, asked.what, models=models, say=print)
     print(
         f"{kills} kills of the {asked.what} process in {rounds} imports ({seconds:.1f} s undisturbed): 0 lost, 0 doubled"
     )
 
 
 def measure(
-    root: Path, user: Path, num_kills: int, what: str, *, seed: int = 1, say: Callable[[str], object] = str
+    root: Path,
+    user: Path,
+    num_kills: int,
+    what: str,
+    *,
+    models: Path | None = None,
+    seed: int = 1,
+    say: Callable[[str], object] = str,
 ) -> tuple[float, int, int]:
-    """(seconds of an undisturbed import, kills, imports); raises AssertionError where something was lost or doubled."""
+    """(seconds of an undisturbed import, kills, imports); raises AssertionError where something was lost or doubled.
+
+    `models`: a folder of embedders made ready; None = by words alone.
+    """
     dice = random.Random(seed)
-    home = Home(root / "undisturbed").ensure()
-    _, working_s = run(home, user, "ingest", None)
-    wanted = Held.by(home)
+    embeds = models is not None
+    home = made(root / "undisturbed", models)
+    _, working_s = run(home, user, "ingest", None, embeds=embeds)
+    wanted = Held.by(home, embeds=embeds)
     assert wanted.chunks, "there is nothing to import"
     say(f"undisturbed: {len(wanted.chunks):,} chunks, {wanted.messages.total():,} messages, {working_s:.1f} s")
     kills = rounds = 0
     while kills < num_kills:
-        home = Home(root / f"round{rounds}").ensure()
+        home = made(root / f"round{rounds}", models)
         rounds += 1
         # The moments are spread over the whole of an import, and beyond both of its ends.
-        while run(home, user, what, dice.uniform(-0.15, 1.1) * working_s) is None:
+        while run(home, user, what, dice.uniform(-0.15, 1.1) * working_s, embeds=embeds) is None:
             kills += 1
-        difference = wanted.difference(Held.by(home))
+        difference = wanted.difference(Held.by(home, embeds=embeds))
         assert not difference, f"import {rounds}, after {kills} kills: {difference}"
         say(f"import {rounds}: the same, {kills} kills so far")
         shutil.rmtree(home.root)
     return working_s, kills, rounds
 
 
-def run(home: Home, user: Path, what: str, kill_after_s: float | None) -> tuple[float, float] | None:
+def made(root: Path, models: Path | None) -> Home:
+    home = Home(root).ensure()
+    if models is not None:
+        home.models.symlink_to(models)
+    return home
+
+
+def hashed(vectors: Any) -> Iterator[tuple[str, str]]:
+    """(chunk id, hash of its vectors) of each row of a table of vectors."""
+    rows = vectors.to_arrow()
+    for row in rows.select(["chunk_id", "piece", "vector", "windows"]).to_pylist():
+        told = f"{row['piece']} {row['vector']} {row['windows']!r}"
+        yield row["chunk_id"], hashlib.blake2b(told.encode(), digest_size=16).hexdigest()
+
+
+def run(
+    home: Home, user: Path, what: str, kill_after_s: float | None, *, embeds: bool = False
+) -> tuple[float, float] | None:
     """Start a process that imports; (seconds to the first sign of it, seconds of its work), None where it was killed.
 
     `kill_after_s` counts from the first sign; of a negative one from the start of the process, so that it dies before.
@@ -125,9 +169,9 @@ def run(home: Home, user: Path, what: str, kill_after_s: float | None) -> tuple[
         "CLAUDE_CONFIG_DIR": str(user / ".claude"),
         "CODEX_HOME": str(user / ".codex"),
         "LMM_HOME": str(home.root),
-        "LMM_EMBEDDER_NAME": "none",
         "PYTHONPATH": str(ROOT),
     }
+    env |= {"LMM_EMBEDDER_NUM_THREADS": "1"} if embeds else {"LMM_EMBEDDER_NAME": "none"}
     module = ["ingest", "--once"]
     if what == "engine":
         module = ["lmm_mcp.server.engine", "--home", str(home.root), "--stay"]
@@ -201,6 +245,10 @@ def write_sessions(user: Path, megabytes: float) -> None:
             name = f"00000000-0000-4000-8000-{number:012}"
             lines = codex_lines(name, num_turns, dice)
             path = rollouts / f"rollout-2026-03-01T10-00-00-{name}.jsonl"
+            if number % 6 == 0:
+                fork = f"00000000-0000-4000-8000-{number + 10**9:012}"
+                target = rollouts / f"rollout-2026-03-01T11-00-00-{fork}.jsonl"
+                written += target.write_text("".join(codex_fork(fork, name, lines, dice)), encoding="utf-8")
         else:
             lines = claude_lines(f"s{number}", num_turns, dice)
             path = folder / f"s{number}.jsonl"
@@ -231,6 +279,15 @@ def codex_lines(name: str, num_turns: int, dice: random.Random) -> list[str]:
         message = {"type": "message", "role": kind[0], "content": [{"type": kind[1], "text": speech(dice)}]}
         lines.append(json.dumps({"timestamp": moment(n + 1), "type": "response_item", "payload": message}) + "\n")
     return lines
+
+
+def codex_fork(name: str, origin: str, lines: list[str], dice: random.Random) -> list[str]:
+    """A session that goes on from another one: it begins with all of it, under new times."""
+    meta, *own = codex_lines(name, 2, dice)
+    first = json.loads(meta)
+    first["payload"]["forked_from_id"] = origin
+    copied = [json.dumps({**json.loads(line), "timestamp": moment(4_000 + n)}) + "\n" for n, line in enumerate(lines)]
+    return [json.dumps(first) + "\n", *copied, *own]
 
 
 def speech(dice: random.Random) -> str:
