@@ -32,6 +32,8 @@ Pooling = Literal["graph", "mean", "cls", "max", "mean_sqrt_len_tokens", "lastto
 
 MINILM = "sentence-transformers/all-MiniLM-L6-v2"
 NO_MODEL = "none"
+PERSONAL = "personal"
+"""How the names of models begin that were fitted to this user's sessions."""
 UNCLEAN = "unclean.json"
 """Lies in the folder of a model that was fitted to sessions when some of them were forgotten: it serves no longer."""
 
@@ -80,6 +82,13 @@ class Card:
     """Whether text is put in lower case before the tokenizer sees it (few models say so)."""
     source: str = ""
     """Where it came from, for people: a package and its version, or a hub revision."""
+    until_ms: int = 0
+    """Of a personal one: it learned from no session later than this; 0 where that is not known."""
+
+    @property
+    def is_personal(self) -> bool:
+        """Whether it was fitted to this user's own sessions."""
+        return self.name.startswith(f"{PERSONAL}/")
 
     @property
     def version(self) -> str:

@@ -37,8 +37,6 @@ MAX_QUESTIONS = 800
 """Asked at most: a minute or two of recall."""
 MAX_JUDGED = 100
 """Of each half by which a sentence model is judged."""
-PERSONAL = "personal"
-"""Whose models these are, in their names."""
 Say = Callable[[str], None]
 
 
@@ -73,7 +71,7 @@ def fit_order(home: Home, env: Mapping[str, str], should_stop: Callable[[], str]
         (folder / DECISION).unlink(missing_ok=True)
         artifacts.write_sources(folder, sources)
         (folder / places.UNCLEAN).unlink(missing_ok=True)
-        durable.write_json(folder / DECISION, told)
+        durable.write_json(folder / DECISION, {**told, "until_ms": now_ms})
     for reason in decision.reasons:
         say(f"not kept: {reason}")
     say("kept: recall orders lines by it from now on" if decision.kept else "recall stays as it is")
@@ -86,7 +84,7 @@ def fit_model(home: Home, env: Mapping[str, str], should_stop: Callable[[], str]
     The vectors that there are stay with the model that made them until the user embeds all again. 0 also where it is not kept.
     Raises LmmError.
     """
-    as_of = artifacts.forgettings(home)
+    as_of, now_ms = artifacts.forgettings(home), time.time_ns() // 1_000_000
     store, ledger, model = _opened(home, env)
     source = embedder_fetch.bundle()
     if model.name != embedding.MINILM or source is None:
@@ -122,7 +120,7 @@ def fit_model(home: Home, env: Mapping[str, str], should_stop: Callable[[], str]
     if reasons:
         say("the sentence model stays as it is")
         return 0
-    name = _made_ready(home, fitted.tensors(), source, Sources.of(threads, (), as_of=as_of))
+    name = _made_ready(home, fitted.tensors(), source, Sources.of(threads, (), as_of=as_of), until_ms=now_ms)
     say(f"made {name}; `lmm config set embedder.name {name}` and `lmm embedder rebuild` let it serve")
     return 0
 
@@ -149,12 +147,12 @@ def _tokens(source: Path) -> embedder.Tokens:
     return found
 
 
-def _made_ready(home: Home, tensors: Mapping[str, Any], source: Path, sources: Sources) -> str:
+def _made_ready(home: Home, tensors: Mapping[str, Any], source: Path, sources: Sources, *, until_ms: int) -> str:
     """Write the model's folder, whole or not at all, and name it by its weights."""
     digest = hashlib.sha256()
     for name in sorted(tensors):
         digest.update(name.encode() + tensors[name].tobytes())
-    name = f"{PERSONAL}/minilm-{digest.hexdigest()[:12]}"
+    name = f"{embedding.PERSONAL}/minilm-{digest.hexdigest()[:12]}"
     folder = embedding.folder_of(home, name)
     beside = folder.with_name(f".{folder.name}.part")
     shutil.rmtree(beside, ignore_errors=True)
@@ -164,10 +162,9 @@ def _made_ready(home: Home, tensors: Mapping[str, Any], source: Path, sources: S
     artifacts.write_sources(beside, sources)
     size = (beside / "model.onnx").stat().st_size
     dim = len(tensors["embeddings.LayerNorm.weight"])
-    embedding.write_card(
-        beside,
-        embedding.Card(name, digest.hexdigest(), dim, 256, "graph", size, source="fitted to this user's sessions"),
-    )
+    told = "fitted to this user's sessions"
+    card = embedding.Card(name, digest.hexdigest(), dim, 256, "graph", size, source=told, until_ms=until_ms)
+    embedding.write_card(beside, card)
     with places.lock(home):
         if forgotten_since(home, sources):
             shutil.rmtree(beside)

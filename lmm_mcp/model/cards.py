@@ -6,7 +6,7 @@ not kept after it.
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +90,18 @@ class CardBox:
     def _path(self, project: str) -> Path:
         name = hashlib.blake2b(project.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
         return places.cards_folder(self._home) / f"{name}.json"
+
+
+@dataclass(frozen=True, slots=True)
+class CardsBy:
+    """Of a box the cards that one version wrote."""
+
+    box: CardBox
+    model: str
+
+    def of(self, project: str) -> tuple[Card, ...]:
+        """Its cards of a project."""
+        return tuple(card for card in self.box.of(project) if card.model == self.model)
 
 
 def is_void(card: Card, hashes: Mapping[ChunkId, str]) -> bool:

@@ -56,6 +56,17 @@ class Serving:
             return None
         return MemoryWriter(runtime, max_sentences=MAX_SENTENCES)
 
+    def learned(self) -> tuple[str, int] | None:
+        """What answers now, and the time from which on it has learned nothing, 0 where nobody knows; None for nothing."""
+        runtime = self._server or self._child
+        if self.trouble or not (name := runtime.version) or self._is_forgotten():
+            return None
+        version: artifacts.Version | artifacts.Torn | None = artifacts.served(self._home)
+        if self._server is not None:  # it may hold a version of ours under its name
+            adapter = self.settings.adapter
+            version = artifacts.find(self._home, adapter) if places.VERSION_NAME.fullmatch(adapter) else None
+        return name, version.manifest.until_ms if isinstance(version, artifacts.Version) else 0
+
     def close(self) -> None:
         """End the process, if there is one; the next question starts it again."""
         self._child.close()

@@ -10,6 +10,7 @@ of lines are weighed by their scale.
 Axes: L lines, F features.
 """
 
+import hashlib
 import json
 import math
 import re
@@ -115,6 +116,12 @@ class Model:
         found_L: Matrix = self.base * features_LF[:, 0] + z_LF @ self.weight_F
         return found_L
 
+    @property
+    def version(self) -> str:
+        """Names what decides about the order, in 16 hexadecimal digits."""
+        told = json.dumps([FEATURES_VERSION, self.as_json()], sort_keys=True)
+        return hashlib.sha256(told.encode("utf-8")).hexdigest()[:16]
+
     def as_json(self) -> dict[str, Any]:
         """For `of_json`."""
         return {"base": self.base, **{name: getattr(self, name).tolist() for name in _ARRAYS}}
@@ -134,25 +141,29 @@ def of_json(told: Mapping[str, Any]) -> Model | None:
     return Model(**arrays, base=base) if fits and math.isfinite(base) and (arrays["scale_F"] > 0).all() else None
 
 
-def load(home: Home, embedder_version: str) -> Model | None:
+def load(home: Home, embedder_version: str, *, as_of_ms: int | None = None) -> Model | None:
     """The model that serves; None where none was kept, or something that it was learnt from was forgotten since.
 
-    `embedder_version`: of the vectors that are searched; what was learnt from others' similarities is not asked.
+    `embedder_version`: of the vectors that are searched; what was learnt from others' similarities is not asked. `as_of_ms`:
+    one that was learnt from anything later, or from nobody knows when, is none either.
     """
     folder = places.ranking_folder(home)
     try:
         found = (folder / DECISION).stat()
     except OSError:
         return None
-    return None if read_unclean(folder) is not None else _read(folder / DECISION, found.st_mtime_ns, embedder_version)
+    if read_unclean(folder) is not None:
+        return None
+    return _read(folder / DECISION, found.st_mtime_ns, embedder_version, as_of_ms)
 
 
 @lru_cache(maxsize=4)
-def _read(path: Path, _stamp: int, embedder_version: str) -> Model | None:
+def _read(path: Path, _stamp: int, embedder_version: str, as_of_ms: int | None) -> Model | None:
     try:
         told = json.loads(path.read_text(encoding="utf-8"))
         fits = told["features"] == FEATURES_VERSION and told["embedder"] == embedder_version
-        return of_json(told["model"]) if told["kept"] is True and fits else None
+        is_early = as_of_ms is None or 0 < int(told.get("until_ms", 0)) <= as_of_ms
+        return of_json(told["model"]) if told["kept"] is True and fits and is_early else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
 

@@ -15,11 +15,13 @@ from lmm_mcp import config, memory
 from lmm_mcp.paths import Home
 
 if TYPE_CHECKING:  # each of these takes a tenth of a second or more to import; the methods do it when needed
+    from lmm_mcp.domain.card import Cards
     from lmm_mcp.embedding import Card, NoEmbedder, OnnxEmbedder
     from lmm_mcp.model.cards import CardBox
     from lmm_mcp.model.serving import Serving
     from lmm_mcp.model.writer import MemoryWriter
     from lmm_mcp.recall.pipeline import Recaller
+    from lmm_mcp.recall.reranking import Model
     from lmm_mcp.store.archive import Archive
     from lmm_mcp.store.chunks import ChunkStore
     from lmm_mcp.store.ledger import Ledger
@@ -41,6 +43,8 @@ class Holdings:
         self._lock = threading.RLock()
         self._settings: config.Settings | None = None
         self._settings_stamp: tuple[int, int] | None = None
+        self.as_of_ms: int | None = None
+        """Where the past is asked, to measure: whatever was learned from anything later takes no part in the answers."""
         self.waits_for_model = True
         """Whether the first question waits until the memory model is loaded: whoever asks once would never hear it else."""
         self._serving: Serving | None = None
@@ -113,7 +117,8 @@ class Holdings:
             if not getattr(self._thread, "is_ours", False):
                 self._used_model_s = time.monotonic()
             self._is_tidy = False
-            return self._embedder
+            found = self._embedder
+        return found if isinstance(found, NoEmbedder) else self._too_late(found.card) or found
 
     def look_for_model(self) -> None:
         """Look again at the next question: one was made ready."""
@@ -151,13 +156,15 @@ class Holdings:
 
     def by_words_only(self) -> str:
         """Why questions are answered by their words only, with the next step; '' where a model serves them."""
-        from lmm_mcp.embedding import NoEmbedder, look
+        from lmm_mcp.embedding import NoEmbedder, OnnxEmbedder, look
 
         model = self._embedder
         if model is None:  # to name a model, it need not be opened
             named: Card | NoEmbedder | OnnxEmbedder = look(self.home, self.settings.embedder)
         else:
             named = self.embedder() if isinstance(model, NoEmbedder) else model.card
+        if not isinstance(named, NoEmbedder):
+            named = self._too_late(named.card if isinstance(named, OnnxEmbedder) else named) or named
         if isinstance(named, NoEmbedder):
             return f"{named.reason}; {named.next_step}"
         store = self.store()
@@ -173,7 +180,6 @@ class Holdings:
     def recaller(self, without: Collection[str] = ()) -> "Recaller | None":
         """What answers questions, without some parts of recall; None where nothing was ever imported."""
         from lmm_mcp.embedding import NoEmbedder
-        from lmm_mcp.recall import reranking
         from lmm_mcp.recall.pipeline import Recaller
 
         if (store := self.store()) is None:
@@ -188,12 +194,28 @@ class Holdings:
             frozenset(without),
             writer=writer,
             within_s=self.settings.model.within_ms / 1000,
-            reranker=reranking.load(self.home, store.embedder.version if store.embedder else ""),
-            cards=self.cards if writer is not None else None,
+            reranker=self.ranking(),
+            cards=self._cards_to_tell() if writer is not None else None,
         )
+
+    def ranking(self) -> "Model | None":
+        """The order of lines that was learned and serves; None where none does."""
+        from lmm_mcp.recall import reranking
+
+        store = self.store()
+        version = store.embedder.version if store is not None and store.embedder else ""
+        return reranking.load(self.home, version, as_of_ms=self.as_of_ms)
+
+    def memory_model(self) -> tuple[str, int] | None:
+        """The memory model that serves and the time from which on it has learned nothing (0: nobody knows); None for none."""
+        return self._served().learned()
 
     def writer(self) -> "MemoryWriter | None":
         """The memory model that serves; None where none does, and then nothing was loaded."""
+        if self.as_of_ms is not None:
+            model = self.memory_model()
+            if model is None or not 0 < model[1] <= self.as_of_ms:
+                return None
         return self._served().writer(wait_s=_LOADING_s if self.waits_for_model else 0.0)
 
     def scribe(self) -> "MemoryWriter | None":
@@ -218,6 +240,24 @@ class Holdings:
             yield
         finally:
             self._thread.is_ours = False
+
+    def _cards_to_tell(self) -> "Cards":
+        """All; of the past only those by the model that may answer, since who wrote the others may have learned more."""
+        from lmm_mcp.model.cards import CardsBy
+
+        model = None if self.as_of_ms is None else self.memory_model()
+        return self.cards if model is None else CardsBy(self.cards, model[0])
+
+    def _too_late(self, card: "Card") -> "NoEmbedder | None":
+        """Why a sentence model may not answer where the past is asked."""
+        from lmm_mcp.embedding import MINILM, NoEmbedder
+
+        if self.as_of_ms is None or not card.is_personal or 0 < card.until_ms <= self.as_of_ms:
+            return None
+        return NoEmbedder(
+            f"the model {card.name} was fitted to sessions later than what is asked",
+            f"`lmm config set embedder.name {MINILM}` and `lmm embedder rebuild` measure with a model that was not",
+        )
 
     def _served(self) -> "Serving":
         from lmm_mcp.model.serving import Serving

@@ -115,6 +115,13 @@ def test_what_does_not_fit_is_not_served(tmp_path, changed):
     assert load(Home(tmp_path), "v1") is None
 
 
+@pytest.mark.parametrize(("until_ms", "is_served"), [(5, True), (6, False), (0, False), (None, False)])
+def test_of_the_past_only_what_was_learnt_before_is_served(tmp_path, until_ms, is_served):
+    keep(Home(tmp_path), **({} if until_ms is None else {"until_ms": until_ms}))
+    assert (load(Home(tmp_path), "v1", as_of_ms=5) is not None) == is_served
+    assert load(Home(tmp_path), "v1") is not None
+
+
 def test_a_torn_decision_is_not_served(tmp_path):
     keep(Home(tmp_path))
     place = places.ranking_folder(Home(tmp_path)) / DECISION

@@ -68,8 +68,9 @@ def pairs() -> list[Pair]:
 
 
 def test_the_encoder_gives_what_the_served_graph_gives(tensors, tokens, tmp_path):
-    name = ranking._made_ready(home_with(tmp_path, tokens), tensors, tmp_path, Sources.of((), (), as_of=0))
+    name = ranking._made_ready(home_with(tmp_path, tokens), tensors, tmp_path, Sources.of((), (), as_of=0), until_ms=7)
     served = OnnxEmbedder(embedding.folder_of(Home(tmp_path), name))
+    assert (served.card.is_personal, served.card.until_ms) == (True, 7)
     texts = ["tide ferry harbour", "rope", "crane buoy buoy signal berth tide tide"]
     encoder = Encoder(tensors, 1)
     with torch.no_grad():
@@ -139,7 +140,7 @@ def home_with(folder, tokens: Tokenizer) -> Home:
 def test_a_model_fitted_to_what_was_forgotten_serves_no_longer(tensors, tokens, tmp_path):
     home = home_with(tmp_path, tokens)
     artifacts.forgettings(home)
-    name = ranking._made_ready(home, tensors, tmp_path, Sources.of([("codex", "t1")], (), as_of=0))
+    name = ranking._made_ready(home, tensors, tmp_path, Sources.of([("codex", "t1")], (), as_of=0), until_ms=0)
     settings = config.Embedder(name=name)
     assert isinstance(embedding.load(home, settings, num_threads=1), OnnxEmbedder)
     artifacts.mark_unclean(home, [("codex", "t1")])
