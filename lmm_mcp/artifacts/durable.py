@@ -74,7 +74,7 @@ def remove(path: Path) -> None:
 
 
 def sweep(folder: Path) -> None:
-    """Finish what `remove` began below `folder`."""
+    """Finish what `remove` began in `folder`."""
     for path in folder.glob(f"{_GONE}*"):
         shutil.rmtree(path, ignore_errors=True)
 

@@ -19,8 +19,7 @@ _KEPT_OF_RUN = frozenset({"recipe.json", "verdict.json", places.SOURCES, places.
 _FIGURES = "metrics.jsonl"
 _TEXTS = ("lessons.jsonl", "probes.jsonl")
 """Of these the lines stay that have nothing to do with what is forgotten."""
-_NAMES_in_figures = frozenset({"stage", "event", "kind"})
-"""What a line of metrics may say in words."""
+_HALF_WRITTEN = ".*.jsonl.*.part"
 
 
 def mark_unclean(home: Home, threads: Sequence[Key]) -> int:
@@ -40,6 +39,7 @@ def mark_unclean(home: Home, threads: Sequence[Key]) -> int:
             if sources is not None and (found := sources.threads & wanted):
                 write_unclean(folder, found, now_ms)
         for folder in _folders(places.runs_folder(home)):
+        _finish_for_the_dead(home)
             _reach_run(folder, wanted, now_ms)
         for bank in sorted(places.probes_folder(home).glob("**/*.jsonl")):
             _drop_lines(bank, wanted)
@@ -60,6 +60,15 @@ def sweep(home: Home) -> None:
 def is_unclean(folder: Path) -> bool:
     """Whether something was forgotten of what a run, base or model was made from. A run asks before every checkpoint."""
     return read_unclean(folder) is not None
+
+def _finish_for_the_dead(home: Home) -> None:
+    """Delete what somebody was deleting, or writing, when he died. All who write lines hold the lock, as the caller does."""
+    for folder in (home.artifacts, places.versions_folder(home), places.runs_folder(home)):
+        durable.sweep(folder)
+    for lines in (home.artifacts.glob(_HALF_WRITTEN), places.probes_folder(home).rglob(_HALF_WRITTEN)):
+        for path in lines:
+            path.unlink(missing_ok=True)
+
 
 
 def _mark_versions(home: Home, wanted: frozenset[str], now_ms: int) -> int:

@@ -376,6 +376,17 @@ def test_what_a_training_writes_after_the_forgetting_is_swept(home):
     )
     artifacts.sweep(home)
     assert not (folder / "checkpoints").exists()
+def test_forgetting_finishes_what_somebody_was_deleting_or_writing_when_he_died(home):
+    cards, half = home.artifacts / ".gone-0123abcd", artifacts.probes_folder(home) / "v1" / ".2026-W07.1.jsonl.42.part"
+    for folder in (cards, half.parent):
+        folder.mkdir(parents=True)
+    for path in (cards / "card.json", half, home.artifacts / ".study.jsonl.42.part"):
+        path.write_text("zebrafish", encoding="utf-8")
+    artifacts.mark_unclean(home, [LAMP])
+    assert [path.name for path in home.artifacts.rglob("*") if path.is_file() and b"zebra" in path.read_bytes()] == []
+    assert not cards.exists()
+
+
     assert (folder / "lessons.jsonl").read_bytes() == b""
 
 
