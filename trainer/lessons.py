@@ -120,11 +120,12 @@ def build(
     left_out["facts that do not hold, are not sure enough, or have no passage"] += len(facts) - len(those)
     quests = _quests(those, [need for need in needs if need.at_ms <= until_ms], options, until_ms, left_out)
     found, shown = _from_recall(quests, store, recaller, salience, those, options, left_out)
-    projects = sorted({each.fact.project for each in those})
+    spoken_in = _threads_by_project(those)
+    projects = sorted(spoken_in)
     for each in those:
         found += recitals.recitals(each, options.renderings, shown.get(each.fact.id), seed=options.seed)
         elsewhere = Random(each.fact.id).choice([p for p in projects if p != each.fact.project] or [""])  # noqa: S311
-        found += recitals.lasting(each, elsewhere)
+        found += recitals.lasting(each, elsewhere, spoken_in.get(elsewhere, ()))
     found += recitals.steps(those)
     found += passages.pairs(
         those, index, use_chunk_pairs=options.use_chunk_pairs, max_per_memory=options.max_per_memory
@@ -153,6 +154,14 @@ def build(
 
 def _quests(
     those: Sequence[Held], needs: Sequence[Need], options: Options, until_ms: int, left_out: Counter[str]
+def _threads_by_project(those: Sequence[Held]) -> dict[str, tuple[tuple[str, str], ...]]:
+    """In which threads the facts of each project were said: a lesson that names the project goes with any of these."""
+    found: dict[str, dict[tuple[str, str], None]] = defaultdict(dict)
+    for each in those:
+        found[each.fact.project].update(dict.fromkeys(each.threads))
+    return {project: tuple(threads) for project, threads in found.items()}
+
+
 ) -> list[Quest]:
     """What is put to recall: facts and needs, as evenly as may be from all projects, kinds and sessions."""
     about = [quest for n, each in enumerate(those) if (quest := recitals.quest_of(each, until_ms, n))]

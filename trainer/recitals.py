@@ -199,8 +199,11 @@ def recitals(each: Held, num: int, shown: View | None, *, seed: int) -> list[Mad
     return found
 
 
-def lasting(each: Held, elsewhere: str) -> list[Made]:
-    """What follows from a correction: what held before and holds now, and that it was said of this project only."""
+def lasting(each: Held, elsewhere: str, spoken_there: Sequence[tuple[str, str]] = ()) -> list[Made]:
+    """What follows from a correction: what held before and holds now, and that it was said of this project only.
+
+    `elsewhere`: another project, '' where there is none; `spoken_there`: (agent, thread id) of what is known of it.
+    """
     found = []
     if each.was and (asked := phrasings.asks(each.fact, "train", "changed", 0)):
         found.append(
@@ -211,7 +214,9 @@ def lasting(each: Held, elsewhere: str) -> list[Made]:
         asked = phrasings.phrased("train", "scope", "forward", len(each.fact.value), **slots)
         if asked is not None:
             answer = f"It was said of {name_of(each.fact.project)} only: {each.fact.value}"
-            found.append(_recited("procedure", each, asked, answer, "scope", project=elsewhere))
+            scope = _recited("procedure", each, asked, answer, "scope", project=elsewhere)
+            threads = tuple(dict.fromkeys((*scope.lesson.threads, *spoken_there)))
+            found.append(replace(scope, lesson=replace(scope.lesson, threads=threads)))
     return found
 
 

@@ -284,3 +284,19 @@ def test_a_lesson_that_names_another_facts_value_goes_with_that_facts_session_to
     assert naming
     for lesson in told:
         assert ((said.agent, "elsewhere") in lesson.threads) == (lesson in naming)
+
+
+def test_a_lesson_that_names_another_project_goes_with_what_is_known_of_that_one(bakery):
+    there = "/w/mill"
+    evidence = Evidence(REPOSITORY, there, there, Span("pyproject.toml", 0, 40), "file", FIRST_OF_MARCH_ms - 1)
+    known = Fact(
+        *(there, "codebase structure", "script", "mill-rye", "mill.cli:rye"),
+        text="In mill, the script mill-rye runs mill.cli:rye.",
+        evidence=(evidence,),
+        from_ms=FIRST_OF_MARCH_ms - 1,
+        confidence=0.9,
+    )
+    told = lessons.build(bakery.store, [*bakery.facts, known], {}, bakery.recaller, until_ms=FIRST_OF_MARCH_ms)
+    naming = [each for each in told.lessons if there in each.prompt and each.project != there]
+    assert naming
+    assert all((REPOSITORY, there) in each.threads for each in naming)
