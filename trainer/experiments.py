@@ -67,6 +67,7 @@ def main(home: Home, told: argparse.Namespace, dials: Mapping[str, Any], who_sto
         with training.lock(home).acquire(timeout=training.PATIENCE_s):
             training.forget_stop(home)
             children.derive(home, os.environ)
+            artifacts.sweep(home)
             mark = _mark(home, plan, told.max_per_memory, told.max_probes)
             experiment = _Experiment(home, plan, mark, told.max_probes, who_stops, say)
             done = _all_done(experiment, told.max_per_memory)
@@ -151,11 +152,11 @@ def _with_lessons(experiment: _Experiment, runs: Sequence[Run], max_per_memory: 
         threads |= {thread for probe in asked for thread in probe.threads}
         threads |= set(pool.built.text_threads) if texts else set()
         chunks = dict.fromkeys(chunk for each in mine for chunk in each.sources)
-        # Before the content: whatever is forgotten from now on finds what this run has read.
-        artifacts.write_sources(run.folder, artifacts.Sources.of(threads, chunks, as_of=as_of))
-        papers.write_lessons(run.folder / papers.LESSONS, mine)
-        papers.write_texts(run.folder / papers.TEXTS, texts)
-        papers.write_probes(run.folder / papers.PROBES, asked)
+        with gathering.nothing_forgotten(home, as_of):  # what is forgotten from now on finds what this run has read
+            artifacts.write_sources(run.folder, artifacts.Sources.of(threads, chunks, as_of=as_of))
+            papers.write_lessons(run.folder / papers.LESSONS, mine)
+            papers.write_texts(run.folder / papers.TEXTS, texts)
+            papers.write_probes(run.folder / papers.PROBES, asked)
         once = len({each.id for each in mine})
         counts = {"lessons": once, "texts": len(texts), "probes": len(asked)}
         experiment.say(f"{ablation.name}: {once} lessons, {len(texts)} texts")

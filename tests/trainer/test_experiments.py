@@ -10,7 +10,7 @@ from lmm_mcp import artifacts, training, training_runs
 from lmm_mcp.artifacts import unlearning
 from lmm_mcp.domain.lesson import Probe
 from lmm_mcp.domain.verdict import Outcome
-from lmm_mcp.errors import BadInput, TrainingBusy
+from lmm_mcp.errors import BadInput, TrainingBusy, TrainingError
 from lmm_mcp.paths import Home
 from trainer import ablations, cli, experiments, gathering, planning, scoring
 from trainer.base import small_base
@@ -150,3 +150,18 @@ def test_a_row_tells_what_was_covered_and_what_was_said_again():
     lines = list(scoring.table([row]))
     assert any("project fact (2)" in line for line in lines)
     assert all(len(line) <= 80 for line in lines[:-1])
+
+
+def test_an_experiment_writes_nothing_of_what_was_forgotten_while_it_read(home, bakery, monkeypatch):
+    threads = [(row.thread.agent, row.thread.thread_id) for row in bakery.ledger.threads()]
+    pooled = gathering.pooled
+
+    def forgetting_meanwhile(*given, **named):
+        found = pooled(*given, **named)
+        unlearning.mark_unclean(home, threads)
+        return found
+
+    monkeypatch.setattr(gathering, "pooled", forgetting_meanwhile)
+    with pytest.raises(TrainingError, match="forgotten meanwhile"):
+        compare(home)
+    assert list(artifacts.runs_folder(home).rglob("lessons.jsonl")) == []
