@@ -44,6 +44,8 @@ def fit_order(home: Home, env: Mapping[str, str], should_stop: Callable[[], str]
     """Fit and judge the order of lines, and write down the decision. 0 also where it is not kept. Raises LmmError."""
     as_of = artifacts.forgettings(home)
     store, ledger, model = _opened(home, env)
+    # Now, since a thread that is forgotten meanwhile is no thread any more when all is fitted.
+    threads = [(row.thread.agent, row.thread.thread_id) for row in ledger.threads()]
     now_ms = time.time_ns() // 1_000_000
     asked = later.asked(ledger, Archive(home.archive), store, now_ms, seed=seed)
     chosen = later.at_most(asked, MAX_QUESTIONS)
@@ -62,7 +64,6 @@ def fit_order(home: Home, env: Mapping[str, str], should_stop: Callable[[], str]
         return _stopped(say)
     told = reranker.as_json(reranker.fit(found, dials), decision, found, model.version, dials)
     folder = durable.make_folder(places.ranking_folder(home))
-    threads = [(row.thread.agent, row.thread.thread_id) for row in ledger.threads()]
     with places.lock(home):
         sources = Sources.of(threads, (), as_of=as_of)
         if forgotten_since(home, sources):

@@ -1,5 +1,7 @@
 """Learning the order of lines: what is learnt, and that it is kept only where it was of use for what it had not seen."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
@@ -122,3 +124,29 @@ def test_without_a_sentence_model_nothing_is_learnt_and_the_next_step_is_told(ba
     with pytest.raises(TrainingError, match="sentence model"):
         ranking.fit_order(bakery.home, {"LMM_EMBEDDER_NAME": "none"}, lambda: "", print)
     assert not (places.ranking_folder(bakery.home) / DECISION).exists()
+
+
+def test_what_is_forgotten_while_the_order_is_learnt_is_found_among_its_sources(bakery, tmp_path, monkeypatch):
+    from lmm_mcp import artifacts
+    from lmm_mcp.errors import TrainingError
+    from lmm_mcp.paths import Home
+    from trainer import ranking
+
+    home = Home(tmp_path / "lmm").ensure()
+    rows = list(bakery.ledger.threads())
+    ledger = SimpleNamespace(threads=lambda: iter(rows))
+
+    def forgetting_meanwhile(*_):
+        key = (rows[0].thread.agent, rows[0].thread.thread_id)
+        del rows[0]
+        artifacts.mark_unclean(home, [key])
+        yield invented(1, "ask", "shop")
+
+    monkeypatch.setattr(ranking, "_opened", lambda *_: (bakery.store, ledger, SimpleNamespace(version="m")))
+    monkeypatch.setattr(later, "asked", lambda *_, **__: [])
+    monkeypatch.setattr(reranker, "cases", forgetting_meanwhile)
+    monkeypatch.setattr(reranker, "judge", lambda *_: SimpleNamespace(reasons=(), kept=True))
+    monkeypatch.setattr(reranker, "as_json", lambda *_, **__: {})
+    with pytest.raises(TrainingError, match="forgotten meanwhile"):
+        ranking.fit_order(home, {}, lambda: "", print)
+    assert not (places.ranking_folder(home) / DECISION).exists()
