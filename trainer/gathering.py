@@ -177,7 +177,9 @@ def gather(
         lessons=ordered,
         texts=texts,
         probes=list(bank.probes),
-        threads={thread for each in asked for thread in each.threads} | set(built.text_threads),
+        threads={thread for each in asked for thread in each.threads}
+        | set(built.text_threads)
+        | set(studied.text_threads if studied else ()),
         as_of=pool.as_of,
         chunks=list(dict.fromkeys(chunk for each in ordered for chunk in each.sources)),
         num_passages=memory.store.count(),

@@ -50,6 +50,11 @@ class Held:
         return _threads([self.fact])
 
     @property
+    def all_threads(self) -> tuple[tuple[str, str], ...]:
+        """These and the lent ones: of a text that may name what held before."""
+        return tuple(dict.fromkeys((*self.threads, *self.lent)))
+
+    @property
     def at_ms(self) -> int:
         """When the youngest of its evidence was said."""
         return max((each.at_ms for each in self.fact.evidence), default=0)
@@ -278,7 +283,7 @@ def _recited(slice_name: str, each: Held, asked: Phrased, answer: str, form: str
         family=asked.family,
         memory=fact.id,
         sources=each.sources,
-        threads=tuple(dict.fromkeys((*each.threads, *(each.lent if form in ("no", "changed") else ())))),
+        threads=each.all_threads if form in ("no", "changed") else each.threads,
         project=fact.project,
         at_ms=each.at_ms,
         weight=each.weight,

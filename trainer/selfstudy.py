@@ -103,6 +103,8 @@ class Studied:
     """Answers of the model that were not used, by reason."""
     num_asked: int
     """How often the model was asked; what was kept from earlier runs is not asked again."""
+    text_threads: tuple[tuple[str, str], ...] = ()
+    """(agent, thread id) of what the texts were made from."""
 
 
 class Kept:
@@ -161,6 +163,7 @@ def study(
     probes = [near.shingles(each) for each in probe_prompts]
     lessons: list[Made] = []
     texts: list[str] = []
+    threads: dict[tuple[str, str], None] = {}
     for each in those:
         if desk.is_closed or should_stop():
             break
@@ -180,7 +183,8 @@ def study(
             desk.dropped[reason] += 1
         elif document:
             texts.append(document)
-    return Studied(tuple(lessons), tuple(texts), dict(desk.dropped), desk.num_asked)
+            threads |= dict.fromkeys(each.all_threads)
+    return Studied(tuple(lessons), tuple(texts), dict(desk.dropped), desk.num_asked, tuple(threads))
 
 
 @dataclass(slots=True)
@@ -206,7 +210,7 @@ class _Desk:
         if said is None:
             self.is_closed = True
             return None
-        self.kept.add(key, said, each.threads)
+        self.kept.add(key, said, each.all_threads)
         return said
 
     def mark(self, name: str) -> str:
@@ -265,7 +269,7 @@ def _lesson(each: Held, question: str, is_reverse: bool, mark: str) -> Made:
         family=f"{FAMILY}/{mark}",
         memory=fact.id,
         sources=each.sources,
-        threads=each.threads,
+        threads=each.all_threads,
         project=fact.project,
         at_ms=each.at_ms,
         weight=each.weight,

@@ -3,6 +3,7 @@
 import json
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
@@ -173,3 +174,15 @@ def test_no_address_but_loopback_is_ever_asked(elsewhere):
 def test_a_server_that_is_gone_ends_the_study_without_an_error(home):
     found = study(home, "http://127.0.0.1:9")
     assert found.lessons == () and found.num_asked == 1
+
+
+def test_what_was_written_from_the_value_before_goes_with_the_session_of_that_one(home, address):
+    lender = ("codex", "t0")
+    held = replace(HELD, was="6390", lent=(lender,))
+    kept = selfstudy.Kept(places.study_file(home))
+    found = selfstudy.study([held], {FACT.id: f"6390\n{EVIDENCE}"}, selfstudy.Served(address, "small"), kept)
+    assert found.texts and found.lessons
+    assert lender in found.text_threads
+    assert all(lender in each.lesson.threads for each in found.lessons)
+    unlearning.mark_unclean(home, [lender])
+    assert places.study_file(home).read_bytes().split() == []
