@@ -6,6 +6,7 @@ Errors of LanceDB leave `searched` as StoreErrors; whatever writes sees to its o
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -71,6 +72,10 @@ class Row:
         schema.write_record(self.folder, record)
         self._stamp = -1
 
+    def note_loss(self) -> None:
+        """Have whoever holds rows in memory let go of them, also one who looks only after more shelves have come."""
+        self.write_record(replace(self.record, num_losses=self.record.num_losses + 1))
+
     def refresh(self) -> None:
         """See what other processes wrote, and forget what was counted here."""
         for each in list(self._held):
@@ -115,5 +120,5 @@ class Row:
 
 
 def _has_only_grown(before: StoreRecord, now: StoreRecord) -> bool:
-    """Whether shelves came and nothing else happened. A record that was written again unchanged says that rows went."""
+    """Whether shelves came and nothing else happened: no rows went, see `StoreRecord.num_losses`."""
     return before != now and schema.with_shelves(now, now.shelves[: len(before.shelves)]) == before

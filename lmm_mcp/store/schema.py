@@ -90,6 +90,8 @@ class StoreRecord:
     embedder: EmbedderRecord | None = None
     shelves: tuple[int, ...] = (1,)
     """Numbers of the tables, oldest first. Tables of other numbers are left over."""
+    num_losses: int = 0
+    """How often rows were deleted, or written anew under other ids: whoever holds rows in memory lets go of them."""
 
 
 def read_record(folder: Path) -> StoreRecord | None:
@@ -103,6 +105,7 @@ def read_record(folder: Path) -> StoreRecord | None:
             int(found["terms_version"]),
             None if embedder is None else EmbedderRecord(embedder["name"], embedder["version"], int(embedder["dim"])),
             tuple(int(number) for number in found.get("shelves", (1,))) or (1,),
+            int(found.get("num_losses", 0)),
         )
     except FileNotFoundError:
         return None

@@ -59,7 +59,7 @@ class Tidying:
                 tables.drop_old_versions(table)
             for each in self._row.shelves():
                 each.untidy = shelf.Untidy()
-            self._row.write_record(self._row.record)  # whoever holds rows in memory lets go of them
+            self._row.note_loss()
 
     def take_stock(self) -> None:
         """Find out what an earlier process left untidy."""

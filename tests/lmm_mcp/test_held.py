@@ -131,6 +131,29 @@ def test_what_was_forgotten_is_not_held_a_moment_longer(writer, reader, monkeypa
     assert [each.id for each in reader.get(["a", "b"])] == ["b"]
     assert reader.count() == 1
 
+@pytest.mark.parametrize("loss", ["delete", "purge"])
+def test_what_went_before_a_shelf_came_is_not_held_either(loss, writer, reader, tmp_path, monkeypatch):
+    monkeypatch.setattr(held, "LOOK_EVERY_s", 3_600.0)
+    monkeypatch.setattr(held, "WAIT_AFTER_s", 3_600.0)
+    writer.replace_thread("codex", "t", [chunk(f"c{n}", f"the anchor number {n}") for n in range(55)])
+    embed(writer)
+    assert len(reader.get(["c1", "c2"])) == 2
+    assert len(reader.nearest(vector("x"), EVERYWHERE, 99)) == 55
+    writer.delete(["c1"])
+    if loss == "purge":
+        assert len(reader.get(["c1", "c2"])) == 1
+        writer.purge()
+    writer.replace_thread("codex", "u", [chunk(f"d{n}", "keel", thread="u") for n in range(9)])
+    plain = ChunkStore.open(tmp_path / "store")
+    assert len(reader._shelves()) == 2
+    assert [each.id for each in reader.get(["c1", "c2"])] == ["c2"]
+    near, nearest = (each.nearest(vector("x"), EVERYWHERE, 99) for each in (reader, plain))
+    assert {hit.chunk_id for hit in near} == {hit.chunk_id for hit in nearest}
+    assert {each.id: each.lines for each in reader.get([f"c{n}" for n in range(55)])} == {
+        each.id: each.lines for each in plain.get([f"c{n}" for n in range(55)])
+    }
+
+
 
 def test_a_new_shelf_leaves_what_is_held_of_the_others(writer, reader, tmp_path):
     writer.replace_thread("codex", "t", [chunk(f"c{n}", said(random.Random(n))) for n in range(59)])
