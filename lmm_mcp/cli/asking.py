@@ -70,10 +70,11 @@ def recall(
     if question is None and file is None:
         raise typer.BadParameter("Ask a question, or name a file.")
     desk = terminal.desk()
+    about = asking.question_about(file, desk.cwd) if file is not None else ""
     if question == "-":
-        question = sys.stdin.read()[-asking.MAX_QUERY_chars :]  # what went wrong stands at the end
-    if file is not None:
-        about = asking.question_about(file, desk.cwd)
+        room = asking.MAX_QUERY_chars - len(f" ({about})")
+        question = sys.stdin.read()[-room:]  # what went wrong stands at the end
+    if about:
         question = f"{question} ({about})" if question else about
     limits = {"project": project, "since": since, "until": until, "agent": agent, "budget_tokens": budget}
     found = desk.recall(question, **limits)

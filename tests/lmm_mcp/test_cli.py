@@ -1,6 +1,7 @@
 """The commands as people and scripts use them, over a real memory."""
 
 import contextlib
+import io
 import json
 import os
 import re
@@ -93,6 +94,11 @@ def test_recall_explains_itself_on_request_and_quotes_within_the_fence(reader):
     assert "\n".join(found["explanation"]) in explained
     silent = reader.run("recall", "zyzzyva quokka xylophone", "-p", "*", "--explain")
     assert "silent:" in silent
+
+
+def test_what_a_pipe_brings_is_cut_so_that_a_file_can_be_asked_about_as_well(reader, monkeypatch):
+    monkeypatch.setattr(sys, "stdin", io.StringIO("noise " * 10_000 + PORT_QUESTION))
+    assert "5433" in reader.run("recall", "-", "--file", "src/db.py", "--project", "*")
 
 
 def test_what_cannot_be_measured_is_refused_before_anything_is_asked(reader, tmp_path):
