@@ -232,14 +232,15 @@ def spread(items: Iterable[_T], limit: int, *, ids: Callable[[_T], str], groups:
     ['a3', 'b1']
     """
     members: dict[Hashable, list[_T]] = defaultdict(list)
-    for item in sorted(items, key=lambda item: _lot(ids(item))):
+    for item in sorted(items, key=lambda item: lot(ids(item))):
         members[groups(item)].append(item)
     by_turns = sorted(
-        ((n, _lot(ids(item)), item) for each in members.values() for n, item in enumerate(each)),
+        ((n, lot(ids(item)), item) for each in members.values() for n, item in enumerate(each)),
         key=lambda place: place[:2],
     )
     return sorted((item for _, _, item in by_turns[:limit]), key=ids)
 
 
-def _lot(name: str) -> str:
+def lot(name: str) -> str:
+    """A hash that stands for a name and tells nothing of it; to order by it is to draw lots, the same ones every time."""
     return blake2b(name.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()

@@ -105,7 +105,7 @@ def run(whole: Suite, store: ChunkStore, ask: Ask) -> list[Row]:
     for asked, answered, ms in answers([each.asked for each in whole.sought], ask):
         sought = by_id[asked.id]
         figures = judge(sought, answered, right[asked.id], whole.names[sought.asked.project or ""])
-        rows.append(Row(asked.id, asked.groups, figures, round(ms, 2)))
+        rows.append(Row(asked.id, asked.groups, figures, round(ms, 2), history.lot(sought.session)))
     return rows
 
 

@@ -1,7 +1,8 @@
 """One run of a suite: its settings, what each question gave, and the table; and how two runs differ, question by question.
 
-Intervals are percentile bootstraps over questions (Efron 1979), with a fixed seed: the same rows give the same interval. They
-say what other questions of the same kind might give, not what other users' would.
+Intervals are percentile bootstraps (Efron 1979) with a fixed seed: the same rows give the same interval. What is drawn is a
+question, or all that were asked in one session, since those hang together. They say what other questions of the same kind might
+give, not what other users' would.
 """
 
 import json
@@ -32,6 +33,8 @@ class Row:
     figures: Mapping[str, float] = field(default_factory=dict)
     """Shares, 0 to 1; a figure that does not apply to this question is absent."""
     ms: float | None = None
+    unit: str = ""
+    """What it was asked together with, such as its session, of which this tells nothing: intervals draw all of it or nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,40 +71,74 @@ class Difference:
     num_worse: int
 
 
-def mean(values: Sequence[float]) -> Mean:
-    """The mean with its interval. Raises ValueError for no value.
+def mean(values: Sequence[float], units: Sequence[str] = ()) -> Mean:
+    """The mean with its interval. `units`: as `Row.unit`, of each value; '' stands alone. Raises ValueError for no value.
 
     >>> mean([1.0, 1.0]), mean([0.0, 1.0]).value
     (Mean(value=1.0, low=1.0, high=1.0, num=2), 0.5)
+    >>> mean([0.0, 1.0], ["a", "a"])
+    Mean(value=0.5, low=0.5, high=0.5, num=2)
     """
     if not values:
         raise ValueError("no values")
     array = np.asarray(values, np.float64)
-    picked = np.random.default_rng(17).integers(0, len(array), (NUM_RESAMPLES, len(array)))
-    low, high = np.quantile(array[picked].mean(axis=1), [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+    numbers: dict[str, int] = {}
+    of_unit = [numbers.setdefault(unit or f"\0{n}", len(numbers)) for n, unit in enumerate(units or [""] * len(array))]
+    sums, sizes = np.bincount(of_unit, array), np.bincount(of_unit)
+    picked = np.random.default_rng(17).integers(0, len(sums), (NUM_RESAMPLES, len(sums)))
+    means = sums[picked].sum(axis=1) / sizes[picked].sum(axis=1)
+    low, high = np.quantile(means, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
     return Mean(float(array.mean()), float(low), float(high), len(array))
 
 
 def table(rows: Iterable[Row]) -> dict[str, dict[str, Mean]]:
     """Means of every figure, for all questions and for each group."""
-    gathered: dict[str, dict[str, list[float]]] = {EVERYTHING: {}}
+    gathered: dict[str, dict[str, list[tuple[float, str]]]] = {EVERYTHING: {}}
     for row in rows:
         for group in (EVERYTHING, *row.groups):
             for figure, value in row.figures.items():
-                gathered.setdefault(group, {}).setdefault(figure, []).append(value)
-    return {group: {figure: mean(values) for figure, values in figures.items()} for group, figures in gathered.items()}
+                gathered.setdefault(group, {}).setdefault(figure, []).append((value, row.unit))
+    return {
+        group: {figure: mean(*zip(*values, strict=True)) for figure, values in figures.items()}
+        for group, figures in gathered.items()
+    }
 
 
-def difference(a: Run, b: Run) -> list[Difference]:
-    """How B differs from A, paired by question. Raises BadInput where they have none in common."""
+def label(run: Run) -> str:
+    """What answered, with what was left out of it.
+
+    >>> label(Run("questions", "recall", {"without": ["words", "roles"]}, ()))
+    'recall without words, roles'
+    """
+    left_out = run.about.get("without", ()) if run.arm.startswith("recall") else ()
+    return f"{run.arm} without {', '.join(left_out)}" if left_out else run.arm
+
+
+def differences(a: Run, b: Run) -> dict[str, list[Difference]]:
+    """How B differs from A, for all questions and for each group of those that both asked. Raises as `difference` does."""
+    there = {row.id for row in a.rows}
+    groups = sorted({group for row in b.rows if row.id in there and row.figures for group in row.groups})
+    return {group: difference(a, b, group) for group in (EVERYTHING, *groups)}
+
+
+def unpaired(a: Run, b: Run) -> tuple[int, int]:
+    """How many questions only A asked, and how many only B."""
+    first, second = ({row.id for row in run.rows} for run in (a, b))
+    return len(first - second), len(second - first)
+
+
+def difference(a: Run, b: Run, group: str = EVERYTHING) -> list[Difference]:
+    """How B differs from A, paired by question, in one group of B's. Raises BadInput where they have none in common."""
     if a.suite != b.suite:
         raise BadInput(f"one run is of the suite {a.suite}, the other of {b.suite}; compare runs of the same suite.")
     before = {row.id: row.figures for row in a.rows}
     pairs: dict[str, list[tuple[float, float]]] = {}
+    units: dict[str, list[str]] = {}
     for row in b.rows:
-        for figure, value in row.figures.items():
+        for figure, value in row.figures.items() if group in (EVERYTHING, *row.groups) else ():
             if figure in before.get(row.id, {}):
                 pairs.setdefault(figure, []).append((before[row.id][figure], value))
+                units.setdefault(figure, []).append(row.unit)
     if not pairs:
         raise BadInput("the two runs have no judged question in common.")
     found = []
@@ -112,7 +149,7 @@ def difference(a: Run, b: Run) -> list[Difference]:
                 figure,
                 a=sum(earlier for earlier, _ in both) / len(both),
                 b=sum(after for _, after in both) / len(both),
-                difference=mean(gains),
+                difference=mean(gains, units[figure]),
                 num_better=sum(gain > 0 for gain in gains),
                 num_worse=sum(gain < 0 for gain in gains),
             )
@@ -143,7 +180,9 @@ def save(run: Run, path: Path) -> None:
             for group, figures in table(run.rows).items()
         },
         "rows": [
-            {"id": row.id, "groups": list(row.groups), "figures": dict(row.figures), "ms": row.ms} for row in run.rows
+            {"id": row.id, "groups": list(row.groups), "figures": dict(row.figures), "ms": row.ms}
+            | ({"unit": row.unit} if row.unit else {})
+            for row in run.rows
         ],
     }
     with written_beside(path) as beside:
@@ -157,7 +196,13 @@ def load(path: Path) -> Run:
         if told[MARK] != FORMAT:
             raise ValueError(f"it is of format {told[MARK]}")
         rows = tuple(
-            Row(str(row["id"]), tuple(row["groups"]), {k: float(v) for k, v in row["figures"].items()}, row["ms"])
+            Row(
+                str(row["id"]),
+                tuple(row["groups"]),
+                {name: float(value) for name, value in row["figures"].items()},
+                row["ms"],
+                str(row.get("unit", "")),
+            )
             for row in told["rows"]
         )
         return Run(str(told["suite"]), str(told["arm"]), told["about"], rows, str(told["made_at"]))
