@@ -1,17 +1,16 @@
 """`lmm bench`: questions with known answers, through the same code that serves agents."""
 
 import dataclasses
-import hashlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from lmm_mcp import config
-from lmm_mcp.cli import terminal
+from lmm_mcp.cli import conditions, terminal
 from lmm_mcp.cli.asking import AS_JSON
 from lmm_mcp.domain.recall import PARTS, DEFAULT_BUDGET_tokens
 from lmm_mcp.domain.wording import counted
@@ -34,10 +33,10 @@ _group = typer.Typer(
 
 def register(app: typer.Typer) -> None:
     """Add the commands of this file, and of those beside it that measure otherwise."""
-    from lmm_mcp.cli import measuring_conversations, proving  # which themselves need this file
+    from lmm_mcp.cli import measuring_conversations, refinding  # which themselves need this file
 
     measuring_conversations.register(_group)
-    proving.register_bench(_group)
+    refinding.register(_group)
     app.add_typer(_group, name="bench", rich_help_panel=PANEL)
 
 
@@ -78,7 +77,7 @@ def questions(
     desk = Desk(terminal.home(), env)
     with _answering(desk, arm, budget) as ask:
         rows = suite.run(asked, ask, results)
-    about = conditions(desk, files, budget_tokens=budget, without=sorted(without or ()))
+    about = conditions.of(desk, files, budget_tokens=budget)
     run = runs.Run("questions", arm, about, tuple(rows))
     kept = results.with_suffix(".run.json")
     runs.save(run, kept)
@@ -93,6 +92,8 @@ def check_before(results: Path | None, without: Sequence[str]) -> None:
         raise BadInput(f"{unknown[0]!r} is no part of recall; `lmm bench parts` names them.")
     if results is not None and not results.absolute().parent.is_dir():
         raise BadInput(f"there is no folder {results.absolute().parent} for the results; make it, or name another.")
+    if results is not None and results.is_dir():
+        raise BadInput(f"{results} is a folder; name a file for the results.")
 
 
 @_group.command("parts")
@@ -109,31 +110,59 @@ def parts() -> None:
 def compare(
     a: Annotated[Path, typer.Argument(metavar="A.run.json", exists=True, dir_okay=False)],
     b: Annotated[Path, typer.Argument(metavar="B.run.json", exists=True, dir_okay=False)],
+    by: Annotated[bool, typer.Option("--by", help="Show each kind of question, too.")] = False,
     as_json: Annotated[bool, AS_JSON] = False,
 ) -> None:
     """Show what B gives that A does not, question by question, with 95 % intervals.
 
-    [dim]lmm bench compare before.run.json after.run.json[/]
+    [dim]lmm bench compare before.run.json after.run.json --by[/]
     """
     from lmm_mcp.evaluation import runs
 
     first, second = runs.load(a), runs.load(b)
-    found = runs.difference(first, second)
+    found = runs.differences(first, second)
+    only_a, only_b = runs.unpaired(first, second)
     differing = sorted(
         name for name in {*first.about, *second.about} if first.about.get(name) != second.about.get(name)
     )
     if as_json:
-        terminal.say_json({"figures": [dataclasses.asdict(each) for each in found], "differ_in": differing})
-        return
-    terminal.say(f"{'':12}{'A':>8}{'B':>8}{'B - A':>9}  {'95 %':16}{'better':>8}{'worse':>7}{'of':>5}")
-    for each in found:
-        low, high = f"{100 * each.difference.low:+.1f}", f"{100 * each.difference.high:+.1f}"
-        terminal.say(
-            f"{each.figure:12}{100 * each.a:8.1f}{100 * each.b:8.1f}{100 * each.difference.value:+9.1f}"
-            f"  {f'{low} to {high}':16}{each.num_better:8}{each.num_worse:7}{each.difference.num:5}"
+        told = {group: [dataclasses.asdict(each) for each in figures] for group, figures in found.items()}
+        terminal.say_json(
+            {
+                "suite": first.suite,
+                "a": runs.label(first),
+                "b": runs.label(second),
+                "only_in_a": only_a,
+                "only_in_b": only_b,
+                "figures": told.pop(runs.EVERYTHING),
+                "groups": told,
+                "differ_in": differing,
+            }
         )
+        return
+    for name, run in (("A", first), ("B", second)):
+        terminal.say(f"{name}: {runs.label(run)} · {run.suite} · {counted(len(run.rows), 'question')} · {run.made_at}")
+    if only_a or only_b:
+        terminal.say(f"left out, as only one of them asked: {counted(only_a, 'question')} of A, {only_b:,} of B")
+    for line in _compared(found if by else {runs.EVERYTHING: found[runs.EVERYTHING]}):
+        terminal.say(line)
+    if not by and len(found) > 1:
+        terminal.say(f"--by shows each kind of question: {', '.join(list(found)[1:])}")
     if differing:
         terminal.say(f"they differ in: {', '.join(differing)}")
+
+
+def _compared(found: "Mapping[str, Sequence[runs_suite.Difference]]") -> Iterator[str]:
+    yield f"\n{'':12}{'A':>8}{'B':>8}{'B - A':>9}  {'95 %':16}{'better':>8}{'worse':>7}{'of':>5}"
+    for group, figures in found.items():
+        yield group
+        for each in figures:
+            gain = each.difference
+            interval = f"{100 * gain.low:+.1f} to {100 * gain.high:+.1f}"
+            yield (
+                f"  {each.figure:10}{100 * each.a:8.1f}{100 * each.b:8.1f}{100 * gain.value:+9.1f}"
+                f"  {interval:16}{each.num_better:8}{each.num_worse:7}{gain.num:5}"
+            )
 
 
 @_group.command("embedders")
@@ -213,34 +242,6 @@ def _opened(desk: Desk) -> "ChunkStore":
     return store
 
 
-def conditions(desk: Desk, files: Sequence[Path], **settings: Any) -> dict[str, Any]:
-    """Whatever a run depends on."""
-    from importlib.metadata import PackageNotFoundError, version
-
-    from lmm_mcp.store import schema, terms
-
-    versions = {}
-    for package in ("lmm-mcp", "lancedb", "onnxruntime", "numpy", "mcp"):
-        try:
-            versions[package] = version(package)
-        except PackageNotFoundError:
-            versions[package] = ""
-    stats = _opened(desk).stats()
-    made_by = stats.embedder
-    return {
-        **settings,
-        "embedder": f"{made_by.name} {made_by.version}" if made_by and desk.ready_embedder() else "none",
-        "files": {file.name: hashlib.sha256(file.read_bytes()).hexdigest()[:16] for file in files},
-        "store": {
-            "chunks": stats.num_chunks,
-            "embedded": stats.num_embedded,
-            "schema": schema.SCHEMA_VERSION,
-            "terms": terms.TERMS_VERSION,
-        },
-        "versions": versions,
-    }
-
-
 def table_of(runs_by_name: "Mapping[str, runs_suite.Run]", *, by_group: bool = False) -> list[str]:
     """A table of runs as lines of text: shares in percent with their interval, and times."""
     from lmm_mcp.evaluation import runs
@@ -253,8 +254,9 @@ def table_of(runs_by_name: "Mapping[str, runs_suite.Run]", *, by_group: bool = F
         for group, found in sorted(tables[name].items(), key=lambda item: (item[0] != runs.EVERYTHING, item[0])):
             if group != runs.EVERYTHING and not by_group:
                 continue
-            num = max((each.num for each in found.values()), default=len(run.rows))
-            lines.append(f"{name} · {group} · {counted(num, 'question')}")
+            judged = [row for row in run.rows if group in (runs.EVERYTHING, *row.groups) and row.figures]
+            num = len(judged or run.rows)
+            lines.append(f"{runs.label(run)} · {group} · {counted(num, 'question')}")
             for figure in figures:
                 if figure in found:
                     each = found[figure]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lmm_mcp import children, config
-from lmm_mcp.cli import following, measuring, terminal
+from lmm_mcp.cli import conditions, following, measuring, terminal
 from lmm_mcp.domain.wording import counted
 from lmm_mcp.errors import BadInput, StoreError
 from lmm_mcp.paths import Home
@@ -131,7 +131,7 @@ def _measure(
             for row in conversations.run(suite, _rank(desk, arm, left_out), pooled=pooled):
                 rows.append(row)
                 bar.update(1)
-        about = measuring.conditions(desk, files, without=left_out, pooled=pooled)
+        about = conditions.of(desk, files, without=left_out, pooled=pooled)
     run = runs.Run(suite.name, arm, about, tuple(rows))
     if results is not None:
         runs.save(run, results)

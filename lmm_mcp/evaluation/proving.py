@@ -18,7 +18,7 @@ from lmm_mcp.evaluation.history import Act, Session, Turn
 from lmm_mcp.evaluation.needs import Known, Used
 from lmm_mcp.evaluation.questions import Answered, Ask, Asked, answers
 from lmm_mcp.evaluation.refind import MAX_PROMPT_chars, is_question
-from lmm_mcp.evaluation.runs import Difference, Row, Run, difference
+from lmm_mcp.evaluation.runs import Row
 from lmm_mcp.recall.habits import plain_command
 from lmm_mcp.store.archive import Archive
 from lmm_mcp.store.ledger import Ledger
@@ -31,13 +31,6 @@ MAX_ERROR_lines = 6
 MAX_ERROR_chars = 600
 MENDED_WITHIN_acts = 80
 ABOUT_A_FILE = "What should I know before I change {file}?"
-MIN_TO_FIT = 50
-"""Fewer questions decide nothing about a part of recall."""
-UNJUDGED: Mapping[str, str] = {
-    "confidence": "its worth is silence where nothing is known, which these questions do not ask for",
-    "supersession": "its worth is that no old value is taken for the one that holds, which these questions do not see",
-}
-"""Parts of recall that are never proposed to be left out, since this ruler does not see what they are for."""
 
 TOO_SHORT = "too short to be a question"
 NO_HISTORY = "of projects without a session before the cut"
@@ -140,9 +133,15 @@ def chosen(posed: Iterable[Posed], limit: int) -> list[Posed]:
 
 def run(posed: Sequence[Posed], ask: Ask) -> tuple[Row, ...]:
     """Ask and judge every question."""
-    needed = {each.asked.id: each.needed for each in posed}
+    by_id = {each.asked.id: each for each in posed}
     return tuple(
-        Row(asked.id, asked.groups, judge(needed[asked.id], answered), round(ms, 2))
+        Row(
+            asked.id,
+            asked.groups,
+            judge(by_id[asked.id].needed, answered),
+            round(ms, 2),
+            history.lot(by_id[asked.id].session),
+        )
         for asked, answered, ms in answers([each.asked for each in posed], ask)
     )
 
@@ -156,31 +155,6 @@ def judge(needed: Sequence[str], answered: Answered) -> dict[str, float]:
 def silence(_: Asked) -> Answered:
     """The arm that says nothing: what an agent without a memory has."""
     return Answered("", (), abstained=True)
-
-
-@dataclass(frozen=True, slots=True)
-class Worth:
-    """What a part of recall is worth here."""
-
-    part: str
-    gain: tuple[Difference, ...]
-    """Recall without the part minus recall with it, one for each budget."""
-    proposed: bool
-    """Left out, recall tells more of what was needed: for one budget the interval lies above 0, for none below."""
-    why_not: str
-    """Why it is not proposed although it might be, '' where the figures decide."""
-
-
-def worth(part: str, whole: Run, without: Run) -> Worth:
-    """Judge a part by two runs over the same questions."""
-    gain = tuple(difference(whole, without))
-    pays = any(each.difference.low > 0 for each in gain) and all(each.difference.high >= 0 for each in gain)
-    if not pays:
-        return Worth(part, gain, False, "")
-    why_not = UNJUDGED.get(part, "")
-    if not why_not and gain[0].difference.num < MIN_TO_FIT:
-        why_not = f"{gain[0].difference.num} questions are too few to decide, {MIN_TO_FIT} are needed"
-    return Worth(part, gain, not why_not, why_not)
 
 
 def _prompts(archive: Archive, session: Session) -> Iterator[int]:

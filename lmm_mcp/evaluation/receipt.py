@@ -15,13 +15,19 @@ from lmm_mcp import config
 from lmm_mcp.domain.agents import KNOWN_AGENTS
 from lmm_mcp.domain.recall import PARTS
 from lmm_mcp.evaluation import runs
-from lmm_mcp.evaluation.proving import Posed, Proof, Worth
+from lmm_mcp.evaluation.fitting import Worth
+from lmm_mcp.evaluation.proving import Posed, Proof
 from lmm_mcp.evaluation.runs import Difference, Mean, Run
 from lmm_mcp.store.exporting import written_beside
 from lmm_mcp.store.ledger import Ledger
 
 FORMAT = 1
 MAIN_ARM = "recall"
+NO_MODEL = "no memory model serves"
+LEARNED_LATER = "the memory model has learned from what came after the cut"
+LEARNED_UNKNOWN = "nobody knows what the memory model has learned from"
+WHY_NOT = frozenset({NO_MODEL, LEARNED_LATER, LEARNED_UNKNOWN})
+"""Why an arm may be left out, in all the words that a receipt has for it."""
 
 
 def of(
@@ -31,13 +37,13 @@ def of(
     *,
     left_out_arms: Mapping[str, str],
     parts: Iterable[Worth],
-    about: Mapping[str, Any],
     ledger: Ledger,
     budget_tokens: int,
     embedder: str,
 ) -> dict[str, Any]:
-    """The receipt. `found`: runs by arm. `about`: versions and sizes, from which only what is known here is taken."""
+    """The receipt. `found`: runs by arm; of what they depend on only what is known here is taken. `left_out_arms`: and why."""
     posed = list(posed)
+    about = found[MAIN_ARM].about
     agents = {row.thread.agent for row in ledger.threads()}
     default = config.Embedder().name
     store = about.get("store", {})
@@ -59,7 +65,7 @@ def of(
         "settings": {
             "budget_tokens": budget_tokens,
             "embedder": embedder if embedder in ("none", default) else "another",
-            "without": sorted(set(_without(found)) & set(PARTS)),
+            "without": sorted(set(about.get("without", ())) & set(PARTS)),
         },
         "versions": {
             name: str(version) for name, version in sorted(about.get("versions", {}).items())
@@ -68,6 +74,7 @@ def of(
         "questions": {
             "possible": len(proof.posed),
             "asked": len(posed),
+            "in_sessions": len({each.session for each in posed}),
             "by_kind": {kind: sum(each.kind == kind for each in posed) for kind in sorted({p.kind for p in posed})},
             "left_out": dict(proof.left_out),
         },
@@ -75,14 +82,20 @@ def of(
             arm: {group: _figures(figures) for group, figures in runs.table(run.rows).items()}
             for arm, run in found.items()
         },
-        "arms_left_out": dict(left_out_arms),
+        "intervals": "95 %, bootstrap over sessions",
+        "arms_left_out": {arm: why if why in WHY_NOT else "" for arm, why in left_out_arms.items()},
         f"{MAIN_ARM}_minus": {
             arm: [_difference(each) for each in runs.difference(run, found[MAIN_ARM])]
             for arm, run in found.items()
             if arm != MAIN_ARM
         },
         "parts_left_out": {
-            each.part: {"gain": [_difference(gain) for gain in each.gain], "proposed": each.proposed} for each in parts
+            each.part: {
+                "gain": [_difference(gain) for gain in each.gain],
+                "gain_on_the_other_half": [_difference(gain) for gain in each.held_out],
+                "proposed": each.proposed,
+            }
+            for each in parts
         },
     }
 
@@ -111,10 +124,6 @@ def store_hash(ledger: Ledger) -> str:
         for row in ledger.threads()
     )
     return blake2b("\x1e".join(rows).encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
-
-
-def _without(found: Mapping[str, Run]) -> Iterable[str]:
-    return found[MAIN_ARM].about.get("without", ()) if MAIN_ARM in found else ()
 
 
 def _figures(figures: Mapping[str, Mean]) -> dict[str, list[float]]:

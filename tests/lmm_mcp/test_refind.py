@@ -6,9 +6,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
-from lmm_mcp.cli import proving as commands
+from lmm_mcp.cli import answering
+from lmm_mcp.cli.program import app
 from lmm_mcp.domain.event import Event
+from lmm_mcp.errors import BadInput
 from lmm_mcp.evaluation import history, refind, runs
 from lmm_mcp.evaluation.questions import Answered
 from lmm_mcp.paths import Home
@@ -43,7 +46,7 @@ def test_a_prompt_is_asked_before_its_session_began_and_its_own_words_do_not_com
     (sought,) = whole.sought
     assert sought.asked.asked_at == "2026-03-10T09:59:59.999+00:00"
     for arm in ("recall", "bm25", "recent"):
-        with commands.answering(desk, arm, 1000) as ask:
+        with answering.answering(desk, arm, 1000) as ask:
             answered = ask(sought.asked)
             assert "MARCHHARE" not in answered.text
             assert MARCH not in answered.sessions
@@ -52,7 +55,7 @@ def test_a_prompt_is_asked_before_its_session_began_and_its_own_words_do_not_com
 
 
 def test_recall_finds_session_passage_and_files(desk, whole):
-    with commands.answering(desk, "recall", 1000) as ask:
+    with answering.answering(desk, "recall", 1000) as ask:
         (row,) = refind.run(whole, desk.store(), ask)
     assert row.figures["files@250"] > 0
     assert {name: value for name, value in row.figures.items() if name != "files@250"} == {
@@ -111,3 +114,22 @@ def test_the_command_prints_the_figures_and_keeps_a_run_to_compare(orchard_env, 
     assert "files@1000" in told.stdout
     assert "asked 1 of 1 question" in told.stdout
     assert runs.load(kept).suite == "refind"
+
+
+@pytest.mark.parametrize("arguments", [("--results", "nowhere/x.run.json"), ("--results", "."), ("--without", "luck")])
+def test_what_cannot_be_written_or_left_out_is_said_before_anything_is_asked(
+    orchard_env, tmp_path, arguments, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(refind, "suite", lambda *_: pytest.fail("the questions were made"))
+    done = CliRunner().invoke(app, ["bench", "refind", *arguments], env=orchard_env)
+    assert isinstance(done.exception, BadInput)
+
+
+def test_what_was_learned_later_takes_no_part_in_answers_about_the_past(desk, whole, orchard_env):
+    own = Desk(desk.home, orchard_env)
+    own.holdings.memory_model = lambda: ("v0001", whole.sought[0].until_ms + 1)
+    own.holdings._served = lambda: pytest.fail("the memory model was asked")
+    assert answering.put_to_the_past(own, whole.sought[0].until_ms) == [answering.MEMORY_MODEL]
+    with answering.answering(own, "recall", 1000) as ask:
+        assert ask(whole.sought[0].asked).text
