@@ -148,6 +148,13 @@ FAULTS: dict[str, tuple[str, Hearing]] = {
             old=sheet("v0001", arms={"weights": outcomes(FACTS, lambda n: float(n % 2 or n % 20 > 9))}),
         ),
     ),
+    "it lost a little of everything": (
+        "G3",
+        hearing(
+            arms(weights=(*outcomes(FACTS, lambda n: float(n > 1)), *outcomes(GENERAL, 1.0))),
+            old=sheet("v0001", arms={"weights": outcomes(FACTS, 1.0)}),
+        ),
+    ),
     "the old one was asked other probes": (
         "G3",
         hearing(old=sheet("v0001", arms={"weights": outcomes([probe("fact", 99)], 1.0)})),
@@ -189,6 +196,9 @@ def test_one_probe_of_ten_that_turns_by_chance_is_no_forgetting():
     lucky = sheet("v0001", arms={"weights": outcomes(FACTS[:10], 1.0)})
     unlucky = arms(weights=(*outcomes(FACTS, lambda n: float(n > 0)), *outcomes(GENERAL, 1.0)))
     assert closed(hearing(unlucky, old=lucky)) == []
+    found = next(each for each in judge(hearing(unlucky, old=lucky)).findings if each.gate == "G3")
+    assert "too few probes to be sure: 2026-W07 -0.20" in found.told
+    assert found.figures["unsure"] == 1
 
 
 def test_a_first_promotion_has_nothing_to_lose_and_must_still_beat_the_base():
