@@ -38,6 +38,13 @@ class Asked:
         return bool(self.offered)
 
     @property
+    def reference(self) -> str:
+        """The right answer in words: of a choice the lines that answer; '' where nothing does."""
+        if self.is_choice:
+            return "\n".join(each.text for each in self.offered if each.number in self.answering)
+        return next(iter(self.probe.answers), "")
+
+    @property
     def should_abstain(self) -> bool:
         """Whether nothing answers."""
         return not self.answering if self.is_choice else not self.probe.answers

@@ -11,6 +11,7 @@ from lmm_mcp.domain.verdict import Outcome, ScoreSheet
 from lmm_mcp.errors import ModelError
 from lmm_mcp.model import network
 from lmm_mcp.paths import Home
+from lmm_mcp.store.terms import terms
 from trainer import canaries, engine, gathering, judging
 from trainer.judging import Dials, Extraction, Judged
 from trainer.plan import Plan
@@ -57,6 +58,10 @@ def examine(
     memory = gathering.opened(home, env)
     recall = _once(gathering.recall_of(memory))
     dials = Dials()
+    frequencies = memory.store.frequencies()
+
+    def rarity(word: str) -> float:
+        return max(frequencies.idf(terms(word)).values(), default=0.0)
 
     def run(speaker: NetworkSpeaker, placebo_speaker: NetworkSpeaker | None, shift: float) -> Judged:
         return judging.judge(
@@ -67,6 +72,7 @@ def examine(
             recall=recall,
             probes_hash=probes_hash,
             dials=dials,
+            rarity=rarity,
             on_arm=lambda arm, done: on_arm(arm, shift + done / 2),
         )
 

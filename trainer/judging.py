@@ -10,7 +10,7 @@ model that says no leaves the ranking as it is, since that is what is served the
 
 import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -23,7 +23,7 @@ from lmm_mcp.evaluation.judging import folded
 from lmm_mcp.evaluation.runs import percentile
 from lmm_mcp.model.validating import NOTHING, sentences, validated
 from trainer.asked import Asked, Recall, read
-from trainer.measures import is_right, reciprocal_rank
+from trainer.measures import Given, Rarity, by_category, is_right, reciprocal_rank
 
 BASE = "base"
 GENERAL = "general"
@@ -82,6 +82,16 @@ class Judged:
 
 
 @dataclass(frozen=True, slots=True)
+class Answer:
+    """What one arm did with one probe, and what a reader is given by that."""
+
+    asked: Asked
+    outcome: Outcome
+    given: str
+    """As far as the budget goes."""
+
+
+@dataclass(frozen=True, slots=True)
 class Canary:
     """Something that must not be known: a planted secret, or what was forgotten."""
 
@@ -113,14 +123,18 @@ def judge(
     recall: Recall = no_evidence,
     probes_hash: str = "",
     dials: Dials | None = None,
+    rarity: Rarity | None = None,
     on_arm: Callable[[str, float], None] = lambda _arm, _done: None,
 ) -> Judged:
-    """Ask everybody everything. on_arm: told which arm is at work and the share of all work that is done."""
+    """Ask everybody everything. `rarity`: of words in the user's memory, for keyword coverage.
+
+    on_arm: told which arm is at work and the share of all work that is done.
+    """
     ways = dials or Dials()
     closed, open_, shown, behind = _laid_out(probes, recall)
     served = [each for each in shown if each.offered]  # where recall brings nothing, no model is asked
     wide = [replace(each, offered=_fitting(behind.get(each.probe.id, each.offered), ways)) for each in served]
-    work: list[tuple[str, Callable[[], tuple[Outcome, ...]]]] = [
+    work: list[tuple[str, Callable[[], tuple[Answer, ...]]]] = [
         ("no memory", lambda: _closed(closed, base, ways)),
         ("retrieval", lambda: tuple(_ranking(each, ways) for each in shown)),
         ("retrieval + base", lambda: _served(served, base, ways)),
@@ -131,7 +145,7 @@ def judge(
     ]
     if placebo is not None:
         work.append(("placebo", lambda: (*_closed(closed, placebo, ways), *_served(open_, placebo, ways))))
-    found: dict[str, tuple[Outcome, ...]] = {}
+    found: dict[str, tuple[Answer, ...]] = {}
     for number, (arm, run) in enumerate(work):
         on_arm(arm, number / len(work))
         found[arm] = run()
@@ -140,7 +154,7 @@ def judge(
         "weights": found["no memory"],
         "retrieval + weights": by_base,
     }
-    return Judged(_sheet(for_base, base, probes_hash), _sheet(found, candidate, probes_hash))
+    return Judged(_sheet(for_base, base, probes_hash, rarity), _sheet(found, candidate, probes_hash, rarity))
 
 
 def served(
@@ -148,19 +162,19 @@ def served(
 ) -> tuple[Outcome, ...]:
     """What a reader is served with this model, whole: `Outcome.output` is all that the budget holds."""
     _, _, shown, _ = _laid_out(probes, recall)
-    return _served(shown, speaker, dials or Dials(), keeps_whole=True)
+    return tuple(replace(each.outcome, output=each.given) for each in _served(shown, speaker, dials or Dials()))
 
 
 def ranked(probes: Sequence[Probe], *, recall: Recall = no_evidence, dials: Dials | None = None) -> tuple[Outcome, ...]:
     """What a reader is served without any model."""
     _, _, shown, _ = _laid_out(probes, recall)
-    return tuple(_ranking(each, dials or Dials()) for each in shown)
+    return tuple(_ranking(each, dials or Dials()).outcome for each in shown)
 
 
 def from_memory(probes: Sequence[Probe], speaker: Speaker, *, dials: Dials | None = None) -> tuple[Outcome, ...]:
     """What this model says to those probes that can be asked without evidence."""
     closed, _, _, _ = _laid_out(probes, no_evidence)
-    return _closed(closed, speaker, dials or Dials())
+    return tuple(each.outcome for each in _closed(closed, speaker, dials or Dials()))
 
 
 def extract(
@@ -190,7 +204,7 @@ def _laid_out(
     return closed, open_, shown, behind
 
 
-def _closed(asked: Sequence[Asked], speaker: Speaker, dials: Dials) -> tuple[Outcome, ...]:
+def _closed(asked: Sequence[Asked], speaker: Speaker, dials: Dials) -> tuple[Answer, ...]:
     """Ask without evidence."""
     said = speaker.generate([each.probe.prompt for each in asked], max_new_tokens=dials.max_answer_tokens)
     found = []
@@ -198,22 +212,20 @@ def _closed(asked: Sequence[Asked], speaker: Speaker, dials: Dials) -> tuple[Out
         abstained = _is_silent(text)
         score = float(abstained) if each.should_abstain else float(is_right(each.probe.answers, text))
         loss = speaker.answer_loss(each.probe.prompt, each.probe.answers[0]) if each.probe.answers else 0.0
-        found.append(_outcome(each, score, output=text, loss_nats=loss, abstained=abstained))
+        outcome = _outcome(each, score, output=text, loss_nats=loss, abstained=abstained)
+        found.append(Answer(each, outcome, text))
     return tuple(found)
 
 
-def _ranking(asked: Asked, dials: Dials) -> Outcome:
+def _ranking(asked: Asked, dials: Dials) -> Answer:
     """What recall serves without any model: its lines, in its order. It never says of itself that nothing answers."""
     order = [each.number for each in asked.offered]
-    text = "\n".join(each.text for each in asked.offered)
-    return _outcome(
-        asked, _score(asked, order, text, dials, abstained=not order), output=_cut(text, dials), abstained=not order
-    )
+    text = _cut("\n".join(each.text for each in asked.offered), dials)
+    score = _score(asked, order, text, dials, abstained=not order)
+    return Answer(asked, _outcome(asked, score, output=text, abstained=not order), text)
 
 
-def _served(
-    asked: Sequence[Asked], speaker: Speaker, dials: Dials, *, keeps_whole: bool = False
-) -> tuple[Outcome, ...]:
+def _served(asked: Sequence[Asked], speaker: Speaker, dials: Dials) -> tuple[Answer, ...]:
     """What recall serves with this model: it chooses, then writes, and every sentence is checked."""
     chosen: list[tuple[int, ...]] = []
     took_ms: list[float] = []
@@ -229,20 +241,19 @@ def _served(
         stands, dropped = validated(text, each.offered)
         rest = [number for number in lines if number not in numbers]
         order = [*numbers, *rest]
-        whole = "\n".join([*(sentence.text for sentence in stands), *(lines[number].text for number in order)])
+        whole = _cut("\n".join([*(one.text for one in stands), *(lines[number].text for number in order)]), dials)
         score = _score(each, order, whole, dials, abstained=not numbers)
         num_said = len(stands) + len(dropped)
-        found.append(
-            _outcome(
-                each,
-                score,
-                output=_cut(whole, dials) if keeps_whole else _said(each, numbers, text),
-                latency_ms=ms,
-                abstained=not numbers,
-                supported=len(stands) / num_said if num_said else 1.0,
-                cites_known=all(set(sentence.cites) <= set(lines) for sentence in stands),
-            )
+        outcome = _outcome(
+            each,
+            score,
+            output=_said(each, numbers, text),
+            latency_ms=ms,
+            abstained=not numbers,
+            supported=len(stands) / num_said if num_said else 1.0,
+            cites_known=all(set(sentence.cites) <= set(lines) for sentence in stands),
         )
+        found.append(Answer(each, outcome, whole))
     return tuple(found)
 
 
@@ -333,7 +344,10 @@ def _outcome(
     )
 
 
-def _sheet(arms: Mapping[str, tuple[Outcome, ...]], speaker: Speaker, probes_hash: str) -> ScoreSheet:
+def _sheet(
+    answers: Mapping[str, tuple[Answer, ...]], speaker: Speaker, probes_hash: str, rarity: Rarity | None
+) -> ScoreSheet:
+    arms = {arm: tuple(each.outcome for each in found) for arm, found in answers.items()}
     losses = [each.loss_nats for each in arms["weights"] if each.slice == GENERAL and each.loss_nats]
     took_ms = [each.latency_ms for each in arms["retrieval + weights"] if each.latency_ms]
     return ScoreSheet(
@@ -343,4 +357,12 @@ def _sheet(arms: Mapping[str, tuple[Outcome, ...]], speaker: Speaker, probes_has
         median_loss_nats=statistics.median(losses) if losses else 0.0,
         adapter_bytes=speaker.num_bytes,
         p95_ms=percentile(took_ms, 95) if took_ms else 0.0,
+        by_category={arm: by_category(_given(found), rarity) for arm, found in answers.items()},
     )
+
+
+def _given(found: Iterable[Answer]) -> Iterator[Given]:
+    """What the memory answers, that is: nothing of what any model knows, and of what has no answer."""
+    for each in found:
+        if each.asked.probe.slice != GENERAL and not each.asked.should_abstain:
+            yield Given(each.outcome.category, each.outcome.score, each.given, each.asked.reference)

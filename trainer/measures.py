@@ -7,15 +7,18 @@ all different and cover nothing are invented.
 import itertools
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 
-from lmm_mcp.domain.verdict import Outcome
+from lmm_mcp.domain.verdict import Said
 from lmm_mcp.evaluation.judging import folded
 from lmm_mcp.model import specifics
 from lmm_mcp.store.terms import STOP_WORDS
 
 NUM_TOP_TERMS = 10
 NUM_MOST_FREQUENT = 4
+OTHER = "other"
+"""Category of what has none."""
 NEAR_DUPLICATE = 0.8
 """Jaccard of two texts' words from which they count as one."""
 _MAX_PAIRS = 20_000
@@ -135,12 +138,40 @@ def reciprocal_rank(order: Sequence[int], answering: Iterable[int]) -> float:
     return next((1 / place for place, number in enumerate(order, 1) if number in wanted), 0.0)
 
 
-def by_category(outcomes: Iterable[Outcome]) -> Mapping[str, tuple[float, int]]:
-    """Mean score and number of each category."""
-    found: dict[str, list[float]] = {}
-    for each in outcomes:
-        found.setdefault(each.category or "other", []).append(each.score)
-    return {name: (sum(scores) / len(scores), len(scores)) for name, scores in sorted(found.items())}
+@dataclass(frozen=True, slots=True)
+class Given:
+    """What a reader was given to a question, beside what should have been told."""
+
+    category: str
+    score: float
+    text: str
+    reference: str
+    """The right answer in words."""
+
+
+def by_category(those: Iterable[Given], rarity: Rarity | None = None) -> dict[str, Said]:
+    """Every figure for each category; what has none counts as `other`."""
+    found: dict[str, list[Given]] = {}
+    for each in those:
+        found.setdefault(each.category or OTHER, []).append(each)
+    return {name: _said(mine, rarity) for name, mine in sorted(found.items())}
+
+
+def _said(those: Sequence[Given], rarity: Rarity | None) -> Said:
+    texts = [each.text for each in those]
+    return Said(
+        num=len(those),
+        score=sum(each.score for each in those) / len(those),
+        strict=_mean(coverage(keywords_strict(each.reference), each.text) for each in those),
+        loose=_mean(coverage(keywords_loose(each.reference, rarity), each.text) for each in those),
+        jaccard=diversity(texts),
+        parrot=parrot_share(texts),
+    )
+
+
+def _mean(values: Iterable[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else None
 
 
 def _stands(answer: str, whole: str) -> bool:

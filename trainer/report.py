@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from html import escape
 from typing import Any
 
-from lmm_mcp.domain.verdict import Finding, Promote, Verdict
+from lmm_mcp.domain.verdict import Finding, Promote, Said, Verdict
 from lmm_mcp.training_runs import RunState
 from trainer.plots import Curve, plot
 
@@ -53,6 +53,8 @@ class RunView:
     verdict: Verdict | None = None
     arms: Sequence[tuple[str, str, float, int, str]] = ()
     """(arm, slice, mean score, number, interval)."""
+    categories: Sequence[tuple[str, str, Said | None]] = ()
+    """(category, arm, figures); None where no probe asks about that category."""
     samples: Sequence[Sample] = ()
     learned: Sequence[str] = ()
     """Prompts of probes that were wrong before and are right now."""
@@ -65,6 +67,7 @@ def page(view: RunView) -> str:
         _head(view),
         _section("Verdict", _gates(view.verdict)),
         _section("Scores by arm", _arms(view.arms)),
+        _section("By category", _categories(view.categories)),
         _section("Curves", _curves(view.metrics)),
         _section("What was taught", _mix(view.mix), _list(view.notes)),
         _section("Learned", _list(view.learned[:MAX_CHANGED], len(view.learned))),
@@ -112,6 +115,23 @@ def _arms(arms: Sequence[tuple[str, str, float, int, str]]) -> str:
         for arm, slice_, mean, num, interval in arms
     )
     return f"<table><tr><th>arm</th><th>probes</th><th class='number'>score, %</th><th class='number'>95 % interval</th><th class='number'>number</th></tr>{rows}</table>"
+
+
+def _categories(found: Sequence[tuple[str, str, Said | None]]) -> str:
+    if not found:
+        return ""
+    named = ("score", "keywords, strict", "loose", "alike", "four most frequent")
+    head = "".join(f"<th class='number'>{name}, %</th>" for name in named)
+    rows = "".join(_category(*each) for each in found)
+    return f"<table><tr><th>about</th><th>arm</th>{head}<th class='number'>probes</th></tr>{rows}</table>"
+
+
+def _category(category: str, arm: str, said: Said | None) -> str:
+    if said is None:
+        return f'<tr><td>{escape(category)}</td><td class="dim" colspan="7">no probe asks about this</td></tr>'
+    figures = (said.score, said.strict, said.loose, said.jaccard, said.parrot)
+    cells = "".join(f'<td class="number">{"-" if each is None else f"{100 * each:.0f}"}</td>' for each in figures)
+    return f'<tr><td>{escape(category)}</td><td>{escape(arm)}</td>{cells}<td class="number">{said.num}</td></tr>'
 
 
 def _curves(metrics: Sequence[Mapping[str, Any]]) -> str:

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from lmm_mcp.domain.verdict import Finding, Keep, Outcome, Promote, ScoreSheet, Verdict
+from lmm_mcp.domain.verdict import Finding, Keep, Outcome, Promote, Said, ScoreSheet, Verdict
 
 FORMAT = 1
 _SAID = "output"
@@ -134,6 +134,10 @@ def sheet_told(sheet: ScoreSheet, *, with_outputs: bool = False) -> dict[str, An
         "median_loss_nats": sheet.median_loss_nats,
         "adapter_bytes": sheet.adapter_bytes,
         "p95_ms": sheet.p95_ms,
+        "by_category": {
+            arm: {name: dataclasses.asdict(each) for name, each in found.items()}
+            for arm, found in sheet.by_category.items()
+        },
         "outcomes": {
             arm: [_outcome_told(each, with_outputs) for each in outcomes] for arm, outcomes in sheet.outcomes.items()
         },
@@ -152,6 +156,10 @@ def sheet_of(told: Any) -> ScoreSheet | None:
             median_loss_nats=float(told["median_loss_nats"]),
             adapter_bytes=int(told["adapter_bytes"]),
             p95_ms=float(told["p95_ms"]),
+            by_category={
+                str(arm): {str(name): Said(**each) for name, each in found.items()}
+                for arm, found in told.get("by_category", {}).items()  # older sheets have none
+            },
         )
     except (TypeError, KeyError, ValueError, AttributeError):
         return None

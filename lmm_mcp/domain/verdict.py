@@ -39,6 +39,22 @@ class Outcome:
 
 
 @dataclass(frozen=True, slots=True)
+class Said:
+    """What one arm gives to the probes of one category that have an answer. Shares; None where there is nothing to measure."""
+
+    num: int
+    score: float
+    strict: float | None
+    """Of the identifiers, numbers and commands of the right answer, how many a reader gets."""
+    loose: float | None
+    """The same with names, and the terms that say most."""
+    jaccard: float | None
+    """How much what is given to two probes is alike, over all pairs: 0 all different."""
+    parrot: float
+    """Share of the four most frequent among what is given."""
+
+
+@dataclass(frozen=True, slots=True)
 class ScoreSheet:
     """All outcomes of one model, by arm, over one frozen set of probes."""
 
@@ -51,6 +67,8 @@ class ScoreSheet:
     """Over all tokens of the general slice."""
     adapter_bytes: int = 0
     p95_ms: float = 0.0
+    by_category: Mapping[str, Mapping[str, Said]] = field(default_factory=dict)
+    """By arm and category: figures of words, which cannot be counted again once the words are gone."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ import pytest
 
 from lmm_mcp import artifacts
 from lmm_mcp.artifacts import Manifest, Sources, Torn, Version
-from lmm_mcp.domain.verdict import Finding, Keep, Outcome, Promote, ScoreSheet, Verdict
+from lmm_mcp.domain.verdict import Finding, Keep, Outcome, Promote, Said, ScoreSheet, Verdict
 from lmm_mcp.errors import BadInput, ModelError
 from lmm_mcp.paths import Home
 
@@ -95,7 +95,8 @@ def test_what_a_model_said_is_not_kept_with_it(home):
 
 def test_a_run_keeps_what_the_gate_asks_for():
     outcome = Outcome("p1", "fact", "project fact", "2026-W07", 1.0, output="the port is 8081", supported=0.5)
-    sheet = ScoreSheet("v", "p", {"weights": (outcome,)}, 1.5, 4096, 12.0)
+    said = Said(1, 1.0, 1.0, None, None, 1.0)
+    sheet = ScoreSheet("v", "p", {"weights": (outcome,)}, 1.5, 4096, 12.0, {"weights": {"project fact": said}})
     assert artifacts.sheet_of(artifacts.sheet_told(sheet, with_outputs=True)) == sheet
 
 

@@ -133,3 +133,15 @@ def test_where_recall_brings_nothing_no_model_is_asked():
     found = judging.judge([FACT], base=Scripted("base"), candidate=Scripted("v1", picks=(1,)))
     assert [each.score for each in found.new.outcomes["retrieval"]] == [0.0]
     assert found.new.outcomes["retrieval + weights"] == ()
+
+
+def test_the_sheet_has_every_figure_of_each_category_for_what_a_reader_is_given():
+    candidate = Scripted("v1", {"Project: lamp": "it is 8081", "2 + 2": "4"}, picks=(2,))
+    found = judging.judge(PROBES, base=Scripted("base"), candidate=candidate, recall=recall).new.by_category
+    assert set(found["weights"]) == set(found["retrieval"]) == {"project fact"}, "nothing general, nothing without answer"
+    by_heart, served = found["weights"]["project fact"], found["retrieval + weights"]["project fact"]
+    assert (by_heart.num, by_heart.strict, by_heart.jaccard) == (1, 1.0, None)
+    assert (served.num, served.strict, served.jaccard) == (2, 1.0, 1.0)
+    tight = judging.Dials(budget_tokens=5, writes=False)
+    wrong = judging.judge(PROBES, base=Scripted("base"), candidate=Scripted("v1", picks=(3,)), recall=recall, dials=tight)
+    assert wrong.new.by_category["retrieval + weights"]["project fact"].strict == 0.0

@@ -4,7 +4,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lmm_mcp.domain.verdict import Outcome
 from trainer import measures
 
 REFERENCE = "Sofia moved checkout.py to port 8081, so `uv run pytest -q` passes with Python 3.12 again"
@@ -81,10 +80,16 @@ def test_clusters_hold_every_output_once(outputs):
     assert sum(measures.clusters(outputs).values()) == len(outputs)
 
 
-def test_categories_are_told_one_by_one():
-    found = [
-        Outcome("a", "fact", "decision", "w", 1.0),
-        Outcome("b", "fact", "decision", "w", 0.0),
-        Outcome("c", "fact", "", "w", 1.0),
+def test_every_figure_is_told_for_each_category():
+    given = [
+        measures.Given("decision", 1.0, "the port is 8081", "port 8081"),
+        measures.Given("decision", 0.0, "the port is 9999", "port 8082"),
+        measures.Given("", 1.0, "as before", "as before"),
     ]
-    assert measures.by_category(found) == {"decision": (0.5, 2), "other": (1.0, 1)}
+    found = measures.by_category(given)
+    assert list(found) == ["decision", "other"]
+    decision = found["decision"]
+    assert (decision.num, decision.score, decision.strict, decision.loose) == (2, 0.5, 0.5, 0.75)
+    assert decision.jaccard == pytest.approx(1 / 3)
+    assert decision.parrot == 1.0
+    assert (found["other"].strict, found["other"].jaccard) == (None, None)

@@ -3,8 +3,10 @@
 import re
 from html.parser import HTMLParser
 
-from lmm_mcp.domain.verdict import Finding, Keep, Promote
+from lmm_mcp.domain.fact import CATEGORIES
+from lmm_mcp.domain.verdict import Finding, Keep, Promote, Said, ScoreSheet
 from lmm_mcp.training_runs import RunState
+from trainer import reporting
 from trainer.plots import Curve, nice_ticks, plot
 from trainer.report import RunView, Sample, page
 
@@ -63,6 +65,10 @@ def test_the_page_shows_curves_gates_and_what_was_learned_and_forgotten():
         mix=[("choice", "new", 120)],
         verdict=Keep((Finding("G0", True, "clean"), Finding("G7", False, "1.2 points below retrieval"))),
         arms=[("retrieval", "choice", 0.5, 80, "40 to 60")],
+        categories=[
+            ("decision", "weights", Said(7, 0.5, 0.25, None, 0.125, 0.75)),
+            ("open task", "", None),
+        ],
         samples=[Sample("which port?", "none", "1", "1")],
         learned=["which port does the shop use?"],
         forgotten=["who reviews?"],
@@ -78,6 +84,8 @@ def test_the_page_shows_curves_gates_and_what_was_learned_and_forgotten():
         "who reviews?",
     ):
         assert told in text
+    assert re.search(r"decision<.*weights<.*>50<.*>25<.*>-<.*>12<.*>75<.*>7<", text)
+    assert re.search(r"open task<.*no probe asks about this", text)
 
 
 def test_a_promoted_run_says_which_version_it_became():
@@ -106,3 +114,13 @@ def test_a_plot_leaves_out_what_is_no_number_and_shows_one_point_alone():
     assert plot("a", [Curve("x", [(1, float("nan"))])], x_name="step") == ""
     assert "<circle" in plot("a", [Curve("x", [(1, 2.0), (2, float("inf"))])], x_name="step")
     assert nice_ticks(0, 1e-4)[0] == 0
+
+
+def test_every_category_is_told_also_one_that_nobody_asked_about():
+    said = Said(7, 0.5, 0.25, None, 0.125, 0.75)
+    sheet = ScoreSheet("v1", "", {}, by_category={"weights": {"decision": said}, "oracle": {"decision": said}})
+    told = list(reporting._categories(sheet))
+    assert ("decision", "weights", said) in told
+    assert {name for name, _, _ in told} == set(CATEGORIES)
+    assert sum(figures is None for _, _, figures in told) == len(CATEGORIES) - 1
+    assert list(reporting._categories(None)) == []
