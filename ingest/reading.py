@@ -21,6 +21,11 @@ PREFIX_bytes = 4096
 """Hashed to tell whether a file that grew is still the same file,"""
 TAIL_bytes = 1024
 """and so are the last bytes that were read: whatever was put in or taken out before them moves them."""
+WHOLE_bytes = 8 * 1024 * 1024
+"""So much is hashed whole, in some ten milliseconds, which also shows what was edited between without moving anything;"""
+NUM_SPOTS, SPOT_bytes = 64, 4096
+"""of more only so many blocks, spread evenly."""
+_BLOCK_bytes = 1024 * 1024
 
 
 @dataclass(slots=True)
@@ -42,6 +47,8 @@ class Edges:
     prefix: str
     prefix_bytes: int
     tail: str
+    middle: str
+    """Of all that was read, or of blocks spread over it."""
     end: int
     """Where the tail ends: bytes from the beginning of the file."""
 
@@ -49,7 +56,8 @@ class Edges:
 def where_to_start(source: SourceFile, ledger: Ledger, stamp: str) -> Cursor:
     """Behind what was read before by the same rules; at the start of a file that is new, was rewritten or is read by others.
 
-    A change in the middle that leaves the length as it was is noticed only where the file has not grown meanwhile.
+    A change in the middle of a large file that leaves the length as it was is surely noticed only where the file has not grown
+    between two readings.
     """
     if source.part:
         return source.start
@@ -86,7 +94,7 @@ def edges_of(path: Path, end: int, beginning: bytes) -> Edges | None:
         if not prefix.startswith(beginning):  # replaced while it was read: what was read may be half of each
             return None
         end = min(end, path.stat().st_size)
-        return Edges(_hash(prefix[:end]), min(len(prefix), end), _hash(_tail(path, end)), end)
+        return Edges(_hash(prefix[:end]), min(len(prefix), end), _hash(_tail(path, end)), _middle(path, end), end)
     except OSError:
         return None
 
@@ -94,16 +102,29 @@ def edges_of(path: Path, end: int, beginning: bytes) -> Edges | None:
 def _holds(path: Path, state: SourceState) -> bool:
     """Whether the file still holds what it held where it was read."""
     tail = orjson.loads(state.cursor_json).get("tail")
+    middle = tail and tail.get("middle")  # of files that an older version read it is not known
     try:
         if prefix_hash(path, state.prefix_bytes) != state.prefix_hash:
             return False
-        return tail is None or _hash(_tail(path, tail["end"])) == tail["hash"]
+        if tail is not None and _hash(_tail(path, tail["end"])) != tail["hash"]:
+            return False
+        return not middle or _middle(path, tail["end"]) == middle
     except OSError:
         return False
 
 
 def _tail(path: Path, end: int) -> bytes:
     return _bytes_of(path, max(0, end - TAIL_bytes), min(TAIL_bytes, end))
+
+
+def _middle(path: Path, end: int) -> str:
+    found = hashlib.blake2b(digest_size=16)
+    step, size = (_BLOCK_bytes, _BLOCK_bytes) if end <= WHOLE_bytes else (end // NUM_SPOTS, SPOT_bytes)
+    with open_file(path) as stream:
+        for start in range(0, end, step):
+            stream.seek(start)
+            found.update(stream.read(min(size, end - start)))
+    return found.hexdigest()
 
 
 def _bytes_of(path: Path, start: int, num_bytes: int) -> bytes:
@@ -153,7 +174,7 @@ def state_of(
     """What the ledger is to know: how far the file was read, by which rules, and what was found in it."""
     told: dict[str, Any] = {"offset": cursor.offset, "line": cursor.line, "context": context}
     if edges is not None:
-        told["tail"] = {"hash": edges.tail, "end": edges.end}
+        told["tail"] = {"hash": edges.tail, "end": edges.end, "middle": edges.middle}
     return SourceState(
         path=source.name,
         agent=source.agent,

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import zstandard
 
-from ingest import service
+from ingest import reading, service
 from lmm_mcp.config import Embedder, Settings
 from lmm_mcp.paths import Home
 from lmm_mcp.store.archive import Archive
@@ -304,6 +304,22 @@ def test_a_line_that_was_edited_in_place_is_read_again(tmp_path):
     assert [text for text in machine.kept()["claude-code"] if text.startswith("Message 30")] == [
         words(30).replace("crane", "crate")
     ]
+
+
+@pytest.mark.parametrize("hashed_whole", [True, False])
+def test_a_line_that_was_edited_in_place_while_others_were_added_is_read_again(tmp_path, monkeypatch, hashed_whole):
+    if not hashed_whole:
+        monkeypatch.setattr(reading, "WHOLE_bytes", 1024)
+    machine = Machine(tmp_path)
+    path = machine.projects / "s1.jsonl"
+    path.write_bytes(b"".join(claude_line("s1", f"s1-{n}", words(n)) for n in range(60)))
+    machine.read()
+    edited = path.read_bytes().replace(b"Message 30 about the crane", b"Message 30 about the crate")
+    path.write_bytes(edited + claude_line("s1", "s1-62", "Appended."))
+    machine.read()
+    kept = machine.kept()["claude-code"]
+    assert kept[words(30).replace("crane", "crate")] == kept["Appended."] == 1
+    assert len(kept) == 61
 
 
 def test_two_names_of_one_folder_are_one_session(tmp_path):
