@@ -38,7 +38,7 @@ def native(session: str, agent: str, states: list[Mapping[str, str]]) -> str:
 
 
 @pytest.mark.parametrize("agent", AGENTS)
-def test_a_session_found_at_each_of_its_states_is_remembered_as_if_found_once(series, fresh_memory, agent):
+def test_a_session_found_at_each_of_its_states_is_remembered_as_if_found_once(series, fresh_memory, agent, capsys):
     mine = {session: states for (name, session), states in series.items() if name == agent}
     assert mine
     grew_only = 0
@@ -59,6 +59,11 @@ def test_a_session_found_at_each_of_its_states_is_remembered_as_if_found_once(se
             assert grown_chunks == {chunk.id: chunk.content_hash for chunk in whole.chunks()}, session
             assert grown_chunks
     assert grew_only
+    with capsys.disabled():
+        num_states = sum(map(len, mine.values()))
+        print(
+            f"\n{agent}: {len(mine)} series of {num_states} states; the chunks of {grew_only} that only grew compared"
+        )
 
 
 def events_in(agent: str, path: Path) -> list[str]:
