@@ -61,8 +61,8 @@ def test_a_session_found_at_each_of_its_states_is_remembered_as_if_found_once(se
     assert grew_only
     with capsys.disabled():
         num_states = sum(map(len, mine.values()))
-        print(
-            f"\n{agent}: {len(mine)} series of {num_states} states; the chunks of {grew_only} that only grew compared"
+        sys.stdout.write(
+            f"\n{agent}: {len(mine)} series of {num_states} states; the chunks of {grew_only} that only grew compared\n"
         )
 
 
