@@ -44,14 +44,32 @@ def load(name: str) -> Prompt:
     return Prompt(name, body.removesuffix("\n"))
 
 
+MAX_QUESTION_chars = 400
+"""Of a question that is shown with lines: what is longer was pasted for the most part, and no model is trained on it."""
+
+
+def essence(text: str) -> str:
+    """What an agent would ask of a long prompt: its beginning, up to the end of a word.
+
+    >>> essence("a b " * 200)[-5:], len(essence("a b " * 200))
+    ('b a b', 399)
+    >>> len(essence("a" * 1_000))
+    400
+    """
+    if len(text) <= MAX_QUESTION_chars:
+        return text
+    end = text.rfind(" ", 0, MAX_QUESTION_chars)
+    return text[: end if end > 0 else MAX_QUESTION_chars]
+
+
 def choosing(question: str, offered: Sequence[Offered]) -> str:
     """Ask which of these lines answer. The answer is their numbers, best first, with blanks between, or `none`."""
-    return load("choose").render(question=_one_line(question), evidence=_shown(offered))
+    return load("choose").render(question=_one_line(essence(question)), evidence=_shown(offered))
 
 
 def writing(question: str, offered: Sequence[Offered]) -> str:
     """Ask for the brief: sentences, each with the numbers it rests on in brackets; or `Nothing here answers this.`"""
-    return load("brief").render(question=_one_line(question), evidence=_shown(offered))
+    return load("brief").render(question=_one_line(essence(question)), evidence=_shown(offered))
 
 
 def recalling(question: str, project: str) -> str:

@@ -17,12 +17,13 @@ from lmm_mcp.domain.fact import Fact
 from lmm_mcp.domain.lesson import SLICES, Lesson
 from lmm_mcp.errors import TrainingError
 from lmm_mcp.evaluation import history
+from lmm_mcp.prompting import essence
 from lmm_mcp.recall.pipeline import Recaller
 from lmm_mcp.store.chunks import ChunkStore
 from trainer import anchors, choices, passages, phrasings, recitals
 from trainer.choices import Quest, View
 from trainer.made import Made, share_of_templates
-from trainer.questions import Need, essence
+from trainer.questions import Need
 from trainer.recitals import Held
 
 RENDERINGS = (1, 3, 6)

@@ -25,12 +25,13 @@ from lmm_mcp.domain.verdict import ScoreSheet
 from lmm_mcp.evaluation import history
 from lmm_mcp.paths import Home
 from lmm_mcp.recall.pipeline import Recaller
+from lmm_mcp.prompting import essence
 from lmm_mcp.store.chunks import ChunkStore
 from lmm_mcp.store.search import Scope
 from lmm_mcp.store.terms import terms
 from trainer import anchors, choices, papers, phrasings
 from trainer.choices import Quest
-from trainer.questions import Need, essence
+from trainer.questions import Need
 from trainer.recitals import Held
 from trainer.replay import Standing, advanced
 

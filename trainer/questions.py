@@ -17,7 +17,6 @@ from lmm_mcp.store.archive import Archive
 from lmm_mcp.store.ledger import Ledger
 
 KINDS = proving.KINDS
-MAX_TEXT_chars = 400
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,15 +59,6 @@ def needs_of(ledger: Ledger, archive: Archive, until_ms: int) -> list[Need]:
         for need in _of_project(archive, sessions, folders.get(project, ()))
     ]
     return sorted(found, key=lambda each: (each.until_ms, each.id))
-
-
-def essence(text: str) -> str:
-    """What an agent would ask of a long prompt: its beginning, up to the end of a word.
-
-    >>> essence("a b " * 200)[-5:], len(essence("a b " * 200))
-    ('b a b', 399)
-    """
-    return text if len(text) <= MAX_TEXT_chars else text[: text.rfind(" ", 0, MAX_TEXT_chars)]
 
 
 def _of_project(archive: Archive, sessions: Sequence[Session], folders: Sequence[str]) -> Iterator[Need]:

@@ -47,7 +47,7 @@ def generate(
     `constraint`: for all prompts, or one for each. Raises TooLate as soon as `is_late`.
     """
     constraints = list(constraint) if isinstance(constraint, Sequence) else [constraint] * len(prompts)
-    spelled = [prompt_ids(network.tokenizer, prompt) for prompt in prompts]
+    spelled = [_fitting(network, prompt_ids(network.tokenizer, prompt), max_new_tokens) for prompt in prompts]
     said: list[list[int]] = [[] for _ in prompts]
     by_length = sorted(range(len(prompts)), key=lambda n: -len(spelled[n]))
     for start in range(0, len(by_length), BATCH):  # alike in length, so that little is padded
@@ -65,7 +65,7 @@ def choose(
 ) -> Choice:
     """Which of the offered lines answer, in the model's eyes. Raises TooLate as soon as `is_late`."""
     choices = choices_for(network, offered)
-    spelled = prompt_ids(network.tokenizer, prompt)
+    spelled = _fitting(network, prompt_ids(network.tokenizer, prompt), MAX_CHOICE_tokens)
     (found,) = _decode(network, [spelled], [choices], MAX_CHOICE_tokens, is_late)
     chosen = parse(answer_text(network.tokenizer, found.said), offered) or ()
     none = found.first.get(choices.none, 0.0)
@@ -87,13 +87,26 @@ def answer_loss(network: Network, prompt: str, answer: str) -> float:
 
 def answer_losses(network: Network, prompt: str, answer: str) -> list[float]:
     """How surprised the model is by each token of an answer, in nats."""
-    before, after = prompt_ids(network.tokenizer, prompt), answer_ids(network.tokenizer, answer)
+    after = answer_ids(network.tokenizer, answer)
+    before = _fitting(network, prompt_ids(network.tokenizer, prompt), len(after))
     ids_BT = torch.tensor([[*before, *after]], device=network.device)
     with _at_rest(network):
         logits_TV = network.model(input_ids=ids_BT, logits_to_keep=len(after) + 1).logits[0].float()
     told_T = torch.tensor(after, device=network.device)
     losses_T = torch.nn.functional.cross_entropy(logits_TV[:-1], told_T, reduction="none")
     return [float(loss) for loss in losses_T.cpu()]
+
+
+def _fitting(network: Network, ids: Sequence[int], num_new: int) -> list[int]:
+    """A prompt that leaves its answer room in the context: of a longer one the middle goes.
+
+    It begins with the question and ends with what is wanted; in between stand the lines.
+    """
+    room = max(2, network.card.context_tokens - num_new)
+    if len(ids) <= room:
+        return list(ids)
+    head = room // 2
+    return [*ids[:head], *ids[len(ids) - (room - head) :]]
 
 
 @dataclass(slots=True)

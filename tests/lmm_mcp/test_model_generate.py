@@ -1,6 +1,7 @@
 """A small real network, untrained or taught one answer: decoding, the grammar of choices, and what a batch must not change."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -141,3 +142,24 @@ def test_the_small_models_are_small(small_models):
     shape = json.loads((small_models / "base" / "config.json").read_text(encoding="utf-8"))
     assert shape["model_type"] == "qwen3"
     assert network.load(small_models / "base").card.num_parameters < 200_000
+
+
+def test_of_a_prompt_beyond_the_context_the_middle_goes(asked):
+    small = replace(asked, card=replace(asked.card, context_tokens=40))
+    widths: list[int] = []
+    ids = rendering.prompt_ids(asked.tokenizer, "first " + "x y " * 200 + " last")
+    hook = asked.model.register_forward_pre_hook(
+        lambda _model, _given, named: widths.append(
+            named["attention_mask"].shape[1] if named["attention_mask"] is not None else named["input_ids"].shape[1]
+        ),
+        with_kwargs=True,
+    )
+    try:
+        generate.generate(small, ["first " + "x y " * 200 + " last"], max_new_tokens=8)
+        generate.generate(small, ["port", "first " + "x y " * 200 + " last"], max_new_tokens=8)
+    finally:
+        hook.remove()
+    assert max(widths) <= 40
+    kept = generate._fitting(small, ids, 8)
+    assert (len(kept), kept[:16], kept[16:]) == (32, ids[:16], ids[-16:])
+    assert generate._fitting(small, ids[:32], 8) == ids[:32]

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from lmm_mcp import artifacts, config
+from lmm_mcp import artifacts, config, prompting
 from lmm_mcp.domain.recall import Question
 from lmm_mcp.domain.writing import Offered, Sentence, Written
 from lmm_mcp.errors import ConfigError
@@ -50,6 +50,14 @@ def with_writer(desk: Desk, writer: Scripted, *without: str) -> Recaller:
 
 def quoted_lines(text: str) -> list[str]:
     return [line for line in text.splitlines() if line.startswith("[c")]
+
+
+def test_a_pasted_trace_is_shown_to_a_model_as_short_as_those_it_was_trained_on():
+    trace = "AssertionError in test_cart\n" + "  File cart.py, line 7\n" * 800
+    lines = [Offered(1, "c", 0, "user", "the cart is empty", "2026-02-15")]
+    for ask in (prompting.choosing, prompting.writing):
+        assert ask(trace, lines) == ask(prompting.essence(trace), lines)
+        assert len(ask(trace, lines)) < len(ask("", lines)) + prompting.MAX_QUESTION_chars + 1
 
 
 def test_what_is_chosen_goes_first_and_the_rest_follows_in_its_order(desk):
