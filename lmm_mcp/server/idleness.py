@@ -3,11 +3,12 @@
 Everything is read from where the operating system tells it; what cannot be told counts as no objection.
 """
 
+import math
 import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +32,13 @@ class Machine:
     """Why the GPU is not free, '' where it is, or where there is none."""
     quiet_s: float
     """Since the last question to the memory."""
+    num_ours_on_gpu: int = 0
+    """Processes of our trainer that compute on a GPU, and so take a core each and not all of them."""
+
+    @property
+    def our_load_per_core(self) -> float:
+        """What of the load is our trainer's: a core for each process on a GPU; without one all cores may be ours."""
+        return min(1.0, self.num_ours_on_gpu / (os.cpu_count() or 1)) if self.num_ours_on_gpu else 1.0
 
 
 def objection(machine: Machine, *, needs_quiet_s: float, our_load_per_core: float = 0.0) -> str:
@@ -51,9 +59,15 @@ def objection(machine: Machine, *, needs_quiet_s: float, our_load_per_core: floa
     return machine.gpu_busy
 
 
-def look(quiet_s: float, env: Mapping[str, str], *, power: Path = POWER, ours: bool = False) -> Machine:
-    """Look at the machine as it is now. `ours`: the trainer has the GPU, so that it is busy is no news."""
-    return Machine(_load_per_core(), _is_on_mains(power), "" if ours else _gpu_busy(env), quiet_s)
+def look(quiet_s: float, env: Mapping[str, str], *, power: Path = POWER, trainer: int = 0) -> Machine:
+    """Look at the machine as it is now. `trainer`: process id of ours, whose use of the GPU is no objection; 0 for none."""
+    load, is_on_mains = _load_per_core(), _is_on_mains(power)
+    if not trainer:
+        return Machine(load, is_on_mains, _gpu_busy(env), quiet_s)
+    computing = _nvidia(env, "--query-compute-apps=gpu_uuid,pid,used_gpu_memory")
+    ours = beside_ours(computing, lambda pid: _is_of(pid, trainer))
+    wanted = others_objection(_nvidia(env, "--query-gpu=uuid,memory.used,memory.total"), ours) if ours else ""
+    return Machine(load, is_on_mains, wanted, quiet_s, sum(map(len, ours.values())))
 
 
 def _load_per_core() -> float:
@@ -88,11 +102,24 @@ def _said(file: Path) -> str:
         return ""
 
 
+def _is_of(pid: int, trainer: int) -> bool:
+    """Whether a process is our trainer or one that it started: it was given a session of its own."""
+    if pid == trainer or os.name != "posix":
+        return pid == trainer
+    with suppress(OSError):
+        return os.getsid(pid) == trainer
+    return False
+
+
 def _gpu_busy(env: Mapping[str, str]) -> str:
+    return gpu_objection(_nvidia(env, "--query-gpu=utilization.gpu,memory.used,memory.total"))
+
+
+def _nvidia(env: Mapping[str, str], query: str) -> str:
+    """What `nvidia-smi` tells, a line for each; '' where it cannot be asked."""
     program = shutil.which("nvidia-smi", path=env.get("PATH"))
     if program is None:
         return ""
-    query = "--query-gpu=utilization.gpu,memory.used,memory.total"
     try:
         done = subprocess.run(
             [program, query, "--format=csv,noheader,nounits"],
@@ -103,7 +130,46 @@ def _gpu_busy(env: Mapping[str, str]) -> str:
         )
     except (OSError, subprocess.SubprocessError):
         return ""
-    return gpu_objection(done.stdout)
+    return done.stdout
+
+
+def beside_ours(told: str, is_ours: Callable[[int], bool]) -> dict[str, list[float]]:
+    r"""By GPU the memory that each process of ours has there, in MiB, from `nvidia-smi`'s list of GPU, process and memory.
+
+    What it cannot tell (as under Windows) counts as all there is.
+
+    >>> beside_ours("GPU-a, 7, 400\nGPU-b, 9, [N/A]", lambda pid: pid == 7)
+    {'GPU-a': [400.0]}
+    """
+    found: dict[str, list[float]] = {}
+    for line in told.splitlines():
+        try:
+            gpu, pid, memory = (part.strip() for part in line.split(","))
+            if is_ours(int(pid)):
+                known = memory.replace(".", "", 1).isdecimal()
+                found.setdefault(gpu, []).append(float(memory) if known else math.inf)
+        except ValueError:
+            continue
+    return found
+
+
+def others_objection(told: str, ours: Mapping[str, Sequence[float]]) -> str:
+    r"""Why a GPU that we train on is wanted by somebody else, '' where none is. `told`: GPU, memory used and in all, in MiB.
+
+    >>> others_objection("GPU-a, 20000, 24000", {"GPU-a": [19000.0]})
+    ''
+    >>> others_objection("GPU-a, 20000, 24000", {"GPU-a": [6000.0]})
+    'somebody else uses 58 % of the memory of the GPU'
+    """
+    for line in told.splitlines():
+        try:
+            gpu, used, whole = (part.strip() for part in line.split(","))
+            share = 100 * (float(used) - sum(ours.get(gpu, (math.inf,)))) / float(whole)
+        except (ValueError, ZeroDivisionError):
+            continue
+        if share > MAX_GPU_memory_percent:
+            return f"somebody else uses {share:.0f} % of the memory of the GPU"
+    return ""
 
 
 def gpu_objection(told: str) -> str:

@@ -154,9 +154,9 @@ class Teacher:
             if time.monotonic() - self._asked_to_stop_s > _GRACE_s:
                 self._child.end()  # nothing is lost but what it did since its last checkpoint
             return "stopping"
-        machine = idleness.look(self._quiet_s(), self._env, ours=True)
-        # All cores may be ours: what is beyond that is somebody else's.
-        why = idleness.objection(machine, needs_quiet_s=_YIELD_QUIET_s, our_load_per_core=1.0)
+        machine = idleness.look(self._quiet_s(), self._env, trainer=self._child.pid)
+        # What is beyond ours is somebody else's.
+        why = idleness.objection(machine, needs_quiet_s=_YIELD_QUIET_s, our_load_per_core=machine.our_load_per_core)
         if schedule.kind == "off":
             why = "no schedule is set any more"
         if not why:

@@ -1,5 +1,6 @@
 """Training by schedule: when it is due, when the machine has something better to do, and that it gives way."""
 
+import os
 import subprocess
 import sys
 import time
@@ -160,3 +161,59 @@ def test_two_trainings_at_once_are_told_apart_by_the_lock(home):
     with training.lock(home).acquire(timeout=0):
         code = "import sys; from pathlib import Path; from lmm_mcp import training; from lmm_mcp.paths import Home; sys.exit(training.is_busy(Home(Path(sys.argv[1]))))"
         assert subprocess.run([sys.executable, "-c", code, str(home.root)], check=False).returncode == 1
+
+
+def test_a_trainer_that_had_to_be_ended_gave_way_and_did_not_fail(home, monkeypatch):
+    folder = artifacts.runs_folder(home) / "2026-03-02-b"
+    folder.mkdir(parents=True)
+    training_runs.save(folder, RunState("2026-03-02-b", 1, "x"))
+    deaf = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+    machine = [IDLE]
+    monkeypatch.setattr(training, "start", lambda *_, **__: training.Trainer(deaf, home))
+    monkeypatch.setattr(idleness, "look", lambda *_, **__: machine[0])
+    monkeypatch.setattr(lessons_due, "_GRACE_s", 0.0)
+    teacher = Teacher(home, {}, schedule=lambda: "idle", standing=lambda: Standing(99, 0), quiet_s=lambda: 9999.0)
+    assert teacher.look() == "training"
+    machine[0] = Machine(2.0, True, "", 9999)
+    assert teacher.look().startswith("gives way")
+    assert teacher.look() == "stopping"
+    assert deaf.wait(30) < 0
+    assert "busy" in teacher.look()
+    assert training_runs.load(folder).stopped_by == "schedule"
+
+
+def smi_that_tells(folder, **answers):
+    """A folder for PATH with an `nvidia-smi` that answers each query by its first word."""
+    folder.mkdir(exist_ok=True)
+    cases = "".join(f'  *{query.replace("_", "-")}=*) echo "{told}";;\n' for query, told in answers.items())
+    program = folder / "nvidia-smi"
+    program.write_text(f'#!/bin/sh\ncase "$1" in\n{cases}esac\n', encoding="utf-8")
+    program.chmod(0o700)
+    return {"PATH": str(folder)}
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="its stand-in is a shell script")
+def test_training_on_a_gpu_gives_way_to_a_busy_processor_and_to_others_on_the_gpu(tmp_path, monkeypatch):
+    trainer = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], start_new_session=True)
+    try:
+        pid = trainer.pid
+        alone = smi_that_tells(tmp_path / "a", query_gpu="GPU-a, 9000, 24000", query_compute_apps=f"GPU-a, {pid}, 8000")
+        shared = smi_that_tells(
+            tmp_path / "b", query_gpu="GPU-a, 23000, 24000", query_compute_apps=f"GPU-a, {pid}, 8000"
+        )
+        none = smi_that_tells(tmp_path / "c", query_gpu="GPU-a, 23000, 24000", query_compute_apps="GPU-a, 1, 23000")
+        monkeypatch.setattr(os, "cpu_count", lambda: 8)
+        monkeypatch.setattr(os, "getloadavg", lambda: (8.0, 8.0, 8.0))
+
+        def why(env):
+            machine = idleness.look(999.0, env, power=tmp_path / "none", trainer=pid)
+            return objection(machine, needs_quiet_s=30, our_load_per_core=machine.our_load_per_core)
+
+        assert why(none) == "", "eight cores of eight may be ours where we train without a GPU"
+        assert "load 0.9 a core" in why(alone)
+        monkeypatch.setattr(os, "getloadavg", lambda: (2.0, 2.0, 2.0))
+        assert why(alone) == ""
+        assert why(shared) == "somebody else uses 62 % of the memory of the GPU"
+    finally:
+        trainer.kill()
+        trainer.wait()
