@@ -237,25 +237,29 @@ def start_ingest(
     return IngestChild(start)
 
 
-def derive(home: Home, env: Mapping[str, str], *, silent_s: float = 180.0) -> None:
+def derive(
+    home: Home, env: Mapping[str, str], *, silent_s: float = 180.0, look_up: Callable[[], None] = lambda: None
+) -> None:
     """Have facts and salience derived from all that is archived, and wait until they are.
 
-    A staying ingest process that holds the write lock is asked to do it. Raises HomeError where none can be started, StoreError
-    with what the process complained about, StoreLocked where whoever holds the lock says nothing for `silent_s`.
+    A staying ingest process that holds the write lock is asked to do it. `look_up` is called while we wait, and raises where
+    nobody should wait any longer: what was derived by then stays. Raises HomeError where none can be started, StoreError with
+    what the process complained about, StoreLocked where whoever holds the lock says nothing for `silent_s`.
     """
     child = start_ingest(home, env, stay=False, derive=True, idle_priority=False)
     try:
-        _wait_until_derived(home, child, silent_s)
+        _wait_until_derived(home, child, silent_s, look_up)
     finally:
+        child.stop()  # first: it may be about to hand its request over
         for request in waiting_requests(home, child.pid):
             request.unlink(missing_ok=True)
-        child.stop()
 
 
-def _wait_until_derived(home: Home, child: IngestChild, silent_s: float) -> None:
+def _wait_until_derived(home: Home, child: IngestChild, silent_s: float, look_up: Callable[[], None]) -> None:
     sign: tuple[int, int] = (0, 0)
     heard_s = time.monotonic()
     while True:
+        look_up()
         code, said = child.poll(), progress(home) or Progress()
         waiting = waiting_requests(home, child.pid)
         if code == TOO_MUCH_MEMORY_code:

@@ -98,6 +98,37 @@ def unfinished(home: Home) -> tuple[Path, RunState] | None:
     """The newest run, where it can be gone on with."""
     newest = next(_lessons(home), None)
     return newest if newest is not None and newest[1].is_unfinished else None
+def note_stop(home: Home, *, by: str) -> None:
+    """Write down who stopped the newest run, where that was ended before it could. Nobody may be at work on it. Raises OSError."""
+    found = unfinished(home)
+    if found is not None and not found[1].stopped_by:
+        save(found[0], replace(found[1], stopped_by=by))
+
+
+def without_weights(folder: Path, *, has_version: bool) -> None:
+    """Take away what a run that is over needs no more: checkpoints, and weights where a version holds them. Raises OSError."""
+    for name in _TRAINED:
+        durable.remove(folder / name / "checkpoints")
+        if has_version:
+            durable.remove(folder / name / "adapter")
+
+
+def tidy(home: Home) -> None:
+    """Keep the newest runs, and checkpoints only of experiments, before a new run begins: with no other run is gone on then.
+
+    For whoever holds the trainer's lock. Raises OSError.
+    """
+    durable.sweep(places.runs_folder(home))
+    names = list(reversed(places.runs(home)))
+    for name in names[NUM_KEPT:]:
+        durable.remove(places.run_folder(home, name))
+    for name in names[:NUM_KEPT]:
+        folder = places.run_folder(home, name)
+        state = load(folder)
+        if state is None or state.verdict != EXPERIMENT:
+            without_weights(folder, has_version=False)
+
+
 
 
 def last_finished(home: Home) -> RunState | None:

@@ -1,7 +1,7 @@
 """The real models behind `judging.Speaker`: a network that is asked with what it learned, or with that put aside."""
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +24,8 @@ class NetworkSpeaker:
     name: str
     is_base: bool = False
     """Ask it without what it learned. Only where that is an adapter; whole weights are the model."""
+    look_up: Callable[[], None] = lambda: None
+    """Called at every token: raises where nobody should wait for the rest."""
 
     @property
     def num_bytes(self) -> int:
@@ -35,15 +37,16 @@ class NetworkSpeaker:
     def generate(self, prompts: Sequence[str], *, max_new_tokens: int) -> list[str]:
         """See `Speaker`."""
         with self._ready():
-            return generate.generate(self.network, prompts, max_new_tokens=max_new_tokens)
+            return generate.generate(self.network, prompts, max_new_tokens=max_new_tokens, is_late=self._is_late)
 
     def choose(self, prompt: str, numbers: Sequence[int]) -> tuple[int, ...]:
         """See `Speaker`."""
         with self._ready():
-            return generate.choose(self.network, prompt, numbers).chosen
+            return generate.choose(self.network, prompt, numbers, is_late=self._is_late).chosen
 
     def answer_loss(self, prompt: str, answer: str) -> float:
         """See `Speaker`."""
+        self.look_up()
         with self._ready():
             return generate.answer_loss(self.network, prompt, answer)
 
@@ -67,6 +70,7 @@ class NetworkSpeaker:
         network.model.eval()
         with torch.inference_mode():
             for _ in range(max_new_tokens):
+                self.look_up()
                 ids_BT = torch.tensor([fed], device=network.device)
                 out = network.model(input_ids=ids_BT, past_key_values=past, use_cache=True, logits_to_keep=1)
                 past = out.past_key_values
@@ -78,6 +82,10 @@ class NetworkSpeaker:
                 fed = [token]
         network.model.train(was_training)
         return answer_text(network.tokenizer, said)
+
+    def _is_late(self) -> bool:
+        self.look_up()
+        return False
 
     @contextlib.contextmanager
     def _ready(self) -> Iterator[None]:

@@ -43,6 +43,10 @@ _group = typer.Typer(
 _Runs = list[tuple[Path, training_runs.RunState]]
 _ASK_s = 2.0
 _LOOK_EVERY_s = 0.5
+_GRACE_s = 60.0
+"""For a trainer that was asked to stop: the longest step should be over by then."""
+_PLACES = ("--base", "--from-checkpoint")
+"""Options that may name a folder."""
 _NUM_SHOWN = 5
 _MAX_WIDTH = 100
 """Of a line that is read, not looked at."""
@@ -245,10 +249,14 @@ def run_child(home: Home, arguments: list[str], *, in_background: bool) -> None:
         terminal.aside("stopping at the next step; what was learned is kept")
         child.ask_to_stop(by="user")
         child.let_go()
-        code = child.wait(60)
+        code = child.wait(_GRACE_s)
         if code is None:
             child.end()
     finally:
+            code = child.wait()
+            if arguments[0] == "run":
+                training_runs.note_stop(home, by="user")
+            terminal.aside("it did not stop in time and was ended; what it did since its last checkpoint is done again")
         child.let_go()
     if code:
         raise typer.Exit(1 if code < 0 else code)

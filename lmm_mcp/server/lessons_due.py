@@ -95,6 +95,7 @@ class Teacher:
         self._over = threading.Event()
         self._child: training.Trainer | None = None
         self._asked_to_stop_s = 0.0
+        self._was_ended = False
         self._failed_at_s = 0.0
         self.told = "not looked yet"
         """Why nothing is trained now, or that it is; for `lmm status` and `lmm train --schedule`."""
@@ -106,7 +107,7 @@ class Teacher:
             self._thread.start()
 
     def stop(self) -> None:
-        """Keep it no longer; a trainer of ours is asked to leave, and ended where it does not."""
+        """Keep it no longer; a trainer of ours is asked to leave, which it does at its next step."""
         self._over.set()
         if self._child is not None:
             self._child.let_go()
@@ -127,7 +128,9 @@ class Teacher:
             code = self._child.poll()
             if code is None:
                 return self._mind(schedule)
-            if code:
+            if code and self._was_ended:  # by us, so that it could not say itself why it stopped
+                training_runs.note_stop(self._home, by="schedule")
+            elif code:
                 self._failed_at_s = time.monotonic()
                 _log.warning("the trainer ended with code %d; see %s", code, training.LOG)
             self._child = None
@@ -144,7 +147,7 @@ class Teacher:
             return "a run that somebody else started is at work"
         training.forget_stop(self._home)
         self._child = training.start(self._home, self._env, ["run", "--by-schedule"], to_log=True)
-        self._asked_to_stop_s = 0.0
+        self._asked_to_stop_s, self._was_ended = 0.0, False
         _log.info("started the trainer %d (%s)", self._child.pid, schedule.kind)
         return "training"
 
@@ -153,6 +156,7 @@ class Teacher:
         if self._asked_to_stop_s:
             if time.monotonic() - self._asked_to_stop_s > _GRACE_s:
                 self._child.end()  # nothing is lost but what it did since its last checkpoint
+                self._was_ended = True
             return "stopping"
         machine = idleness.look(self._quiet_s(), self._env, trainer=self._child.pid)
         # What is beyond ours is somebody else's.

@@ -179,3 +179,15 @@ def test_a_wish_to_stop_stands_until_it_is_forgotten(home):
     assert children.is_stop_wanted(home)
     children.forget_stop(home)
     assert not children.is_stop_wanted(home)
+
+
+def test_who_waits_for_facts_may_leave_and_leaves_nothing_behind(home):
+    class Enough(Exception):
+        pass
+
+    def enough():
+        raise Enough
+
+    with FileLock(home.write_lock), pytest.raises(Enough):
+        children.derive(home, dict(os.environ), look_up=enough)
+    assert list(home.handover.glob("*.json")) == []

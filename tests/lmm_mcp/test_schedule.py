@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from lmm_mcp import training, training_runs
+from lmm_mcp import artifacts, training, training_runs
 from lmm_mcp.config import Train
 from lmm_mcp.domain.schedule import Schedule
 from lmm_mcp.errors import ConfigError
@@ -84,7 +84,7 @@ def test_a_schedule_nobody_understands_is_refused_with_what_to_write():
 
 def test_what_is_new_is_counted_since_the_last_run_that_came_to_its_end(home):
     def run(name, **values):
-        folder = training_runs.folder_of(home) / name
+        folder = artifacts.runs_folder(home) / name
         folder.mkdir(parents=True)
         training_runs.save(folder, RunState(run_id=name, started_ms=1, options_hash="x", **values))
 
@@ -93,10 +93,10 @@ def test_what_is_new_is_counted_since_the_last_run_that_came_to_its_end(home):
     run("2026-03-02-b", num_passages=60, stopped_by="schedule")
     assert lessons_due.standing(home, 70) == Standing(30, 5, is_unfinished=True)
     training_runs.save(
-        training_runs.folder_of(home) / "2026-03-02-b", RunState("2026-03-02-b", 1, "x", stopped_by="user")
+        artifacts.runs_folder(home) / "2026-03-02-b", RunState("2026-03-02-b", 1, "x", stopped_by="user")
     )
     assert not lessons_due.standing(home, 70).is_unfinished
-    (training_runs.folder_of(home) / "2026-03-02-b" / training_runs.STATE).write_text("{torn", encoding="utf-8")
+    (artifacts.runs_folder(home) / "2026-03-02-b" / training_runs.STATE).write_text("{torn", encoding="utf-8")
     assert lessons_due.standing(home, 70) == Standing(30, 5)
 
 
