@@ -26,8 +26,6 @@ from trainer.made import Made, share_of_templates
 from trainer.questions import Need
 from trainer.recitals import Held
 
-RENDERINGS = (1, 3, 6)
-
 
 @dataclass(frozen=True, slots=True)
 class Options:
@@ -153,8 +151,6 @@ def build(
     )
 
 
-def _quests(
-    those: Sequence[Held], needs: Sequence[Need], options: Options, until_ms: int, left_out: Counter[str]
 def _threads_by_project(those: Sequence[Held]) -> dict[str, tuple[tuple[str, str], ...]]:
     """In which threads the facts of each project were said: a lesson that names the project goes with any of these."""
     found: dict[str, dict[tuple[str, str], None]] = defaultdict(dict)
@@ -163,6 +159,8 @@ def _threads_by_project(those: Sequence[Held]) -> dict[str, tuple[tuple[str, str
     return {project: tuple(threads) for project, threads in found.items()}
 
 
+def _quests(
+    those: Sequence[Held], needs: Sequence[Need], options: Options, until_ms: int, left_out: Counter[str]
 ) -> list[Quest]:
     """What is put to recall: facts and needs, as evenly as may be from all projects, kinds and sessions."""
     about = [quest for n, each in enumerate(those) if (quest := recitals.quest_of(each, until_ms, n))]

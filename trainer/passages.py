@@ -3,7 +3,7 @@
 Also the texts of continued pretraining, and which passage a fact was read from.
 """
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from random import Random
 
@@ -158,11 +158,6 @@ def sampled(
 def text_of(chunk: Chunk) -> str:
     """A passage as continued pretraining reads it."""
     return f"{chunk.header}\n{chunk.text_of()}"[:MAX_TEXT_chars]
-
-
-def by_project(found: Iterable[Chunk]) -> Mapping[str, int]:
-    """How many there are of each project."""
-    return dict(Counter(chunk.project for chunk in found))
 
 
 def _overlap(evidence: Evidence, span: Span) -> bool:

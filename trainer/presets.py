@@ -74,8 +74,6 @@ PRESETS: dict[str, Recipe] = {
     ),
 }
 """`mps` is the same loop on Apple's GPUs; nobody has run it yet."""
-CONFIRMED = frozenset({"cpu-tiny"})
-"""Those that were run on the hardware they are for."""
 _RATES = {"cpu": 2.5e10, "cuda": 6e13, "mps": 4e12}
 """Operations a second that a device is taken to reach, until a run has measured it: two cores, a consumer's card, a laptop."""
 NUM_PARAMETERS = {"tiny": 1_000_000, "Qwen/Qwen3-0.6B": 600_000_000, "Qwen/Qwen3-1.7B": 1_720_000_000, "Qwen/Qwen3-4B": 4_020_000_000}  # fmt: skip
@@ -118,6 +116,11 @@ def estimate(
     )
     logits = min(tokens * num_words, 64_000_000) * 4 * 3
     return Estimate(seconds, int(weights + learned * 16 + kept + logits + (300_000_000 if device != "cpu" else 0)))
+
+
+def reading_s(recipe: Recipe, num_tokens: int, *, num_parameters: int) -> float:
+    """Seconds in which a network of that size reads so many tokens, by what its device is taken to reach."""
+    return num_tokens * 2 * num_parameters / _RATES[recipe.device if recipe.device != "auto" else "cpu"]
 
 
 def _width(num_parameters: int) -> int:

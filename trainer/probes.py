@@ -139,18 +139,6 @@ def _room(probe: Probe) -> int:
     return MAX_CHOICES_OF_COHORT if probe.slice == "choice" else MAX_OF_COHORT
 
 
-def forget(home: Home, threads: Collection[tuple[str, str]]) -> int:
-    """Take out of the bank what was made from these (agent, thread id); how many probes that were. Raises OSError."""
-    num_gone = 0
-    for file in sorted((places.probes_folder(home) / FORMAT).glob("*.jsonl")):
-        probes = papers.read_probes(file)
-        kept = [each for each in probes if not set(each.threads) & set(threads)]
-        if len(kept) < len(probes):
-            papers.write_probes(file, kept)
-            num_gone += len(probes) - len(kept)
-    return num_gone
-
-
 def of_facts(those: Sequence[Held], *, seed: int, per_cohort: int = MAX_OF_COHORT) -> list[Probe]:
     """Facts asked from memory alone, in wordings that no lesson has: of each week those that were first said in it."""
     by_week: dict[str, list[Held]] = defaultdict(list)

@@ -6,7 +6,7 @@ memory holds the session itself. Nothing later than a time is looked at, neither
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from lmm_mcp.evaluation import history, needs, proving
@@ -125,8 +125,3 @@ def _text(draft: Draft) -> str:
 
 def _ends_ms(session: Session) -> int:
     return max((row.last_ms for row in session.rows), default=0)
-
-
-def counts(found: Iterable[Need]) -> Mapping[str, int]:
-    """How many there are of each kind."""
-    return dict(Counter(f"{each.kind}{' again' if each.is_retold else ''}" for each in found))

@@ -24,7 +24,7 @@ GATES: Mapping[str, str] = {
     "G5": "outputs are varied",
     "G6": "no slower, no larger",
     "G7": "helps retrieval, or does not hurt",
-    "G8": "nothing forgotten comes back",
+    "G8": "nothing that looks like a secret comes out",
 }
 
 

@@ -14,9 +14,8 @@ from lmm_mcp.artifacts import durable, places
 from lmm_mcp.artifacts.sources import Key, count_forgetting, mark, read_sources, read_unclean, write_unclean
 from lmm_mcp.paths import Home
 
-_KEPT_OF_RUN = frozenset({"recipe.json", "verdict.json", places.SOURCES, places.UNCLEAN})
-"""Of an unclean run these stay as they are; they hold figures and hashes, no text."""
-_FIGURES = "metrics.jsonl"
+_KEPT_OF_RUN = frozenset({"plan.json", "state.json", "verdict.json", places.SOURCES, places.UNCLEAN})
+"""Of an unclean run these stay as they are; they hold figures and hashes, no text. So `lmm train log` still knows of it."""
 _TEXTS = ("lessons.jsonl", "probes.jsonl")
 """Of these the lines stay that have nothing to do with what is forgotten."""
 _HALF_WRITTEN = ".*.jsonl.*.part"
@@ -39,8 +38,8 @@ def mark_unclean(home: Home, threads: Sequence[Key]) -> int:
             if sources is not None and (found := sources.threads & wanted):
                 write_unclean(folder, found, now_ms)
         for folder in _folders(places.runs_folder(home)):
-        _finish_for_the_dead(home)
             _reach_run(folder, wanted, now_ms)
+        _finish_for_the_dead(home)
         for bank in sorted(places.probes_folder(home).glob("**/*.jsonl")):
             _drop_lines(bank, wanted)
         if places.study_file(home).exists():
@@ -61,6 +60,7 @@ def is_unclean(folder: Path) -> bool:
     """Whether something was forgotten of what a run, base or model was made from. A run asks before every checkpoint."""
     return read_unclean(folder) is not None
 
+
 def _finish_for_the_dead(home: Home) -> None:
     """Delete what somebody was deleting, or writing, when he died. All who write lines hold the lock, as the caller does."""
     for folder in (home.artifacts, places.versions_folder(home), places.runs_folder(home)):
@@ -68,7 +68,6 @@ def _finish_for_the_dead(home: Home) -> None:
     for lines in (home.artifacts.glob(_HALF_WRITTEN), places.probes_folder(home).rglob(_HALF_WRITTEN)):
         for path in lines:
             path.unlink(missing_ok=True)
-
 
 
 def _mark_versions(home: Home, wanted: frozenset[str], now_ms: int) -> int:
@@ -111,8 +110,6 @@ def _clean_run(folder: Path, forgotten: frozenset[str]) -> None:
     for path in sorted(folder.iterdir()):
         if path.name in _TEXTS:
             _drop_lines(path, forgotten)
-        elif path.name == _FIGURES:
-            _keep_figures(path)
         elif path.name not in _KEPT_OF_RUN:
             durable.remove(path)  # checkpoints have learned it, reports quote it
 
@@ -133,20 +130,6 @@ def _is_concerned(line: bytes, forgotten: frozenset[str]) -> bool:
         return any(mark(str(agent), str(thread_id)) in forgotten for agent, thread_id in told.get("threads", ()))
     except (TypeError, ValueError):
         return True
-
-
-def _keep_figures(path: Path) -> None:
-    lines = path.read_bytes().splitlines()
-    kept = []
-    for told in filter(None, map(_record, lines)):
-        figures = {name: value for name, value in told.items() if _is_figure(name, value)}
-        kept.append(json.dumps(figures).encode() + b"\n")
-    if kept != [line + b"\n" for line in lines]:
-        durable.write(path, b"".join(kept))
-
-
-def _is_figure(name: str, value: Any) -> bool:
-    return isinstance(value, int | float) or value is None or name in _NAMES_in_figures
 
 
 def _record(line: bytes) -> dict[str, Any] | None:

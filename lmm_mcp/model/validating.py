@@ -8,7 +8,6 @@ is dropped as well: the lines themselves are told in its place, so that costs li
 
 import itertools
 import re
-from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -239,8 +238,3 @@ _SAID_AS = {
 def _parts(name: str) -> list[str]:
     """The words inside an identifier or a path."""
     return [stem(each.lower()) for each in re.findall(r"[A-Za-z][a-z]+|[A-Z]+", name)]
-
-
-def reasons(dropped: Iterable[Dropped]) -> Counter[str]:
-    """How often each kind of reason was given, by its first word."""
-    return Counter(each.reason.partition(" ")[0] for each in dropped)

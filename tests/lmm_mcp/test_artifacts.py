@@ -96,7 +96,7 @@ def test_what_a_model_said_is_not_kept_with_it(home):
 def test_a_run_keeps_what_the_gate_asks_for():
     outcome = Outcome("p1", "fact", "project fact", "2026-W07", 1.0, output="the port is 8081", supported=0.5)
     said = Said(1, 1.0, 1.0, None, None, 1.0)
-    sheet = ScoreSheet("v", "p", {"weights": (outcome,)}, 1.5, 4096, 12.0, {"weights": {"project fact": said}})
+    sheet = ScoreSheet("v", "p", {"weights": (outcome,)}, 1.5, 4096, 12.0, 3, {"weights": {"project fact": said}})
     assert artifacts.sheet_of(artifacts.sheet_told(sheet, with_outputs=True)) == sheet
 
 
@@ -329,7 +329,8 @@ def run(home: Home, name: str, *threads: tuple[str, str], says: bool = True) -> 
         lines({"step": 1, "stage": "sft", "loss": 2.5, "sample": "zebrafish"}), encoding="utf-8"
     )
     (folder / "report.html").write_text("<p>zebrafish", encoding="utf-8")
-    (folder / "recipe.json").write_text('{"rank": 4}', encoding="utf-8")
+    (folder / "plan.json").write_text('{"rank": 4}', encoding="utf-8")
+    (folder / "state.json").write_text('{"run_id": "r1"}', encoding="utf-8")
     (folder / "verdict.json").write_text('{"decided": "keep"}', encoding="utf-8")
     return folder
 
@@ -342,20 +343,15 @@ def test_a_run_loses_the_lessons_of_what_is_forgotten_its_weights_and_its_report
     artifacts.mark_unclean(home, [LAMP])
     assert sorted(path.name for path in folder.iterdir()) == [
         "lessons.jsonl",
-        "metrics.jsonl",
-        "recipe.json",
+        "plan.json",
         "sources.json",
+        "state.json",
         "unclean.json",
         "verdict.json",
     ]
     assert (folder / "lessons.jsonl").read_text(encoding="utf-8") == lines(
         {"answer": "zebrafish boat", "threads": [BOAT]}
     )
-    assert json.loads((folder / "metrics.jsonl").read_text(encoding="utf-8")) == {
-        "step": 1,
-        "stage": "sft",
-        "loss": 2.5,
-    }
     assert json.loads(bank.read_text(encoding="utf-8"))["prompt"] == "b"
     assert (other / "report.html").exists()
     assert not artifacts.is_unclean(other)
@@ -377,6 +373,9 @@ def test_what_a_training_writes_after_the_forgetting_is_swept(home):
     )
     artifacts.sweep(home)
     assert not (folder / "checkpoints").exists()
+    assert (folder / "lessons.jsonl").read_bytes() == b""
+
+
 def test_forgetting_finishes_what_somebody_was_deleting_or_writing_when_he_died(home):
     cards, half = home.artifacts / ".gone-0123abcd", artifacts.probes_folder(home) / "v1" / ".2026-W07.1.jsonl.42.part"
     for folder in (cards, half.parent):
@@ -386,9 +385,6 @@ def test_forgetting_finishes_what_somebody_was_deleting_or_writing_when_he_died(
     artifacts.mark_unclean(home, [LAMP])
     assert [path.name for path in home.artifacts.rglob("*") if path.is_file() and b"zebra" in path.read_bytes()] == []
     assert not cards.exists()
-
-
-    assert (folder / "lessons.jsonl").read_bytes() == b""
 
 
 DIES = """

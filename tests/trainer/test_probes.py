@@ -3,6 +3,7 @@
 import pytest
 
 from lmm_mcp.artifacts import unlearning
+from lmm_mcp.domain.fact import Fact
 from lmm_mcp.domain.lesson import Probe
 from lmm_mcp.domain.verdict import Outcome, ScoreSheet
 from lmm_mcp.errors import TrainingError
@@ -57,11 +58,10 @@ def test_weeks_have_room_of_their_own(home):
 
 def test_what_is_forgotten_leaves_the_bank_and_its_hash_tells(home):
     before = probes.add(home, [probe(n) for n in range(5)])
-    assert probes.forget(home, [("codex", "t2")]) == 1
+    unlearning.mark_unclean(home, [("codex", "t2")])
     after = probes.load(home)
     assert [each.memory for each in after.probes] == ["m0", "m1", "m3", "m4"]
     assert after.hash != before.hash
-    assert probes.forget(home, [("codex", "t2")]) == 0
 
 
 def test_forgetting_reaches_the_bank_through_what_the_house_does(home):
@@ -141,3 +141,42 @@ def test_torn_standings_are_no_standings(home):
     folder.mkdir(parents=True)
     (folder / "standings.json").write_text('{"m1": [1', encoding="utf-8")
     assert probes.standings(home) == {}
+
+
+def test_a_run_that_is_gone_on_with_counts_once(home):
+    bank = probes.add(home, [probe(1)])
+    sheet = ScoreSheet("v", bank.hash, {"weights": (Outcome(bank.probes[0].id, "fact", "", "2026-W07", 1.0),)})
+    for run in ("r1", "r1", "r2", "r2"):
+        probes.remember_results(home, sheet, taught=["m1"], run=run)
+    assert probes.standings(home) == {"m1": Standing(2, 1.0, 2)}
+
+
+def test_standings_of_an_older_program_are_read(home):
+    folder = home.artifacts / "probes"
+    folder.mkdir(parents=True)
+    (folder / "standings.json").write_text('{"m1": [3, 1.0, 4]}', encoding="utf-8")
+    assert probes.standings(home) == {"m1": Standing(3, 1.0, 4)}
+
+
+def fact(value: str, *, until_ms: int = 0) -> Fact:
+    return Fact("lamp", "project fact", "port", "web", value, f"The port is {value}.", (), 1, until_ms)
+
+
+def test_a_value_that_another_took_the_place_of_is_asked_no_more_and_may_come_back(home):
+    was, now = fact("8080", until_ms=FIRST_OF_MARCH_ms), fact("8081")
+    bank = probes.add(home, [probe(1, memory=was.id), probe(2, memory=now.id), probe(3, slice="choice")])
+    retired = probes.superseded([was, now], FIRST_OF_MARCH_ms)
+    assert retired == {was.id}
+    asked_now = bank.without(retired)
+    assert [each.memory for each in asked_now.probes] == [now.id, "m3"]
+    assert asked_now.hash != bank.hash
+    assert probes.load(home) == bank, "what is frozen stays"
+    assert not probes.superseded([was, now], FIRST_OF_MARCH_ms - 1), "at that time it held"
+    assert not probes.superseded([fact("8080")], LONG_AFTER_ms)
+
+
+def test_what_is_retired_takes_no_room_from_what_holds(home):
+    probes.add(home, [probe(n) for n in range(probes.MAX_OF_COHORT)])
+    after = probes.add(home, [probe(n) for n in range(10, 20)], retired=["m1", "m2"])
+    assert len(after.probes) == probes.MAX_OF_COHORT + 2
+    assert len(after.without(["m1", "m2"]).probes) == probes.MAX_OF_COHORT
