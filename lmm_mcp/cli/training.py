@@ -233,6 +233,7 @@ def _wrapped(text: str, indent: str) -> str:
 
 def run_child(home: Home, arguments: list[str], *, in_background: bool) -> None:
     """Have the trainer do it, and leave with its exit code."""
+    arguments = _from_anywhere(arguments)
     if in_background:
         if training.is_busy(home):
             raise TrainingBusy("another training is at work; `lmm train log` shows it, `lmm train stop` ends it.")
@@ -252,14 +253,33 @@ def run_child(home: Home, arguments: list[str], *, in_background: bool) -> None:
         code = child.wait(_GRACE_s)
         if code is None:
             child.end()
-    finally:
             code = child.wait()
             if arguments[0] == "run":
                 training_runs.note_stop(home, by="user")
             terminal.aside("it did not stop in time and was ended; what it did since its last checkpoint is done again")
+    finally:
         child.let_go()
     if code:
         raise typer.Exit(1 if code < 0 else code)
+
+
+def _from_anywhere(arguments: list[str]) -> list[str]:
+    """The same with folders named as they are known everywhere: the trainer does not stand where we do."""
+    found = []
+    for number, each in enumerate(arguments):
+        name, sign, value = each.partition("=")
+        if sign and name in _PLACES:
+            found.append(f"{name}={_absolute(value)}")
+        else:
+            found.append(_absolute(each) if number and arguments[number - 1] in _PLACES else each)
+    return found
+
+
+def _absolute(name: str) -> str:
+    """A folder as it is known everywhere; what names none here, or may be a version's or a model's name, as it is."""
+    is_path = "/" in name or os.sep in name or name.startswith(("~", "."))
+    path = Path(name).expanduser()
+    return str(path.absolute()) if is_path and path.is_dir() else name
 
 
 def _keep_schedule(home: Home, text: str, *, installs_unit: bool) -> None:
