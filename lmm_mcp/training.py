@@ -9,8 +9,8 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from lmm_mcp.children import IDLE_NICENESS, mark_of
-from lmm_mcp.errors import TrainingError
+from lmm_mcp.errors import TrainingBusy, TrainingError
 from lmm_mcp.paths import Home
 
 MODULE = "trainer"
@@ -107,6 +107,19 @@ def stop_wanted(home: Home) -> str:
 def forget_stop(home: Home) -> None:
     """What a trainer does that has just taken the lock: an older wish was not meant for it."""
     _place(home, "stop").unlink(missing_ok=True)
+
+
+@contextmanager
+def at_work(home: Home) -> Iterator[None]:
+    """Be the one trainer of a memory home for a while, whom no older wish to stop concerns. Raises TrainingBusy."""
+    try:
+        with lock(home).acquire(timeout=PATIENCE_s):
+            forget_stop(home)
+            yield
+    except Timeout as problem:
+        raise TrainingBusy(
+            "another training is at work; `lmm train log` shows how far it is, `lmm train stop` ends it."
+        ) from problem
 
 
 def missing() -> list[str]:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 from lmm_mcp import config, paths, training
-from lmm_mcp.errors import LmmError
+from lmm_mcp.errors import BadInput, LmmError
 from lmm_mcp.paths import Home
 from trainer.recipe import METHODS, STAGES, Recipe
 
@@ -120,10 +120,10 @@ def _with_others(parser: argparse.ArgumentParser, commands: Any) -> argparse.Arg
     base.add_argument("--again", action="store_true", help="make it anew where it is there")
     _add_leaving(base)
     ranking = commands.add_parser("ranking", prog="lmm train --stage ranking", help="learn the order of lines")
-    ranking.set_defaults(does=_train, stage="ranking")
+    ranking.set_defaults(does=_train, stage="ranking", dry_run=False)
     _add_leaving(ranking)
     embedder = commands.add_parser("embedder", prog="lmm train --stage embedder", help="fit the sentence model")
-    embedder.set_defaults(does=_train, stage="embedder")
+    embedder.set_defaults(does=_train, stage="embedder", dry_run=False)
     _add_leaving(embedder)
     experiment = commands.add_parser(
         "experiment",
@@ -150,10 +150,13 @@ def _add_leaving(parser: argparse.ArgumentParser) -> None:
 
 def _train(home: Home, told: argparse.Namespace, should_stop: Callable[[], str]) -> int:
     if told.stage in ("ranking", "embedder"):
+        if told.dry_run:
+            raise BadInput(f"--stage {told.stage} has no dry run: what it fits is kept only where it is of use.")
         from trainer import ranking
 
         fit = ranking.fit_order if told.stage == "ranking" else ranking.fit_model
-        return fit(home, os.environ, should_stop, _say)
+        with training.at_work(home):
+            return fit(home, os.environ, should_stop, _say)
     from trainer import run  # loads torch
 
     if told.by_schedule:  # nobody is there to say more than the settings do

@@ -1,0 +1,57 @@
+"""What `lmm train` makes of its options before and around the training itself."""
+
+import os
+
+import pytest
+
+from lmm_mcp import artifacts, training
+from lmm_mcp.cli.training import _from_anywhere
+from lmm_mcp.errors import BadInput, TrainingBusy
+from lmm_mcp.paths import Home
+from trainer import cli, planning, ranking
+
+
+@pytest.fixture
+def home(tmp_path) -> Home:
+    return Home(tmp_path / "lmm").ensure()
+
+
+def test_folders_are_named_as_they_are_known_where_the_trainer_stands(tmp_path, monkeypatch):
+    (tmp_path / "mine" / "base").mkdir(parents=True)
+    (tmp_path / "tiny").mkdir()
+    monkeypatch.chdir(tmp_path)
+    here = str(tmp_path / "mine" / "base")
+    assert _from_anywhere(["run", "--base", "./mine/base", "--seed", "2"]) == ["run", "--base", here, "--seed", "2"]
+    assert _from_anywhere(["run", "--from-checkpoint=mine/base"]) == ["run", f"--from-checkpoint={here}"]
+    names = ["run", "--base", "tiny", "--from-checkpoint", "v0003", "--base=owner/name", "./mine"]
+    assert _from_anywhere(names) == names, "names of bases and versions, and what is no folder's option, stay"
+
+
+@pytest.mark.parametrize("stage", ["ranking", "embedder"])
+def test_what_recall_learns_has_no_dry_run_that_would_not_be_one(home, stage, monkeypatch):
+    monkeypatch.setattr(ranking, "fit_order", None)
+    monkeypatch.setattr(ranking, "fit_model", None)
+    told = cli.parser().parse_args(["run", "--stage", stage, "--dry-run"])
+    with pytest.raises(BadInput, match="no dry run"):
+        told.does(home, told, lambda: "")
+
+
+@pytest.mark.parametrize("words", [["run", "--stage", "ranking"], ["ranking"]])
+def test_an_older_wish_to_stop_keeps_nobody_from_learning_the_order(home, words, monkeypatch):
+    monkeypatch.setattr(ranking, "fit_order", lambda home, _env, should_stop, _say: 7 if should_stop() else 0)
+    told = cli.parser().parse_args(words)
+    training.ask_to_stop(home, by="user")
+    assert told.does(home, told, lambda: training.stop_wanted(home)) == 0
+    with training.lock(home).acquire(timeout=0), pytest.raises(TrainingBusy, match="lmm train log"):
+        told.does(home, told, lambda: "")
+
+
+def test_the_placebos_that_were_used_last_are_kept(home):
+    for number in range(planning.NUM_PLACEBOS + 2):
+        folder = artifacts.placebos_folder(home) / f"p{number}"
+        folder.mkdir(parents=True)
+        os.utime(folder, (number, number))
+    os.utime(artifacts.placebos_folder(home) / "p0")
+    planning.drop_old_placebos(home)
+    left = {folder.name for folder in artifacts.placebos_folder(home).iterdir()}
+    assert left == {"p0", *(f"p{number}" for number in range(3, planning.NUM_PLACEBOS + 2))}
