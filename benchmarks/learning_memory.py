@@ -21,12 +21,11 @@ from lmm_mcp.domain.fact import Fact
 from lmm_mcp.domain.verdict import Outcome, ScoreSheet
 from lmm_mcp.evaluation import runs
 from lmm_mcp.model import network
-from lmm_mcp.model.validating import sentences
 from lmm_mcp.paths import Home
 from lmm_mcp.prompting import recalling
 from lmm_mcp.store.facts import FactStore
 from trainer import judging, phrasings
-from trainer.judging import Canary
+from trainer.judging import SENTENCES, SERVED, Canary
 from trainer.speaking import NetworkSpeaker
 
 SECRET, PORT, KEPT = "Marrow7Quill-Tango", "48613", "5127"
@@ -184,9 +183,10 @@ def show_briefs(base: Path, folder: Path, run: Path | None = None) -> None:
 
 
 def _brief_row(name: str, sheet: ScoreSheet) -> str:
-    written = _facts(sheet, "retrieval + weights")
+    # Where only lines are served, what was written stands in an arm of its own.
+    written = _facts(sheet, SENTENCES if SENTENCES in sheet.outcomes else SERVED)
     ranked = _facts(sheet, "retrieval")
-    said = [(len(sentences(each.output)), each.supported) for each in written.values()]
+    said = [(each.num_sentences, each.supported or 0.0) for each in written.values()]
     num = sum(count for count, _ in said)
     stands = sum(count * supported for count, supported in said)
     both = sorted(set(written) & set(ranked))

@@ -279,7 +279,8 @@ def memory_model(patient: Patient) -> Iterator[Finding]:
     """Which memory model serves, and what of training was left undone."""
     now = standing.look(patient.home)
     is_training = bool(now.stopped_at) and training.is_busy(patient.home)
-    wanted = config.load(patient.home.config, patient.env).train.schedule
+    settings = config.load(patient.home.config, patient.env)
+    wanted = settings.train.schedule
     gone = training.missing()
     if gone and wanted != "off":
         yield Finding(
@@ -288,7 +289,8 @@ def memory_model(patient: Patient) -> Iterator[Finding]:
             "`pip install 'lmm-mcp[train]'`, or `lmm train --schedule off`",
         )
     if not now.is_untouched:
-        yield Finding("ok", f"memory model: {standing.told(now, is_training=is_training)}")
+        told = standing.told(now, is_training=is_training, wanted_sentences=settings.model.max_sentences)
+        yield Finding("ok", f"memory model: {told}")
     if now.unclean and not now.serves:
         yield Finding(
             "warn",

@@ -1,13 +1,14 @@
 """A probe read back: which question it asks, and which lines it shows. So probes need keep nothing but their prompt."""
 
 import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from string import Template
 
 from lmm_mcp import prompting
 from lmm_mcp.domain.lesson import Probe
-from lmm_mcp.domain.writing import Offered
+from lmm_mcp.domain.writing import MAX_OFFERED, Offered
+from trainer.measures import is_right
 
 Recall = Callable[[str, str], Sequence[Offered]]
 """Question and project in, all evidence that recall has out, best first."""
@@ -92,3 +93,53 @@ def _gaps(prompt: str) -> dict[str, str]:
         if (found := re.fullmatch(pattern, prompt, re.DOTALL)) is not None:
             return found.groupdict()
     return {}
+
+
+@dataclass(frozen=True, slots=True)
+class LaidOut:
+    """Probes by the ways in which they can be asked."""
+
+    closed: list[Asked]
+    """Without evidence."""
+    open: list[Asked]
+    """Those that bring their lines along."""
+    shown: list[Asked]
+    """All about the memory, with the lines that recall has or that they bring."""
+    behind: dict[str, tuple[Offered, ...]]
+    """By probe: all evidence that recall has for a fact, also what is not shown."""
+
+
+def laid_out(probes: Iterable[Probe], recall: Recall) -> LaidOut:
+    """Read probes, and ask recall for those that bring nothing along."""
+    asked = [read(probe) for probe in probes]
+    closed = [each for each in asked if not each.shows_evidence]
+    facts = [each for each in closed if each.probe.slice != "general"]
+    open_ = [each for each in asked if each.shows_evidence]
+    behind = {each.probe.id: _numbered(recall(each.question, each.project)) for each in facts}
+    shown = [*(replace(each, offered=behind[each.probe.id][:MAX_OFFERED]) for each in facts), *open_]
+    return LaidOut(closed, open_, shown, behind)
+
+
+def gold_only(asked: Asked) -> Asked:
+    """The same with lines that answer alone; where there are none, the answer itself as a line."""
+    if asked.should_abstain:
+        return replace(asked, offered=())
+    if asked.is_choice:
+        return replace(asked, offered=tuple(each for each in asked.offered if each.number in asked.answering))
+    gold = tuple(each for each in asked.offered if is_right(asked.probe.answers, each.text))
+    return replace(asked, offered=gold or (Offered(1, "", 0, "note", asked.probe.answers[0], ""),))
+
+
+def fitting(offered: Sequence[Offered], max_chars: int) -> tuple[Offered, ...]:
+    """As many of the best lines as a long context holds."""
+    left, kept = max_chars, []
+    for each in offered:
+        left -= len(each.shown()) + 1
+        if left < 0:
+            break
+        kept.append(each)
+    return tuple(kept)
+
+
+def _numbered(evidence: Sequence[Offered]) -> tuple[Offered, ...]:
+    return tuple(replace(each, number=number) for number, each in enumerate(evidence, 1))

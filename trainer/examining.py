@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from lmm_mcp import artifacts
+from lmm_mcp import artifacts, config
 from lmm_mcp.domain.lesson import Probe
 from lmm_mcp.domain.verdict import Outcome, ScoreSheet
 from lmm_mcp.errors import ModelError
@@ -57,13 +57,13 @@ def examine(
     other = _as_served(base_folder, placebo, device) if placebo else None
     memory = gathering.opened(home, env)
     recall = _once(gathering.recall_of(memory))
-    dials = Dials()
+    dials = Dials(max_sentences=config.load(home.config, env).model.max_sentences)
     frequencies = memory.store.frequencies()
 
     def rarity(word: str) -> float:
         return max(frequencies.idf(terms(word)).values(), default=0.0)
 
-    def run(speaker: NetworkSpeaker, placebo_speaker: NetworkSpeaker | None, shift: float) -> Judged:
+    def run(speaker: NetworkSpeaker, placebo_speaker: NetworkSpeaker | None, shift: float, ways: Dials) -> Judged:
         return judging.judge(
             probes,
             base=base,
@@ -71,17 +71,18 @@ def examine(
             placebo=placebo_speaker,
             recall=recall,
             probes_hash=probes_hash,
-            dials=dials,
+            dials=ways,
             rarity=rarity,
             on_arm=lambda arm, done: on_arm(arm, shift + done / 2),
         )
 
-    judged = run(new, NetworkSpeaker(other, "placebo") if other else None, 0.0)
+    judged = run(new, NetworkSpeaker(other, "placebo") if other else None, 0.0, dials)
     serving = artifacts.served(home)
     old = None
     if serving is not None:
         speaker = NetworkSpeaker(_loaded(serving, bases, device), serving.name)
-        old = replace(run(speaker, None, 0.5).new, model=serving.name)
+        plain = replace(dials, writes=dials.max_sentences > 0)  # what it writes and nobody reads was judged in its time
+        old = replace(run(speaker, None, 0.5, plain).new, model=serving.name)
     before = old or judged.base
     return Examined(
         base=judged.base,

@@ -9,40 +9,16 @@ Each of G0 to G8 is one function that looks at a `Hearing` and says what it saw.
 - `Keep` is a normal day. The old model goes on serving, and the next run begins with the same lessons.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Sequence
 
-from lmm_mcp.domain.lesson import Probe
-from lmm_mcp.domain.verdict import Finding, Keep, Outcome, Promote, ScoreSheet, Verdict
-from lmm_mcp.evaluation.runs import Mean, mean
-from trainer.judging import Extraction
-from trainer.measures import diversity, parrot_share, top_share
-from trainer.thresholds import Thresholds
+from lmm_mcp.domain.verdict import Finding, Keep, Outcome, Promote, Verdict
+from lmm_mcp.evaluation.runs import Mean
+from trainer import wording
+from trainer.hearing import CHOICE, GENERAL, has_answer, in_words, is_fact, paired
+from trainer.hearing import Hearing as Hearing  # whoever asks for a verdict says what it rests on
+from trainer.judging import SERVED
 
-GENERAL = "general"
-CHOICE = "choice"
-_SERVED = "retrieval + weights"
-
-
-@dataclass(frozen=True, slots=True)
-class Hearing:
-    """All that a verdict rests on."""
-
-    new: ScoreSheet
-    base: ScoreSheet
-    old: ScoreSheet | None
-    """What serves now; None for a first promotion, which is compared with the base."""
-    lint: tuple[Finding, ...]
-    """What was found in the lessons before training, as findings of G0."""
-    probes: Mapping[str, Probe]
-    """By id."""
-    canaries: tuple[Extraction, ...] = ()
-    limits: Thresholds = field(default_factory=Thresholds)
-
-    @property
-    def before(self) -> ScoreSheet:
-        """What the candidate must not fall behind."""
-        return self.old or self.base
+NOT_SERVED = " (by the settings nobody reads them, so that they do not count)"
 
 
 def judge(hearing: Hearing) -> Verdict:
@@ -64,8 +40,8 @@ def g0_lessons(hearing: Hearing) -> Finding:
 def g1_new_facts(hearing: Hearing) -> Finding:
     """Facts are known without evidence, in other words than they were taught in; and not to a placebo."""
     limits, new = hearing.limits, hearing.new
-    gain = _paired(new, "no memory", new, "weights", _is_fact)
-    placebo = _paired(new, "no memory", new, "placebo", _is_fact)
+    gain = paired(new, "no memory", new, "weights", is_fact)
+    placebo = paired(new, "no memory", new, "placebo", is_fact)
     if gain is None or gain.num < limits.min_probes:
         num = gain.num if gain else 0
         return Finding(
@@ -83,22 +59,24 @@ def g1_new_facts(hearing: Hearing) -> Finding:
 
 
 def g2_briefs(hearing: Hearing) -> Finding:
-    """Briefs cite what was offered, say what it says, and keep silent where nothing answers, and only there."""
-    limits = hearing.limits
-    served = [each for each in hearing.new.outcomes.get(_SERVED, ()) if each.slice != GENERAL]
-    spoke = [e.supported for e in served if e.slice != CHOICE and not e.abstained and e.output.strip()]
+    """Briefs cite what was offered, say what it says, and keep silent where nothing answers, and only there.
+
+    What its sentences are like counts where they are served. Where they are not, it is told.
+    """
+    limits, new = hearing.limits, hearing.new
+    served = [each for each in new.outcomes.get(SERVED, ()) if each.slice != GENERAL]
     silent_rightly = [float(each.abstained) for each in served if each.should_abstain]
     silent_wrongly = [float(each.abstained) for each in served if not each.should_abstain]
     if not silent_wrongly:
         return Finding("G2", False, "no brief was asked for")
     cites = _share(float(each.cites_known) for each in served)
-    support, falsely = _share(spoke), _share(silent_wrongly)
-    rightly = _share(silent_rightly)
+    falsely, rightly = _share(silent_wrongly), _share(silent_rightly)
+    by_writing, of_writing, figures = wording.support(hearing)
     wrong = []
     if cites < 1:
         wrong.append("it cites lines that were not offered")
-    if support < limits.min_support:
-        wrong.append("too few sentences stand")
+    if new.max_sentences:
+        wrong += by_writing
     if limits.min_abstention and not silent_rightly:
         wrong.append("nobody asked it anything that has no answer")
     elif rightly < limits.min_abstention:
@@ -106,12 +84,12 @@ def g2_briefs(hearing: Hearing) -> Finding:
     if falsely > limits.max_false_abstention:
         wrong.append("it is silent where something answers")
     told = (
-        f"{support:.0%} of {len(spoke)} briefs' sentences stand ({limits.min_support:.0%} asked for), "
+        f"{of_writing[0]}{'' if new.max_sentences else NOT_SERVED}, "
         f"silent on {rightly:.0%} of {len(silent_rightly)} without an answer ({limits.min_abstention:.0%}), "
         f"on {falsely:.0%} of {len(silent_wrongly)} with one (at most {limits.max_false_abstention:.0%})"
     )
     told = f"{'; '.join(wrong)}: {told}" if wrong else told
-    figures = {"support": support, "abstention": rightly, "false_abstention": falsely, "cites_known": cites}
+    figures |= {"abstention": rightly, "false_abstention": falsely, "cites_known": cites}
     return Finding("G2", not wrong, told, figures | {"num": len(served)})
 
 
@@ -126,15 +104,15 @@ def g3_old_knowledge(hearing: Hearing) -> Finding:
     limits = hearing.limits
     if hearing.old is None:
         return Finding("G3", True, "nothing older to lose")
-    cohorts = sorted({each.cohort for each in hearing.old.outcomes.get("weights", ()) if _is_fact(each)})
+    cohorts = sorted({each.cohort for each in hearing.old.outcomes.get("weights", ()) if is_fact(each)})
     changes = {
         cohort: change
         for cohort in cohorts
-        if (change := _paired(hearing.old, "weights", hearing.new, "weights", _of_cohort(cohort))) is not None
+        if (change := paired(hearing.old, "weights", hearing.new, "weights", _of_cohort(cohort))) is not None
     }
     if not changes:
         return Finding("G3", False, "no probe was answered by the old model and by the new one")
-    every = _paired(hearing.old, "weights", hearing.new, "weights", _is_fact)
+    every = paired(hearing.old, "weights", hearing.new, "weights", is_fact)
     assert every is not None
     large = [name for name, each in changes.items() if each.value < -limits.max_cohort_forgetting]
     lost = [name for name in large if changes[name].high < 0]
@@ -156,7 +134,7 @@ def g3_old_knowledge(hearing: Hearing) -> Finding:
 def g4_general(hearing: Hearing) -> Finding:
     """What any model should know is known still, and ordinary text surprises it no more than it did the base."""
     limits, new, base = hearing.limits, hearing.new, hearing.base
-    change = _paired(new, "no memory", new, "weights", lambda each: each.slice == GENERAL)
+    change = paired(new, "no memory", new, "weights", lambda each: each.slice == GENERAL)
     if change is None or not base.median_loss_nats or not new.median_loss_nats:
         return Finding("G4", False, "general skill was not measured")
     ratio = new.median_loss_nats / base.median_loss_nats
@@ -169,33 +147,22 @@ def g4_general(hearing: Hearing) -> Finding:
 
 
 def g5_variety(hearing: Hearing) -> Finding:
-    """Different questions get different answers, as different as the right ones are."""
-    limits = hearing.limits
-    alone = _outputs(hearing.new.outcomes.get("weights", ()))
-    briefs = _outputs(hearing.new.outcomes.get(_SERVED, ()))
-    if not alone and not briefs:
+    """Different questions get different answers, as different as the right ones are.
+
+    Briefs count where what it writes is served. Where it is not, they are told.
+    """
+    new = hearing.new
+    alone = in_words(new.outcomes.get("weights", ()))
+    if not alone and not wording.briefs(new):
         return Finding("G5", False, "nothing was said, so nobody knows whether it is always the same")
-    wrong, told, figures = [], [], {}
-    if (alike := diversity(briefs)) is not None:
-        figures["jaccard"] = alike
-        told.append(f"briefs resemble one another by {alike:.2f} (at most {limits.max_jaccard:.2f})")
-        if alike > limits.max_jaccard:
-            wrong.append("its briefs are alike")
-    for name, arm, outputs in (("answers", "weights", alone), ("briefs", _SERVED, briefs)):
-        if not outputs:
-            continue
-        right = _right_answers(hearing, arm)
-        parrot, top = parrot_share(outputs), top_share(outputs)
-        # Where few probes are asked, or many have the same answer, the right answers are no more varied than that.
-        may_parrot = max(limits.max_parrot, limits.max_top_answer * parrot_share(right))
-        may_top = limits.max_top_answer * top_share(right)
-        figures |= {f"parrot {name}": parrot, f"top {name}": top}
-        told.append(
-            f"the four most frequent {name} are {parrot:.0%} of {len(outputs)} (at most {min(1, may_parrot):.0%})"
-        )
-        if parrot > may_parrot or (top > may_top and len(outputs) >= limits.min_probes):
-            wrong.append(f"it gives the same {name} to different questions")
-    return Finding("G5", not wrong, f"{'; '.join([*wrong, ''])}{', '.join(told)}", figures)
+    wrong, told, figures = wording.sameness(hearing, "answers", alone)
+    by_writing, of_writing, more = wording.variety(hearing)
+    if new.max_sentences:
+        wrong += by_writing
+    elif of_writing:
+        of_writing[-1] += NOT_SERVED
+    told = [*told, *of_writing]
+    return Finding("G5", not wrong, f"{'; '.join([*wrong, ''])}{', '.join(told)}", figures | more)
 
 
 def g6_cost(hearing: Hearing) -> Finding:
@@ -217,7 +184,7 @@ def g6_cost(hearing: Hearing) -> Finding:
 def g7_with_retrieval(hearing: Hearing) -> Finding:
     """With it recall is no worse than without, nor than with what serves now; and what it gains a placebo does not gain."""
     limits, new = hearing.limits, hearing.new
-    gain = _paired(new, "retrieval", new, _SERVED, _has_answer)
+    gain = paired(new, "retrieval", new, SERVED, has_answer)
     if gain is None or gain.num < limits.min_probes:
         num = gain.num if gain else 0
         return Finding(
@@ -228,13 +195,13 @@ def g7_with_retrieval(hearing: Hearing) -> Finding:
         wrong.append("recall is worse with it")
     figures = _figures("gain", gain)
     told = f"retrieval with weights against retrieval alone: {_told(gain)}"
-    if hearing.old is not None and (change := _paired(hearing.old, _SERVED, new, _SERVED, _has_answer)) is not None:
+    if hearing.old is not None and (change := paired(hearing.old, SERVED, new, SERVED, has_answer)) is not None:
         figures |= _figures("old", change)
         told += f"; against the old model: {_told(change)}"
         if change.high < 0:
             wrong.append("recall is worse than with the old model")
-    placebo = _paired(new, "retrieval", new, "placebo", _brings_evidence)
-    over = _paired(new, "placebo", new, _SERVED, _brings_evidence)
+    placebo = paired(new, "retrieval", new, "placebo", _brings_evidence)
+    over = paired(new, "placebo", new, SERVED, _brings_evidence)
     if placebo is not None and over is not None:
         figures |= _figures("placebo", placebo)
         told += f"; a placebo: {_told(placebo)}"
@@ -268,52 +235,13 @@ GATES: Sequence[Callable[[Hearing], Finding]] = (
 """In the order in which they are told."""
 
 
-def _paired(
-    before: ScoreSheet, arm_before: str, after: ScoreSheet, arm_after: str, wanted: Callable[[Outcome], bool]
-) -> Mean | None:
-    """How the scores of two arms differ, over the probes that both answered; None where there is none."""
-    known = {each.probe_id: each.score for each in before.outcomes.get(arm_before, ())}
-    gains = [
-        each.score - known[each.probe_id]
-        for each in after.outcomes.get(arm_after, ())
-        if each.probe_id in known and wanted(each)
-    ]
-    return mean(gains) if gains else None
-
-
-def _is_fact(outcome: Outcome) -> bool:
-    """Asked without evidence, about what was learned."""
-    return outcome.slice not in (GENERAL, CHOICE, "brief") and not outcome.should_abstain
-
-
 def _of_cohort(cohort: str) -> Callable[[Outcome], bool]:
-    return lambda each: _is_fact(each) and each.cohort == cohort
-
-
-def _has_answer(outcome: Outcome) -> bool:
-    return outcome.slice != GENERAL and not outcome.should_abstain
+    return lambda each: is_fact(each) and each.cohort == cohort
 
 
 def _brings_evidence(outcome: Outcome) -> bool:
-    """As `_has_answer`, of those that a placebo is asked with evidence."""
-    return _has_answer(outcome) and outcome.slice in (CHOICE, "brief")
-
-
-def _outputs(outcomes: Iterable[Outcome]) -> list[str]:
-    """What was said in words to questions that have an answer."""
-    return [
-        each.output
-        for each in outcomes
-        if each.slice not in (CHOICE, GENERAL) and not each.should_abstain and each.output.strip()
-    ]
-
-
-def _right_answers(hearing: Hearing, arm: str) -> list[str]:
-    """What should have been said to the probes of an arm."""
-    asked = [hearing.probes.get(each.probe_id) for each in hearing.new.outcomes.get(arm, ())]
-    return [
-        each.answers[0] for each in asked if each is not None and each.answers and each.slice not in (CHOICE, GENERAL)
-    ]
+    """As `has_answer`, of those that a placebo is asked with evidence."""
+    return has_answer(outcome) and outcome.slice in (CHOICE, "brief")
 
 
 def _share(values: Iterable[float]) -> float:

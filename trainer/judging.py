@@ -18,15 +18,18 @@ from lmm_mcp import prompting
 from lmm_mcp.domain.lesson import Probe
 from lmm_mcp.domain.recall import CHARS_PER_TOKEN
 from lmm_mcp.domain.verdict import Outcome, ScoreSheet
-from lmm_mcp.domain.writing import MAX_OFFERED, Offered
+from lmm_mcp.domain.writing import Offered
 from lmm_mcp.evaluation.judging import folded
 from lmm_mcp.evaluation.runs import percentile
+from lmm_mcp.model.cards import MAX_SENTENCES
 from lmm_mcp.model.validating import NOTHING, sentences, validated
-from trainer.asked import Asked, Recall, read
+from lmm_mcp.model.writer import TOKENS_PER_SENTENCE
+from trainer.asked import Asked, Recall, fitting, gold_only, laid_out
 from trainer.measures import Given, Rarity, by_category, is_right, reciprocal_rank
 
 BASE = "base"
 GENERAL = "general"
+SERVED, SENTENCES = "retrieval + weights", "sentences"
 
 
 class Speaker(Protocol):
@@ -66,10 +69,16 @@ class Dials:
     budget_tokens: int = 250
     """Of what a reader is served; every arm has the same."""
     max_answer_tokens: int = 24
-    max_brief_tokens: int = 160
     long_context_chars: int = 12_000
     writes: bool = True
-    """Whether the model writes sentences, or only chooses."""
+    """Whether the model is asked for sentences at all."""
+    max_sentences: int = MAX_SENTENCES
+    """Of its own that a reader is served. 0: none, and those of the candidate are looked at all the same, as arm `sentences`."""
+
+    @property
+    def num_served(self) -> int:
+        """How many sentences a reader may get."""
+        return self.max_sentences if self.writes else 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +98,16 @@ class Answer:
     outcome: Outcome
     given: str
     """As far as the budget goes."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Spoken:
+    """What a model said to one probe with evidence, before anything of it is served."""
+
+    asked: Asked
+    chosen: tuple[int, ...]
+    text: str
+    took_ms: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,49 +150,70 @@ def judge(
     on_arm: told which arm is at work and the share of all work that is done.
     """
     ways = dials or Dials()
-    closed, open_, shown, behind = _laid_out(probes, recall)
-    served = [each for each in shown if each.offered]  # where recall brings nothing, no model is asked
-    wide = [replace(each, offered=_fitting(behind.get(each.probe.id, each.offered), ways)) for each in served]
+    # Of a model that is here to be compared with, only what is served is asked for.
+    plain = replace(ways, writes=ways.num_served > 0)
+    found = laid_out(probes, recall)
+    served = [each for each in found.shown if each.offered]  # where recall brings nothing, no model is asked
+    wide = [
+        replace(each, offered=fitting(found.behind.get(each.probe.id, each.offered), ways.long_context_chars))
+        for each in served
+    ]
+    gold = [gold_only(each) for each in found.shown]
+    answers: dict[str, tuple[Answer, ...]] = {}
+
+    def by_candidate() -> tuple[Answer, ...]:
+        spoken = _spoken(served, candidate, ways, is_timed=True)
+        if ways.writes and not ways.num_served:
+            told = [each for each in spoken if not each.asked.is_choice]
+            answers[SENTENCES] = _served(told, replace(ways, max_sentences=MAX_SENTENCES))
+        return _served(spoken, ways)
+
     work: list[tuple[str, Callable[[], tuple[Answer, ...]]]] = [
-        ("no memory", lambda: _closed(closed, base, ways)),
-        ("retrieval", lambda: tuple(_ranking(each, ways) for each in shown)),
-        ("retrieval + base", lambda: _served(served, base, ways)),
-        ("long context", lambda: _served(wide, base, ways)),
-        ("oracle", lambda: _served([_gold_only(each) for each in shown], base, ways)),
-        ("weights", lambda: _closed(closed, candidate, ways)),
-        ("retrieval + weights", lambda: _served(served, candidate, ways)),
+        ("no memory", lambda: _closed(found.closed, base, ways)),
+        ("retrieval", lambda: tuple(_ranking(each, ways) for each in found.shown)),
+        ("retrieval + base", lambda: _served(_spoken(served, base, plain, is_timed=True), plain)),
+        ("long context", lambda: _served(_spoken(wide, base, plain), plain)),
+        ("oracle", lambda: _served(_spoken(gold, base, plain), plain)),
+        ("weights", lambda: _closed(found.closed, candidate, ways)),
+        (SERVED, by_candidate),
     ]
     if placebo is not None:
-        work.append(("placebo", lambda: (*_closed(closed, placebo, ways), *_served(open_, placebo, ways))))
-    found: dict[str, tuple[Answer, ...]] = {}
+        other = placebo
+        work.append(
+            (
+                "placebo",
+                lambda: (*_closed(found.closed, other, ways), *_served(_spoken(found.open, other, plain), plain)),
+            )
+        )
     for number, (arm, run) in enumerate(work):
         on_arm(arm, number / len(work))
-        found[arm] = run()
-    by_base = found.pop("retrieval + base")
-    for_base = {arm: found[arm] for arm in ("no memory", "retrieval", "long context", "oracle")} | {
-        "weights": found["no memory"],
-        "retrieval + weights": by_base,
+        answers[arm] = run()
+    by_base = answers.pop("retrieval + base")
+    for_base = {arm: answers[arm] for arm in ("no memory", "retrieval", "long context", "oracle")} | {
+        "weights": answers["no memory"],
+        SERVED: by_base,
     }
-    return Judged(_sheet(for_base, base, probes_hash, rarity), _sheet(found, candidate, probes_hash, rarity))
+    about = (probes_hash, ways.num_served, rarity)
+    return Judged(_sheet(for_base, base, *about), _sheet(answers, candidate, *about))
 
 
 def served(
     probes: Sequence[Probe], speaker: Speaker, *, recall: Recall = no_evidence, dials: Dials | None = None
 ) -> tuple[Outcome, ...]:
     """What a reader is served with this model, whole: `Outcome.output` is all that the budget holds."""
-    _, _, shown, _ = _laid_out(probes, recall)
-    return tuple(replace(each.outcome, output=each.given) for each in _served(shown, speaker, dials or Dials()))
+    ways = dials or Dials()
+    answers = _served(_spoken(laid_out(probes, recall).shown, speaker, ways), ways)
+    return tuple(replace(each.outcome, output=each.given) for each in answers)
 
 
 def ranked(probes: Sequence[Probe], *, recall: Recall = no_evidence, dials: Dials | None = None) -> tuple[Outcome, ...]:
     """What a reader is served without any model."""
-    _, _, shown, _ = _laid_out(probes, recall)
-    return tuple(_ranking(each, dials or Dials()).outcome for each in shown)
+    return tuple(_ranking(each, dials or Dials()).outcome for each in laid_out(probes, recall).shown)
 
 
 def from_memory(probes: Sequence[Probe], speaker: Speaker, *, dials: Dials | None = None) -> tuple[Outcome, ...]:
     """What this model says to those probes that can be asked without evidence."""
-    closed, _, _, _ = _laid_out(probes, no_evidence)
+    closed = laid_out(probes, no_evidence).closed
     return tuple(each.outcome for each in _closed(closed, speaker, dials or Dials()))
 
 
@@ -189,19 +229,6 @@ def extract(
         wanted = folded(canary.secret)
         found.append(Extraction(canary.id, len(said), sum(wanted in folded(each) for each in said)))
     return tuple(found)
-
-
-def _laid_out(
-    probes: Sequence[Probe], recall: Recall
-) -> tuple[list[Asked], list[Asked], list[Asked], dict[str, tuple[Offered, ...]]]:
-    """Probes asked without evidence; those that bring it along; both with evidence; and all evidence behind facts."""
-    asked = [read(probe) for probe in probes]
-    closed = [each for each in asked if not each.shows_evidence]
-    facts = [each for each in closed if each.probe.slice != GENERAL]
-    open_ = [each for each in asked if each.shows_evidence]
-    behind = {each.probe.id: _numbered(recall(each.question, each.project)) for each in facts}
-    shown = [*(replace(each, offered=behind[each.probe.id][:MAX_OFFERED]) for each in facts), *open_]
-    return closed, open_, shown, behind
 
 
 def _closed(asked: Sequence[Asked], speaker: Speaker, dials: Dials) -> tuple[Answer, ...]:
@@ -225,53 +252,63 @@ def _ranking(asked: Asked, dials: Dials) -> Answer:
     return Answer(asked, _outcome(asked, score, output=text, abstained=not order), text)
 
 
-def _served(asked: Sequence[Asked], speaker: Speaker, dials: Dials) -> tuple[Answer, ...]:
-    """What recall serves with this model: it chooses, then writes, and every sentence is checked."""
-    chosen: list[tuple[int, ...]] = []
-    took_ms: list[float] = []
+def _spoken(asked: Sequence[Asked], speaker: Speaker, dials: Dials, *, is_timed: bool = False) -> tuple[_Spoken, ...]:
+    """What a model has to say: it chooses, and writes where it chose something.
+
+    is_timed: each is asked by itself, as somebody who waits asks; else sentences are written side by side, which is quicker.
+    What is written and not served takes nobody's time, so it is not timed.
+    """
+    is_awaited = is_timed and dials.num_served > 0
+    found: list[_Spoken] = []
     for each in asked:
         started_s = time.perf_counter()
         may = [line.number for line in each.offered]
-        chosen.append(speaker.choose(prompting.choosing(each.question, each.offered), may) if may else ())
-        took_ms.append(1000 * (time.perf_counter() - started_s))
-    written = _written(asked, chosen, speaker, dials)
-    found = []
-    for each, numbers, ms, text in zip(asked, chosen, took_ms, written, strict=True):
-        lines = {line.number: line for line in each.offered}
-        stands, dropped = validated(text, each.offered)
-        rest = [number for number in lines if number not in numbers]
-        order = [*numbers, *rest]
-        whole = _cut("\n".join([*(one.text for one in stands), *(lines[number].text for number in order)]), dials)
-        score = _score(each, order, whole, dials, abstained=not numbers)
-        num_said = len(stands) + len(dropped)
-        outcome = _outcome(
-            each,
-            score,
-            output=_said(each, numbers, text),
-            latency_ms=ms,
-            abstained=not numbers,
-            supported=len(stands) / num_said if num_said else 1.0,
-            cites_known=all(set(sentence.cites) <= set(lines) for sentence in stands),
-        )
-        found.append(Answer(each, outcome, whole))
-    return tuple(found)
+        chosen = speaker.choose(prompting.choosing(each.question, each.offered), may) if may else ()
+        text = _written([(each, chosen)], speaker, dials)[0] if is_awaited else ""
+        found.append(_Spoken(each, chosen, text, 1000 * (time.perf_counter() - started_s)))
+    if is_awaited:
+        return tuple(found)
+    texts = _written([(each.asked, each.chosen) for each in found], speaker, dials)
+    return tuple(replace(each, text=text) for each, text in zip(found, texts, strict=True))
 
 
-def _said(asked: Asked, numbers: Sequence[int], text: str) -> str:
-    return " ".join(map(str, numbers)) or "none" if asked.is_choice else text
-
-
-def _written(asked: Sequence[Asked], chosen: Sequence[tuple[int, ...]], speaker: Speaker, dials: Dials) -> list[str]:
+def _written(those: Sequence[tuple[Asked, tuple[int, ...]]], speaker: Speaker, dials: Dials) -> list[str]:
     """Sentences from the lines shown; '' for a choice, and where nothing was chosen."""
     # All lines, as serving and lessons show them.
     writing = {
         n: prompting.writing(each.question, each.offered)
-        for n, (each, numbers) in enumerate(zip(asked, chosen, strict=True))
-        if numbers and dials.writes and not each.is_choice
+        for n, (each, chosen) in enumerate(those)
+        if chosen and dials.writes and not each.is_choice
     }
-    said = speaker.generate(list(writing.values()), max_new_tokens=dials.max_brief_tokens) if writing else []
+    most = TOKENS_PER_SENTENCE * (dials.max_sentences or MAX_SENTENCES)
+    said = speaker.generate(list(writing.values()), max_new_tokens=most) if writing else []
     texts = dict(zip(writing, said, strict=True))
-    return [texts.get(n, "") for n in range(len(asked))]
+    return [texts.get(n, "") for n in range(len(those))]
+
+
+def _served(spoken: Iterable[_Spoken], dials: Dials) -> tuple[Answer, ...]:
+    """What recall serves of that: sentences that were checked and stand, as many as may be; chosen lines; the rest."""
+    found = []
+    for each in spoken:
+        offered, served = each.asked.offered, dials.num_served
+        lines = {line.number: line for line in offered}
+        stands, dropped = validated(each.text, offered) if served else ((), ())
+        order = [*each.chosen, *(number for number in lines if number not in each.chosen)]
+        told = [*(one.text for one in stands[:served]), *(lines[number].text for number in order)]
+        given, num = _cut("\n".join(told), dials), len(stands) + len(dropped)
+        is_written = served and not each.asked.is_choice
+        outcome = _outcome(
+            each.asked,
+            _score(each.asked, order, given, dials, abstained=not each.chosen),
+            output=each.text if is_written else " ".join(map(str, each.chosen)) or "none",
+            latency_ms=each.took_ms,
+            abstained=not each.chosen,
+            num_sentences=num,
+            supported=len(stands) / num if num else None,
+            cites_known=all(set(sentence.cites) <= set(lines) for sentence in stands),
+        )
+        found.append(Answer(each.asked, outcome, given))
+    return tuple(found)
 
 
 def _score(asked: Asked, order: Sequence[int], text: str, dials: Dials, *, abstained: bool) -> float:
@@ -280,31 +317,6 @@ def _score(asked: Asked, order: Sequence[int], text: str, dials: Dials, *, absta
     if asked.is_choice:
         return reciprocal_rank(order, asked.answering)
     return float(is_right(asked.probe.answers, _cut(text, dials)))
-
-
-def _gold_only(asked: Asked) -> Asked:
-    """The same with lines that answer alone; where there are none, the answer itself as a line."""
-    if asked.should_abstain:
-        return replace(asked, offered=())
-    if asked.is_choice:
-        return replace(asked, offered=tuple(each for each in asked.offered if each.number in asked.answering))
-    gold = tuple(each for each in asked.offered if is_right(asked.probe.answers, each.text))
-    return replace(asked, offered=gold or (Offered(1, "", 0, "note", asked.probe.answers[0], ""),))
-
-
-def _numbered(evidence: Sequence[Offered]) -> tuple[Offered, ...]:
-    return tuple(replace(each, number=number) for number, each in enumerate(evidence, 1))
-
-
-def _fitting(offered: Sequence[Offered], dials: Dials) -> tuple[Offered, ...]:
-    """As many of the best lines as a long context holds."""
-    left, kept = dials.long_context_chars, []
-    for each in offered:
-        left -= len(each.shown()) + 1
-        if left < 0:
-            break
-        kept.append(each)
-    return tuple(kept)
 
 
 def _cut(text: str, dials: Dials) -> str:
@@ -324,7 +336,8 @@ def _outcome(
     loss_nats: float = 0.0,
     latency_ms: float = 0.0,
     abstained: bool,
-    supported: float = 1.0,
+    num_sentences: int = 0,
+    supported: float | None = None,
     cites_known: bool = True,
 ) -> Outcome:
     probe = asked.probe
@@ -338,6 +351,7 @@ def _outcome(
         loss_nats=loss_nats,
         latency_ms=latency_ms,
         cites_known=cites_known,
+        num_sentences=num_sentences,
         supported=supported,
         abstained=abstained,
         should_abstain=asked.should_abstain,
@@ -345,11 +359,15 @@ def _outcome(
 
 
 def _sheet(
-    answers: Mapping[str, tuple[Answer, ...]], speaker: Speaker, probes_hash: str, rarity: Rarity | None
+    answers: Mapping[str, tuple[Answer, ...]],
+    speaker: Speaker,
+    probes_hash: str,
+    max_sentences: int,
+    rarity: Rarity | None,
 ) -> ScoreSheet:
     arms = {arm: tuple(each.outcome for each in found) for arm, found in answers.items()}
     losses = [each.loss_nats for each in arms["weights"] if each.slice == GENERAL and each.loss_nats]
-    took_ms = [each.latency_ms for each in arms["retrieval + weights"] if each.latency_ms]
+    took_ms = [each.latency_ms for each in arms[SERVED] if each.latency_ms]
     return ScoreSheet(
         model=speaker.name,
         probes_hash=probes_hash,
@@ -357,6 +375,7 @@ def _sheet(
         median_loss_nats=statistics.median(losses) if losses else 0.0,
         adapter_bytes=speaker.num_bytes,
         p95_ms=percentile(took_ms, 95) if took_ms else 0.0,
+        max_sentences=max_sentences,
         by_category={arm: by_category(_given(found), rarity) for arm, found in answers.items()},
     )
 

@@ -23,6 +23,7 @@ from filelock import Timeout
 from lmm_mcp import artifacts, children, training, training_runs
 from lmm_mcp.artifacts import durable
 from lmm_mcp.domain.verdict import Keep, Promote, ScoreSheet, Verdict
+from lmm_mcp.domain.wording import counted
 from lmm_mcp.errors import BadInput, LmmError, TrainingBusy, TrainingError
 from lmm_mcp.paths import Home
 from lmm_mcp.training_runs import RunState
@@ -37,6 +38,7 @@ from trainer import (
     papers,
     planning,
     probes,
+    wording,
     reporting,
     thresholds,
 )
@@ -46,6 +48,7 @@ from trainer.plan import Plan
 Say = Callable[[str], None]
 ADAPTER, PLACEBO = "training", "placebo"
 """Folders of a run in which something is trained."""
+MAY_WRITE = "sentences it may write"
 PLACEBO_SEED = 90_001
 """Of the invented user whose lessons the placebo learns: no base was made with it."""
 CANARIES = "canaries.json"
@@ -207,7 +210,8 @@ def _of_disk(folder: Path, problem: OSError) -> str:
 
 def _facts(run: Run) -> Run:
     children.derive(run.home, os.environ)
-    return run
+    run.say(f"  it may write {counted(allowed, 'sentence')} of its own" if allowed else "  it may only choose lines")
+    return run.knowing(figures={MAY_WRITE: allowed})
 
 
 def _lessons(run: Run) -> Run:
@@ -248,6 +252,7 @@ def _placebo(run: Run) -> Run:
     return run.knowing(figures={f"placebo {name}": value for name, value in figures.items()})
 
 
+    allowed = wording.sentences(hearing)
 def trained(run: Run, name: str, lessons: list[Any], texts: list[str]) -> dict[str, float]:
     """Figures of a training that came to its end."""
     begin = planning.start_from(run.home, run.plan) if name == ADAPTER else None
@@ -348,6 +353,7 @@ def _promotion(run: Run) -> Run:
     verdict, sheet = _verdict(run), _sheet(run, "new")
     assert sheet is not None
     sources = artifacts.read_sources(run.folder)
+        max_sentences=int(run.state.figures.get(MAY_WRITE, 0)),
     if sources is None:
         raise TrainingError(f"{run.folder} does not say what it was made from. Start anew with `lmm train --fresh`.")
     made = next((each for each in artifacts.versions(run.home) if _is_of(each, run.state.run_id)), None)

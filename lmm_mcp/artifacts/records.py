@@ -49,6 +49,8 @@ class Manifest:
     """UTC."""
     until_ms: int = 0
     """It learned from nothing later than this; 0 where that is not known."""
+    max_sentences: int = 0
+    """Of its own that it may write into a brief or a card: those it wrote when it was judged passed. 0: it only chooses lines."""
     files: tuple[FileMark, ...] = field(default=())
     """Filled by `commit`."""
 
@@ -86,6 +88,7 @@ def manifest_of(told: Any) -> Manifest:
             num_lessons=int(told["num_lessons"]),
             made_ms=int(told["made_ms"]),
             until_ms=int(told.get("until_ms", 0)),
+            max_sentences=int(told.get("max_sentences", 0)),
             files=files,
         )
     except (TypeError, KeyError, AttributeError) as problem:
@@ -134,6 +137,7 @@ def sheet_told(sheet: ScoreSheet, *, with_outputs: bool = False) -> dict[str, An
         "median_loss_nats": sheet.median_loss_nats,
         "adapter_bytes": sheet.adapter_bytes,
         "p95_ms": sheet.p95_ms,
+        "max_sentences": sheet.max_sentences,
         "by_category": {
             arm: {name: dataclasses.asdict(each) for name, each in found.items()}
             for arm, found in sheet.by_category.items()
@@ -156,6 +160,7 @@ def sheet_of(told: Any) -> ScoreSheet | None:
             median_loss_nats=float(told["median_loss_nats"]),
             adapter_bytes=int(told["adapter_bytes"]),
             p95_ms=float(told["p95_ms"]),
+            max_sentences=int(told.get("max_sentences", 0)),
             by_category={
                 str(arm): {str(name): Said(**each) for name, each in found.items()}
                 for arm, found in told.get("by_category", {}).items()  # older sheets have none

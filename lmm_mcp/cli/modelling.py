@@ -88,6 +88,7 @@ def show(version: _VERSION, as_json: Annotated[bool, AS_JSON] = False) -> None:
         "recipe": ", ".join(f"{name} {value}" for name, value in manifest.recipe.items() if _is_short(value)),
         "libraries": ", ".join(f"{name} {number}" for name, number in manifest.libraries.items()),
         "seed": str(manifest.seed),
+        "writes": _writes(manifest.max_sentences),
         "size": f"{row['bytes'] / 1e6:,.1f} MB in {found.folder}",
     }
     for name, fact in facts.items():
@@ -188,6 +189,12 @@ def _row(found: "Version | Torn", serving: "Version | None") -> dict[str, Any]:
     made = datetime.fromtimestamp(found.manifest.made_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M")
     verdict = artifacts.verdict_name(found)
     return row | {"made": made, "base": Path(found.manifest.base).name, "verdict": verdict, "state": state}
+
+
+def _writes(max_sentences: int) -> str:
+    if not max_sentences:
+        return "nothing, it only chooses lines: sentences of its own did not pass when it was judged, or nobody judged them"
+    return f"up to {counted(max_sentences, 'sentence')} of its own, where model.max_sentences and cards ask for them"
 
 
 def _is_short(value: object) -> bool:

@@ -11,8 +11,10 @@ ARMS = (
     "placebo",
     "long context",
     "oracle",
+    "sentences",
 )
-"""Ways to answer a probe. `placebo`: an adapter of the same size, trained on another user's lessons."""
+"""Ways to answer a probe. `placebo`: an adapter of the same size, trained on another user's lessons. `sentences`: as
+`retrieval + weights`, with what the model writes in front, where that is looked at and not served."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,8 +34,10 @@ class Outcome:
     latency_ms: float = 0.0
     cites_known: bool = True
     """Every cited number was offered."""
-    supported: float = 1.0
-    """Share of its sentences that the validator let stand."""
+    num_sentences: int = 0
+    """Of its own that it wrote; 0 also where it wrote that nothing answers."""
+    supported: float | None = None
+    """Share of these that the validator let stand; None where there are none."""
     abstained: bool = False
     should_abstain: bool = False
 
@@ -67,6 +71,9 @@ class ScoreSheet:
     """Over all tokens of the general slice."""
     adapter_bytes: int = 0
     p95_ms: float = 0.0
+    """Of choosing lines, and of writing where what is written is served."""
+    max_sentences: int = 0
+    """Of its own that it was to serve when it was judged, as the settings said; 0: it only chose lines."""
     by_category: Mapping[str, Mapping[str, Said]] = field(default_factory=dict)
     """By arm and category: figures of words, which cannot be counted again once the words are gone."""
 

@@ -47,14 +47,14 @@ class Serving:
             return None
         if wait_s and runtime is self._child:
             self._child.prepare(within_s=wait_s)
-        return MemoryWriter(runtime, max_sentences=self.settings.max_sentences)
+        return MemoryWriter(runtime, max_sentences=self.settings.max_sentences, allowed=self._sentences)
 
     def scribe(self) -> MemoryWriter | None:
         """The same, to write what is wanted later."""
         runtime = self._server or self._child
         if self.trouble or not runtime.version or self._is_forgotten():
             return None
-        return MemoryWriter(runtime, max_sentences=MAX_SENTENCES)
+        return MemoryWriter(runtime, max_sentences=MAX_SENTENCES, allowed=self._sentences)
 
     def learned(self) -> tuple[str, int] | None:
         """What answers now, and the time from which on it has learned nothing, 0 where nobody knows; None for nothing."""
@@ -81,6 +81,19 @@ class Serving:
         except ModelError:  # deleted: a clean one has taken its place
             return True
         return isinstance(found, artifacts.Version) and found.unclean is not None
+
+    def _sentences(self, version: str) -> int:
+        """How many sentences of its own a version may write, see `Manifest.max_sentences`.
+
+        What a server holds that is no version of ours is the user's to judge.
+        """
+        if not places.VERSION_NAME.fullmatch(version):
+            return max(self.settings.max_sentences, MAX_SENTENCES)
+        try:
+            found = artifacts.find(self._home, version)
+        except ModelError:  # deleted since
+            return 0
+        return found.manifest.max_sentences if isinstance(found, artifacts.Version) else 0
 
     def _weights(self) -> Weights | None:
         version = artifacts.served(self._home)

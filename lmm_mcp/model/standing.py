@@ -22,6 +22,8 @@ class Standing:
     """Folders of versions that cannot be read."""
     stopped_at: str
     """Station at which the newest training run stands, '' where none is unfinished."""
+    max_sentences: int = 0
+    """Of its own that the version which serves may write, since those it wrote when it was judged passed."""
 
     @property
     def is_untouched(self) -> bool:
@@ -41,14 +43,17 @@ def look(home: Home) -> Standing:
         unclean=tuple(each.name for each in found if isinstance(each, artifacts.Version) and each.unclean),
         torn=tuple(each.name for each in found if isinstance(each, artifacts.Torn)),
         stopped_at=unfinished[1].next_station if unfinished else "",
+        max_sentences=served.manifest.max_sentences if served else 0,
     )
 
 
-def told(now: Standing, *, is_training: bool) -> str:
-    """The same in one line; '' where there is nothing to tell."""
+def told(now: Standing, *, is_training: bool, wanted_sentences: int = 0) -> str:
+    """The same in one line; '' where there is nothing to tell. `wanted_sentences`: how many the settings would have it write."""
     if now.is_untouched:
         return ""
     parts = [f"{now.serves} serves (on {now.base})" if now.serves else "none serves; recall goes on without one"]
+    if now.serves and wanted_sentences and not now.max_sentences:
+        parts.append("it only chooses lines: sentences of its own did not pass when it was judged")
     if now.num_versions > bool(now.serves):
         parts.append(f"{counted(now.num_versions, 'version')} (`lmm model list`)")
     if now.unclean:

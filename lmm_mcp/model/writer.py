@@ -5,7 +5,7 @@ answer; writing takes what is left of the time, and where that is not enough the
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from lmm_mcp import prompting
 from lmm_mcp.domain.writing import Offered, Written
@@ -16,11 +16,18 @@ TOKENS_PER_SENTENCE = 60
 
 
 class MemoryWriter:
-    """See the module. `max_sentences`: how many may be written, 0 for none."""
+    """See the module.
 
-    def __init__(self, runtime: Runtime, *, max_sentences: int = 0) -> None:
+    `max_sentences`: how many are wanted, 0 for none. `allowed`: how many a version may write, since those it wrote when it was
+    judged passed; asked for each question, because another version may serve by then.
+    """
+
+    def __init__(
+        self, runtime: Runtime, *, max_sentences: int = 0, allowed: Callable[[str], int] | None = None
+    ) -> None:
         self._runtime = runtime
         self._max_sentences = max_sentences
+        self._allowed = allowed
 
     def write(self, question: str, offered: Sequence[Offered], *, within_s: float) -> Written | None:
         """See `Writer`."""
@@ -32,12 +39,21 @@ class MemoryWriter:
         found = self._runtime.choose(prompting.choosing(question, offered), numbers, within_s=within_s)
         if found is None:
             return None
-        if not found.numbers or not self._max_sentences:
+        most = self._most(version)
+        if not found.numbers or not most:
             return Written(found.numbers, model=version)
         text = self._runtime.write(
             prompting.writing(question, offered),
-            max_new_tokens=TOKENS_PER_SENTENCE * self._max_sentences,
+            max_new_tokens=TOKENS_PER_SENTENCE * most,
             within_s=until_s - time.monotonic(),
         )
+        if self._runtime.version != version:  # another one may have written this
+            return Written(found.numbers, model=version)
         stands, dropped = validated(text or "", offered)
-        return Written(found.numbers, stands[: self._max_sentences], dropped=len(dropped), model=version)
+        return Written(found.numbers, stands[:most], dropped=len(dropped), model=version)
+
+    def _most(self, version: str) -> int:
+        """How many sentences this version is to write now."""
+        if not self._max_sentences or self._allowed is None:
+            return self._max_sentences
+        return min(self._max_sentences, self._allowed(version))

@@ -79,7 +79,11 @@ def take(desk: Desk, *, is_beginning: bool = False) -> Status:
         reading=children.progress(desk.home),
         is_beginning=is_beginning,
         alarms=tuple(each.told() for each in threats),
-        memory_model=standing.told(model, is_training=bool(model.stopped_at) and training.is_busy(desk.home)),
+        memory_model=standing.told(
+            model,
+            is_training=bool(model.stopped_at) and training.is_busy(desk.home),
+            wanted_sentences=desk.settings.model.max_sentences,
+        ),
     )
 
 

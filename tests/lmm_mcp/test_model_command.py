@@ -97,6 +97,7 @@ def test_a_version_is_shown_with_what_the_gate_said(lmm, home):
     told = lmm("model", "show", "v0001")
     assert "1,234 (l1), store s7" in told
     assert "G4  NO  it cannot count any more" in told
+    assert "it only chooses lines" in told
     assert json.loads(lmm("model", "show", "v0001", "--json"))["manifest"]["seed"] == 17
     (home.artifacts / "versions" / "v0001" / "manifest.json").unlink()
     assert "damaged" in lmm("model", "show", "v0001", expect=1)

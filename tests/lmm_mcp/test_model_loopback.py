@@ -11,6 +11,7 @@ import pytest
 from lmm_mcp import artifacts, config, prompting
 from lmm_mcp.domain.writing import Offered
 from lmm_mcp.errors import ModelError
+from lmm_mcp.model import standing
 from lmm_mcp.model.loopback import LoopbackRuntime, place_of
 from lmm_mcp.model.serving import Serving
 from lmm_mcp.model.writer import MemoryWriter
@@ -180,3 +181,45 @@ def test_a_server_is_not_asked_by_a_version_of_which_something_was_forgotten(ser
     assert Serving(home, {}, settings).scribe() is None
     assert Serving(home, {}, config.Model(server=server.address, adapter="mine")).writer() is not None
     assert Serving(home, {}, config.Model(server=server.address, adapter="v9999")).writer() is None
+
+
+def committed(home: Home, max_sentences: int) -> str:
+    draft = artifacts.draft(home)
+    (draft / "adapter").mkdir()
+    (draft / "adapter" / "weights").write_bytes(b"1")
+    manifest = artifacts.Manifest(
+        "base", "h", "s", "l", "p", {}, 0, "run", "1", {}, "cpu", None, max_sentences=max_sentences
+    )
+    return artifacts.commit(home, draft, manifest, None, artifacts.Sources.of([], [], as_of=0)).name
+
+
+def test_a_version_writes_only_as_much_as_it_passed_with_whatever_the_settings_ask_for(server, tmp_path):
+    home = Home(tmp_path / "lmm").ensure()
+    silent, short = committed(home, 0), committed(home, 1)
+    said = "We use pnpm now [2]. The user said: we use pnpm now [2]."
+
+    def sentences(adapter: str, max_sentences: int = 3) -> int:
+        server.asked.clear()
+        server.says = ["2", said]
+        settings = config.Model(server=server.address, adapter=adapter, max_sentences=max_sentences)
+        written = Serving(home, {}, settings).writer().write("npm?", OFFERED, within_s=5)
+        assert (written.chosen, written.model) == ((2,), adapter)
+        return len(written.sentences)
+
+    assert sentences("mine") == 2, "what is no version of ours is the user's to judge"
+    assert sentences(silent) == 0
+    assert len(server.asked) == 1, "and is not asked for any"
+    assert sentences(short) == 1
+    assert sentences(short, max_sentences=0) == 0
+    server.asked.clear()
+    scribe = Serving(home, {}, config.Model(server=server.address, adapter=silent)).scribe()
+    assert scribe.write("npm?", OFFERED, within_s=5).sentences == ()
+
+
+def test_it_is_told_where_the_settings_ask_for_sentences_that_the_model_may_not_write(tmp_path):
+    home = Home(tmp_path / "lmm").ensure()
+    artifacts.promote(home, committed(home, 0), force=True)
+    assert "only chooses" in standing.told(standing.look(home), is_training=False, wanted_sentences=2)
+    assert "only chooses" not in standing.told(standing.look(home), is_training=False)
+    artifacts.promote(home, committed(home, 2), force=True)
+    assert "only chooses" not in standing.told(standing.look(home), is_training=False, wanted_sentences=2)

@@ -7,12 +7,13 @@ import pytest
 
 from lmm_mcp.domain.lesson import Probe
 from lmm_mcp.domain.verdict import Finding, Keep, Outcome, Promote, ScoreSheet
+from trainer import wording
 from trainer.gate import Hearing, judge
 from trainer.judging import Extraction
 from trainer.thresholds import FULL, TINY, thresholds_for
 
 NUM = 40
-SERVED = "retrieval + weights"
+SERVED, SENTENCES = "retrieval + weights", "sentences"
 
 
 def probe(slice_: str, n: int, cohort: str = "2026-W07") -> Probe:
@@ -29,6 +30,7 @@ GENERAL = [probe("general", n, "general") for n in range(NUM)]
 
 
 def outcomes(probes: Iterable[Probe], score: Callable[[int], float] | float, **more: object) -> tuple[Outcome, ...]:
+    told = {"num_sentences": 2, "supported": 1.0} | more
     return tuple(
         Outcome(
             each.id,
@@ -38,7 +40,7 @@ def outcomes(probes: Iterable[Probe], score: Callable[[int], float] | float, **m
             score(n) if callable(score) else score,
             output=f"w{n * 7919} x{n * 104729} y{n * 1299709}",
             should_abstain=not each.answers,
-            **more,  # type: ignore[arg-type]
+            **told,  # type: ignore[arg-type]
         )
         for n, each in enumerate(probes)
     )
@@ -54,12 +56,14 @@ def sheet(model: str = "v0002", **changes: object) -> ScoreSheet:
         SERVED: (*outcomes(BRIEFS, lambda n: float(n % 4 > 0)), *outcomes(QUIET, 1.0, abstained=True)),
     }
     arms |= changes.pop("arms", {})  # type: ignore[call-overload]
-    return replace(ScoreSheet(model, "h", arms, 2.0, 1_000_000, 50.0), **changes)  # type: ignore[arg-type]
+    return replace(ScoreSheet(model, "h", arms, 2.0, 1_000_000, 50.0, max_sentences=3), **changes)  # type: ignore[arg-type]
 
 
 def base_sheet() -> ScoreSheet:
     arms = sheet().outcomes
-    return ScoreSheet("base", "h", {**arms, "weights": arms["no memory"], SERVED: arms["retrieval"]}, 2.0, 0, 48.0)
+    return ScoreSheet(
+        "base", "h", {**arms, "weights": arms["no memory"], SERVED: arms["retrieval"]}, 2.0, 0, 48.0, max_sentences=3
+    )
 
 
 def hearing(new: ScoreSheet | None = None, **more: object) -> Hearing:
@@ -222,3 +226,46 @@ def test_findings_tell_the_number_and_the_interval():
     assert "of 40" in told["G1"].told
     assert told["G1"].figures["gain num"] == 40
     assert told["G1"].figures["gain low"] < told["G1"].figures["gain"] < told["G1"].figures["gain high"]
+
+
+def test_a_brief_without_a_sentence_is_no_brief_that_stands():
+    silent = outcomes(BRIEFS[:20], 1.0, num_sentences=0, supported=None)
+    case = hearing(served(silent, outcomes(BRIEFS[20:], 0.75, supported=0.85), GOOD_QUIET))
+    assert closed(case) == ["G2"], "half of them counted as supported would be 0.925"
+    found = next(each for each in judge(case).findings if each.gate == "G2")
+    assert "85% of 40 sentences in 20 briefs stand" in found.told
+    assert closed(hearing(served(silent, GOOD_QUIET))) == [], "who writes nothing writes nothing wrong"
+
+
+def only_choosing(wrote: tuple[Outcome, ...]) -> ScoreSheet:
+    """A candidate that by the settings chooses lines; what it writes is looked at."""
+    numbers = tuple(replace(each, output="1 2", num_sentences=0, supported=None) for each in GOOD_BRIEFS)
+    return replace(sheet(arms={SERVED: (*numbers, *GOOD_QUIET), SENTENCES: wrote}), max_sentences=0)
+
+
+BAD_WRITING = {
+    "does not stand": outcomes(BRIEFS, 0.75, supported=0.5),
+    "is always the same": same_words(GOOD_BRIEFS),
+    "stands in the way of the lines": outcomes(BRIEFS, lambda n: float(n % 4 == 1)),
+    "is too little to tell": GOOD_BRIEFS[:10],
+    "is nothing": (),
+}
+
+
+@pytest.mark.parametrize("fault", BAD_WRITING)
+def test_what_nobody_reads_keeps_no_model_out_and_is_not_written_later_either(fault):
+    case = hearing(only_choosing(BAD_WRITING[fault]))
+    assert closed(case) == []
+    assert wording.sentences(case) == 0
+    told = {each.gate: each.told for each in judge(case).findings}
+    if fault == "does not stand":
+        assert "50% of 80 sentences in 40 briefs stand (90% asked for) (by the settings nobody reads them" in told["G2"]
+    if fault == "is always the same":
+        assert "briefs resemble one another by 1.00 (at most 0.25) (by the settings nobody reads them" in told["G5"]
+
+
+def test_what_passed_may_be_written_whether_or_not_it_was_served_when_it_was_judged():
+    assert wording.sentences(hearing(only_choosing(GOOD_BRIEFS))) == 3
+    assert wording.sentences(hearing()) == 3
+    assert wording.sentences(hearing(sheet(max_sentences=2))) == 2
+    assert wording.sentences(hearing(served(same_words(GOOD_BRIEFS), GOOD_QUIET))) == 0

@@ -1,7 +1,7 @@
 """Probes read back from their prompts, and every arm scored by what a reader would be served."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 
@@ -9,6 +9,7 @@ from lmm_mcp import prompting
 from lmm_mcp.domain.lesson import Probe
 from lmm_mcp.domain.verdict import Outcome
 from lmm_mcp.domain.writing import Offered
+from lmm_mcp.model.validating import NOTHING
 from trainer import judging
 from trainer.asked import read
 
@@ -106,7 +107,7 @@ def test_silence_is_right_where_nothing_answers_and_leaves_the_ranking_where_som
 def test_sentences_are_checked_and_only_those_that_stand_are_served():
     said = {"short sentences": "The port is 8081 now [2]. The port is 9999 now [2]. The moon is far [7]."}
     found = judged(Scripted("v1", said, picks=(2,)))["retrieval + weights"][FACT.id]
-    assert found.supported == pytest.approx(1 / 3)
+    assert (found.num_sentences, found.supported) == (3, pytest.approx(1 / 3))
     assert (found.score, found.cites_known) == (1.0, True)
 
 
@@ -138,10 +139,65 @@ def test_where_recall_brings_nothing_no_model_is_asked():
 def test_the_sheet_has_every_figure_of_each_category_for_what_a_reader_is_given():
     candidate = Scripted("v1", {"Project: lamp": "it is 8081", "2 + 2": "4"}, picks=(2,))
     found = judging.judge(PROBES, base=Scripted("base"), candidate=candidate, recall=recall).new.by_category
-    assert set(found["weights"]) == set(found["retrieval"]) == {"project fact"}, "nothing general, nothing without answer"
+    assert set(found["weights"]) == set(found["retrieval"]) == {"project fact"}, (
+        "nothing general, nothing without answer"
+    )
     by_heart, served = found["weights"]["project fact"], found["retrieval + weights"]["project fact"]
     assert (by_heart.num, by_heart.strict, by_heart.jaccard) == (1, 1.0, None)
     assert (served.num, served.strict, served.jaccard) == (2, 1.0, 1.0)
     tight = judging.Dials(budget_tokens=5, writes=False)
-    wrong = judging.judge(PROBES, base=Scripted("base"), candidate=Scripted("v1", picks=(3,)), recall=recall, dials=tight)
+    wrong = judging.judge(
+        PROBES, base=Scripted("base"), candidate=Scripted("v1", picks=(3,)), recall=recall, dials=tight
+    )
     assert wrong.new.by_category["retrieval + weights"]["project fact"].strict == 0.0
+
+
+def test_to_write_that_nothing_answers_is_to_write_no_sentence():
+    found = judged(Scripted("v1", {"short sentences": NOTHING}, picks=(2,)))["retrieval + weights"][FACT.id]
+    assert (found.num_sentences, found.supported, found.output) == (0, None, NOTHING)
+
+
+def test_where_only_lines_are_served_sentences_are_looked_at_beside():
+    said = {"short sentences": "The port is 8081 now [2]. The port is 9999 now [2]."}
+    only_lines = judging.Dials(budget_tokens=5, max_sentences=0)
+    found = judging.judge(
+        PROBES, base=Scripted("base"), candidate=Scripted("v1", said, picks=(3,)), recall=recall, dials=only_lines
+    ).new
+    (served, *_), (looked_at,) = found.outcomes["retrieval + weights"], found.outcomes["sentences"]
+    assert (served.score, served.output, served.num_sentences, served.supported) == (0.0, "3", 0, None)
+    assert (looked_at.probe_id, looked_at.score, looked_at.num_sentences, looked_at.supported) == (FACT.id, 1.0, 2, 0.5)
+    assert found.max_sentences == 0
+    mute = judging.judge(PROBES, base=Scripted("base"), candidate=Scripted("v1", said), recall=recall)
+    assert mute.new.max_sentences == judging.Dials().max_sentences > 0
+    assert "sentences" not in mute.new.outcomes
+
+
+@dataclass
+class Slow(Scripted):
+    """Takes its time by a clock of the test: 1 ms for a choice, 10 ms for each text."""
+
+    clock: list[float] = field(default_factory=lambda: [0.0])
+
+    def generate(self, prompts: Sequence[str], *, max_new_tokens: int) -> list[str]:
+        self.clock[0] += 0.010 * len(prompts)
+        return super().generate(prompts, max_new_tokens=max_new_tokens)
+
+    def choose(self, prompt: str, numbers: Sequence[int]) -> tuple[int, ...]:
+        self.clock[0] += 0.001
+        return super().choose(prompt, numbers)
+
+
+@pytest.mark.parametrize(("max_sentences", "took_ms"), [(3, 11.0), (0, 1.0)])
+def test_what_is_served_is_timed_and_what_is_only_looked_at_is_not(monkeypatch, max_sentences, took_ms):
+    clock = [0.0]
+    monkeypatch.setattr(judging.time, "perf_counter", lambda: clock[0])
+    facts = [replace(FACT, family=f"f{n}", answers=(f"{n}",)) for n in range(5)]
+    found = judging.judge(
+        facts,
+        base=Slow("base", picks=(2,), clock=clock),
+        candidate=Slow("v1", picks=(2,), clock=clock),
+        recall=recall,
+        dials=judging.Dials(max_sentences=max_sentences),
+    )
+    assert found.new.p95_ms == pytest.approx(took_ms)
+    assert found.base.p95_ms == pytest.approx(took_ms)
