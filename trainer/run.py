@@ -38,9 +38,9 @@ from trainer import (
     papers,
     planning,
     probes,
-    wording,
     reporting,
     thresholds,
+    wording,
 )
 from trainer import plan as plans
 from trainer.plan import Plan
@@ -48,7 +48,6 @@ from trainer.plan import Plan
 Say = Callable[[str], None]
 ADAPTER, PLACEBO = "training", "placebo"
 """Folders of a run in which something is trained."""
-MAY_WRITE = "sentences it may write"
 PLACEBO_SEED = 90_001
 """Of the invented user whose lessons the placebo learns: no base was made with it."""
 CANARIES = "canaries.json"
@@ -56,6 +55,7 @@ UNSEEN = "unseen.json"
 """Ids of lessons that were made and not learned."""
 SAID = "said.json"
 """What models said to some probes; the page shows it."""
+MAY_WRITE = "sentences it may write"
 SHEETS = {"base": "sheet-base.json", "old": "sheet-old.json", "new": "sheet-new.json"}
 _LIBRARIES = ("torch", "transformers", "peft", "accelerate")
 
@@ -210,8 +210,7 @@ def _of_disk(folder: Path, problem: OSError) -> str:
 
 def _facts(run: Run) -> Run:
     children.derive(run.home, os.environ)
-    run.say(f"  it may write {counted(allowed, 'sentence')} of its own" if allowed else "  it may only choose lines")
-    return run.knowing(figures={MAY_WRITE: allowed})
+    return run
 
 
 def _lessons(run: Run) -> Run:
@@ -252,7 +251,6 @@ def _placebo(run: Run) -> Run:
     return run.knowing(figures={f"placebo {name}": value for name, value in figures.items()})
 
 
-    allowed = wording.sentences(hearing)
 def trained(run: Run, name: str, lessons: list[Any], texts: list[str]) -> dict[str, float]:
     """Figures of a training that came to its end."""
     begin = planning.start_from(run.home, run.plan) if name == ADAPTER else None
@@ -344,16 +342,17 @@ def _gate(run: Run) -> Run:
     )
     verdict = gate.judge(hearing)
     durable.write_json(run.folder / "verdict.json", artifacts.verdict_told(verdict))
+    allowed = wording.sentences(hearing)
     for finding in verdict.findings:
         run.say(f"  {finding.gate} {'passed ' if finding.passed else 'refused'} {finding.told}")
-    return run
+    run.say(f"  it may write {counted(allowed, 'sentence')} of its own" if allowed else "  it may only choose lines")
+    return run.knowing(figures={MAY_WRITE: allowed})
 
 
 def _promotion(run: Run) -> Run:
     verdict, sheet = _verdict(run), _sheet(run, "new")
     assert sheet is not None
     sources = artifacts.read_sources(run.folder)
-        max_sentences=int(run.state.figures.get(MAY_WRITE, 0)),
     if sources is None:
         raise TrainingError(f"{run.folder} does not say what it was made from. Start anew with `lmm train --fresh`.")
     made = next((each for each in artifacts.versions(run.home) if _is_of(each, run.state.run_id)), None)
@@ -441,6 +440,7 @@ def _manifest(run: Run, verdict: Verdict, sheet: ScoreSheet) -> artifacts.Manife
         num_lessons=lessons.count(b"\n"),
         made_ms=run.state.started_ms,
         until_ms=run.plan.until_ms or run.state.started_ms,
+        max_sentences=int(run.state.figures.get(MAY_WRITE, 0)),
     )
 
 
