@@ -28,6 +28,7 @@ MAX_FIRST = 0.40
 """Share of choices that may begin with one and the same number: where the answer stands must not tell."""
 MIN_FOR_SHARES = 20
 """Of fewer lessons shares say nothing."""
+_TIMES_EVEN = 2.0
 SECRET = "holds a secret"  # noqa: S105 - a reason, no secret
 TOO_NEW = "was said after the time up to which is trained"
 PROBED = "is a probe, or words or asks like one"
@@ -84,6 +85,46 @@ def lint(
                 f"`lmm train --slices {','.join(each for each in slices if each != name)}`."
             )
     return Linted(tuple(kept), dict(dropped), _findings(kept, dropped, slices, template_share, max_template_share))
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """What is left of the lessons that are repeated, and what was found."""
+
+    lessons: tuple[Lesson, ...]
+    num_dropped: int
+    finding: Finding
+
+
+def as_heard(lessons: Sequence[Lesson], times: Mapping[str, int]) -> Heard:
+    """Look once more for answers that too many lessons give, now as often as they are heard. `times`: by slice, 1 for others.
+
+    Repeating facts ten times moves the share of the four most frequent answers of a real memory from 9.9 to 11.7 %. Where there
+    are few different answers, four of them are many however evenly they are taught: so twice their even share is allowed.
+    """
+    places = [n for n, lesson in enumerate(lessons) if _target(lesson)]
+    clusters = [[places[n] for n in each] for each in _clusters([lessons[n].answer for n in places])]
+    weights = [times.get(lesson.slice, 1) for lesson in lessons]
+    heard = [sum(weights[n] for n in each) for each in clusters]
+    most = max(MAX_P4, _TIMES_EVEN * MOST_FREQUENT / max(1, len(clusters)))
+    is_too_few = len(places) < MIN_FOR_SHARES
+    gone: set[int] = set()
+    while not is_too_few and _share_of_most(heard) > most:
+        # The one heard most often of which one lesson more can go: every answer stays with one at least.
+        left = [at for at, each in enumerate(clusters) if len(each) > 1]
+        if not left:
+            break
+        at = max(left, key=heard.__getitem__)
+        dropped = clusters[at].pop()
+        gone.add(dropped)
+        heard[at] -= weights[dropped]
+    told = "the four most frequent answers, as often as they are heard"
+    finding = _finding(told, _share_of_most(heard), most, is_too_few, {"num": float(sum(heard))})
+    return Heard(tuple(each for n, each in enumerate(lessons) if n not in gone), len(gone), finding)
+
+
+def _share_of_most(heard: Sequence[int]) -> float:
+    return sum(sorted(heard, reverse=True)[:MOST_FREQUENT]) / (sum(heard) or 1)
 
 
 @dataclass(frozen=True, slots=True)

@@ -172,3 +172,40 @@ def test_many_near_duplicates_are_found_in_little_time():
     texts = [near.shingles(f"{WORDS[n % 30]} {n} {n * 7} {WORDS[(n * 7) % 30]} {n * n}") for n in range(3000)]
     twins = [*texts, *texts[:100]]
     assert {(n, 3000 + n) for n in range(100)} <= set(near.pairs(twins))
+
+
+def fact(n: int, answer: str) -> Lesson:
+    return brief(
+        n, slice="fact", template="fact@0", prompt=f"Question: what of the {WORDS[n % 30]} {n}?", answer=answer
+    )
+
+
+def test_repeating_lessons_may_make_an_answer_too_frequent_that_was_not():
+    common = [fact(n, f"pnpm {WORDS[n % 4]}") for n in range(32)]
+    rare = [fact(100 + n, f"{WORDS[n % 30]} {n} {WORDS[(7 * n) % 30]}") for n in range(60)]
+    briefs = [brief(n) for n in range(240)]
+    lessons = [*common, *rare, *briefs]
+    once = lint.as_heard(lessons, {})
+    assert (once.num_dropped, once.lessons) == (0, tuple(lessons))
+    assert once.finding.passed and once.finding.figures["num"] == len(lessons)
+    often = lint.as_heard(lessons, {"fact": 10})
+    assert 0 < often.num_dropped < len(common)
+    assert often.finding.passed and often.finding.figures["share"] <= lint.MAX_P4
+    assert set(lessons) - set(often.lessons) < set(common), "only what is too frequent goes"
+    heard = [each.answer for each in often.lessons for _ in range(10 if each.slice == "fact" else 1)]
+    assert lint.parrot_share(heard) <= lint.MAX_P4
+
+
+def test_few_facts_keep_their_wordings_however_often_they_are_heard():
+    lessons = [fact(6 * n + wording, f"{WORDS[n]} {n}") for n in range(12) for wording in range(6)]
+    found = lint.as_heard(lessons, {"fact": 10})
+    assert found.num_dropped == 0
+    assert found.finding.figures["share"] == pytest.approx(4 / 12)
+    lopsided = [fact(n, "pnpm test") for n in range(200)] + lessons
+    assert lint.as_heard(lopsided, {"fact": 10}).num_dropped > 100
+
+
+def test_silence_and_numbers_are_no_answers_that_are_heard_too_often():
+    silent = [brief(n, answer=NOTHING) for n in range(30)]
+    chosen = [brief(n, slice="choice", template="choose@0", answer="1") for n in range(30)]
+    assert lint.as_heard([*silent, *chosen], {"choice": 10}).num_dropped == 0
