@@ -2,7 +2,7 @@
 
 A file is written once, whole or not at all, and never again but to take out what was forgotten; what is added later has a
 file of its own. So versions made months apart are judged by the same questions, and their hash says whether they were. Facts are probed in wordings that no
-lesson has; choices are probed on sessions that began after what was learned.
+lesson has; choices are probed on sessions that began after what was learned. A fact whose value was superseded is asked no more.
 
 probes/v1/2026-W07.1.jsonl    one probe a line; `general.1.jsonl` what any model should know
 probes/standings.json         how well each memory was held, by the probes of the last run
@@ -12,7 +12,7 @@ import hashlib
 import itertools
 import json
 from collections import Counter, defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,12 +20,13 @@ from random import Random
 
 from lmm_mcp import prompting
 from lmm_mcp.artifacts import durable, places
+from lmm_mcp.domain.fact import Fact
 from lmm_mcp.domain.lesson import Probe
 from lmm_mcp.domain.verdict import ScoreSheet
 from lmm_mcp.evaluation import history
 from lmm_mcp.paths import Home
-from lmm_mcp.recall.pipeline import Recaller
 from lmm_mcp.prompting import essence
+from lmm_mcp.recall.pipeline import Recaller
 from lmm_mcp.store.chunks import ChunkStore
 from lmm_mcp.store.search import Scope
 from lmm_mcp.store.terms import terms
@@ -84,6 +85,10 @@ class Bank:
         names = "\n".join(sorted(each.id for each in self.probes))
         return hashlib.blake2b(names.encode(), digest_size=8).hexdigest()
 
+    def without(self, memories: Collection[str]) -> "Bank":
+        """The same without the facts of these memories: they are asked of nobody, and stay on the disk."""
+        return Bank(tuple(each for each in self.probes if not (each.slice == "fact" and each.memory in memories)))
+
     @property
     def cohorts(self) -> tuple[str, ...]:
         """The weeks, the earliest first."""
@@ -106,27 +111,43 @@ def load(home: Home) -> Bank:
     return Bank(tuple(probe for file in files for probe in papers.read_probes(file)))
 
 
-def add(home: Home, probes: Sequence[Probe]) -> Bank:
+def superseded(facts: Iterable[Fact], until_ms: int) -> frozenset[str]:
+    """The memories of which the value no longer holds as of then: to ask for it would call what is wrong right.
+
+    Told anew for each run, since what holds may turn back.
+    """
+    return frozenset(fact.id for fact in facts if fact.until_ms and fact.until_ms <= until_ms)
+
+
+def add(home: Home, probes: Sequence[Probe], *, retired: Collection[str] = ()) -> Bank:
     """Freeze what the bank has no probe of yet, as far as its weeks have room, and return all there are.
 
-    What is frozen stays as it is: each call writes files of its own. Raises OSError, TrainingError.
+    What is frozen stays as it is: each call writes files of its own. `retired`: see `superseded`; they take no room.
+    Raises OSError, TrainingError.
     """
     folder = places.probes_folder(home) / FORMAT
-    known = load(home)
-    memories = {(each.slice, each.memory) for each in known.probes}
-    held = Counter(_kind(each) for each in known.probes)
     new: dict[str, list[Probe]] = defaultdict(list)
-    for each in probes:
-        has_room = each.cohort == GENERAL or held[_kind(each)] < _room(each)
-        if has_room and (each.slice, each.memory) not in memories:
-            held[_kind(each)] += 1
-            memories.add((each.slice, each.memory))
-            new[each.cohort].append(each)
+    for each in missing(load(home), probes, retired=retired):
+        new[each.cohort].append(each)
     for cohort, those in sorted(new.items()):
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         number = next(n for n in itertools.count(1) if not (folder / f"{cohort}.{n}.jsonl").exists())
         papers.write_probes(folder / f"{cohort}.{number}.jsonl", those)
     return load(home)
+
+
+def missing(known: Bank, probes: Iterable[Probe], *, retired: Collection[str] = ()) -> list[Probe]:
+    """Those of which the bank has none yet, as far as its weeks have room; see `add`."""
+    memories = {(each.slice, each.memory) for each in known.probes}
+    held = Counter(_kind(each) for each in known.without(retired).probes)
+    new: list[Probe] = []
+    for each in probes:
+        has_room = each.cohort == GENERAL or held[_kind(each)] < _room(each)
+        if has_room and (each.slice, each.memory) not in memories:
+            held[_kind(each)] += 1
+            memories.add((each.slice, each.memory))
+            new.append(each)
+    return new
 
 
 def _kind(probe: Probe) -> tuple[str, str, bool]:
