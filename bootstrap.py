@@ -37,6 +37,8 @@ MAKE_MODEL = (
     " embedder_fetch.install_bundled(paths.home_of(os.environ).ensure())"
 )
 
+MOST_AT_ONCE = 4  # test processes: each may hold torch and two small models
+
 EXTRAS = {"base": ".", "test": ".[dev,train]"}  # `test` holds `base`
 USAGE_ERROR, INTERRUPTED = 2, 130
 AGAIN = "Run this again when that is mended (the network, a proxy, space on the disk?); what is done stays done."
@@ -288,7 +290,9 @@ def run_tests(arguments):
             "HF_HUB_OFFLINE": "1",
             "TRANSFORMERS_OFFLINE": "1",
         }
-        return subprocess.call([venv("python"), "-m", "pytest", *arguments], cwd=str(ROOT), env=environment)
+        everything = () if arguments else ("-n", str(min(os.cpu_count() or 1, MOST_AT_ONCE)), "--dist", "loadfile")
+        command = [venv("python"), "-m", "pytest", *everything, *arguments]
+        return subprocess.call(command, cwd=str(ROOT), env=environment)
 
 
 def run_checks():

@@ -102,7 +102,7 @@ def main() -> None:
             while not is_over.wait(SAMPLE_EVERY_s):
                 counts.append(processes(home))
 
-        sampler = threading.Thread(target=sample)
+        sampler = threading.Thread(target=sample, daemon=True)  # a client that finds no engine ends us
         sampler.start()
         started: list[Client] = []
         starters = [

@@ -24,7 +24,7 @@ from lancedb.expr import col, lit
 from lmm_mcp.domain import windows as cut
 from lmm_mcp.domain.chunk import Chunk, ChunkId
 from lmm_mcp.errors import MixedEmbeddings, StoreError
-from lmm_mcp.store import frequencies, renewal, schema, scoring, shelf, tables, upkeep, vector_index
+from lmm_mcp.store import frequencies, renewal, schema, shelf, tables, upkeep, vector_index
 from lmm_mcp.store.frequencies import Frequencies
 from lmm_mcp.store.pending import Pending
 from lmm_mcp.store.row import Row
@@ -219,11 +219,9 @@ class ChunkStore:
             return []
 
         def search() -> list[Hit]:
-            shelves, known = self._shelves(), self.frequencies()
-            if len(shelves) == 1:
-                return shelves[0].by_words(words, scope, limit, known)
-            found = self._row.on_each(lambda each: each.with_terms(words, scope, limit, known))
-            return scoring.ranked(chain.from_iterable(found), known.idf(words), limit)
+            known = self.frequencies() if len(self._shelves()) > 1 else None
+            found = self._row.on_each(lambda each: each.by_words(words, scope, limit, known))
+            return sorted(chain.from_iterable(found), key=lambda hit: (-hit.score, hit.chunk_id))[:limit]
 
         return self._row.searched(search)
 

@@ -5,6 +5,7 @@ beside the store; readers map it. Counts may lag behind the newest chunks: they 
 """
 
 import hashlib
+import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -59,8 +60,12 @@ class Frequencies:
         at = np.minimum(np.searchsorted(self.hashes, wanted), max(len(self.hashes) - 1, 0))
         known = self.hashes[at] == wanted if len(self.hashes) else np.zeros(len(terms), bool)
         counts = np.where(known, self.counts[at] if len(self.counts) else 0, 1).astype(float)
-        values = np.log1p((max(self.num_chunks, 1) - counts + 0.5).clip(0.5) / (counts + 0.5))
-        return dict(zip(terms, values.tolist(), strict=True))
+        return {term: idf_of(self.num_chunks, count) for term, count in zip(terms, counts.tolist(), strict=True)}
+
+
+def idf_of(num_chunks: int, num_holding: float) -> float:
+    """Inverse document frequency in nats of a term that so many of the chunks hold."""
+    return math.log1p(max(num_chunks - num_holding + 0.5, 0.5) / (num_holding + 0.5))
 
 
 def count(rows: Iterable[str]) -> Frequencies:
@@ -93,7 +98,8 @@ def merged(parts: Sequence[Frequencies]) -> Frequencies:
     if len(parts) == 1:
         return parts[0]
     total = _sum([_Counted.none(), *(_Counted(each.hashes, each.counts) for each in parts)])
-    num_terms = sum(each.num_terms for each in parts) if all(each.num_terms for each in parts) else 0
+    is_known = all(each.num_terms or not each.num_chunks for each in parts)
+    num_terms = sum(each.num_terms for each in parts) if is_known else 0
     return Frequencies(sum(each.num_chunks for each in parts), total.hashes, total.counts, num_terms)
 
 

@@ -1,5 +1,5 @@
-"""What a process that answers many questions holds of a shelf in memory: its vectors, where its rows lie, and the words of
-those that the text index does not hold yet. So a question asks LanceDB for little but the text index and the passages.
+"""What a process that answers many questions holds of a shelf in memory: its vectors, where its rows lie, and their words.
+So a question asks LanceDB for little but the passages that it shows.
 
 What others wrote is looked for a few times a second at most, beside the questions.
 """
@@ -16,9 +16,9 @@ import numpy as np
 import numpy.typing as npt
 
 from lmm_mcp.domain.chunk import Chunk, ChunkId
-from lmm_mcp.store import blocks, tables
+from lmm_mcp.store import blocks, postings, tables
 from lmm_mcp.store.blocks import ROW_ID, Blocks
-from lmm_mcp.store.fresh_words import FreshWords, looked_for_words
+from lmm_mcp.store.postings import Words
 from lmm_mcp.store.search import Hit, Scope
 
 LOOK_EVERY_s = 0.2
@@ -31,7 +31,12 @@ MAX_LINES = 40_000
 MAX_WINDOW_bytes = 8_000_000
 """Of the windows' vectors that were read lately, 2 kB a passage. All of them would take more than the vectors do."""
 _VECTOR_columns = ("chunk_id", "vector", "project", "agent", "first_ms", "last_ms")
-_ROW_columns = ("id", "project", "written_ms")
+_ROW_columns = ("id", "project", "agent", "first_ms", "last_ms")
+FEW_rows = 3_000
+"""The words of so many are read before the first question; of more (2 s for 80,000) beside the questions after it."""
+
+_NOT_WHOLE = -1
+"""A version that no table has: the next look finds something to do."""
 
 _T = TypeVar("_T")
 _log = logging.getLogger(__name__)
@@ -44,7 +49,8 @@ class Rows:
     version: int
     rows: Blocks
     by_project: dict[str, int]
-    words: FreshWords
+    words: Words | None
+    """None: not read yet, the text index must do."""
 
 
 class _Followed(Generic[_T]):
@@ -149,8 +155,11 @@ class Held:
                 return before
             found = blocks.looked(chunks, before.rows if before else (), _ROW_columns)
             by_project = tables.most_frequent_first(Counter(blocks.rows(found, "project")))
-            words = looked_for_words(chunks, found, before.words if before else FreshWords.none())
-            return Rows(version, found, by_project, words)
+            if before is None and sum(by_project.values()) > FEW_rows:
+                return Rows(_NOT_WHOLE, found, by_project, None)
+            return Rows(
+                version, found, by_project, postings.looked(chunks, found, before.words or () if before else ())
+            )
 
         return self._rows.now(look)
 

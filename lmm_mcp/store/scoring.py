@@ -12,17 +12,19 @@ B = 0.75
 """As LanceDB has them."""
 
 
-def ranked(rows: Iterable[tuple[ChunkId, str]], idf: Mapping[str, float], limit: int) -> list[Hit]:
+def ranked(
+    rows: Iterable[tuple[ChunkId, str]], idf: Mapping[str, float], limit: int, *, mean_length: float = 0.0
+) -> list[Hit]:
     """Rank (id, blank-joined terms) by BM25 (Robertson and Zaragoza 2009, eq. 3.15), best first.
 
-    The mean length is that of the rows given: they are what is compared.
+    `mean_length`: in terms, of all there are; 0 = not known, then that of the rows given is taken.
 
     >>> found = ranked([("a", "port x y z"), ("b", "port port x y"), ("c", "x y z z")], {"port": 2.0}, 2)
     >>> [(hit.chunk_id, hit.score) for hit in found]
     [('b', 2.75), ('a', 2.0)]
     """
     split = {chunk_id: terms.split(" ") for chunk_id, terms in rows}
-    mean = sum(map(len, split.values())) / max(1, len(split)) or 1.0
+    mean = mean_length or sum(map(len, split.values())) / max(1, len(split)) or 1.0
     hits = []
     for chunk_id, terms in split.items():
         norm = K1 * (1 - B + B * len(terms) / mean)

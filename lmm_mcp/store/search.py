@@ -76,10 +76,10 @@ def query_of(terms: Sequence[str]) -> FullTextQuery | None:
     return MatchQuery(" ".join(wanted), "terms")  # type: ignore[call-arg]  # its defaults are hidden from mypy
 
 
-def best_of(table: Any, query: FullTextQuery, scope: Scope, limit: int, *, only_indexed: bool = False) -> list[Hit]:
-    """The chunks that meet `query` within scope, best first. `only_indexed`: those that the text index holds."""
+def best_of(table: Any, query: FullTextQuery, scope: Scope, limit: int) -> list[Hit]:
+    """The chunks that meet `query` within scope, best first."""
     # The score is named: LanceDB writes a warning for each search that gets it unasked.
-    found = _asked(table, query, ["id", "_score"], scope, limit, only_indexed)
+    found = _asked(table, query, ["id", "_score"], scope, limit)
     return [Hit(*pair) for pair in zip(found["id"].to_pylist(), found["_score"].to_pylist(), strict=True)]
 
 
@@ -104,17 +104,14 @@ def nearest_in(table: Any, vector: np.ndarray, scope: Scope, limit: int, *, by_i
         num_pieces *= 4  # a few chunks of many pieces took all places
 
 
-def best_with_terms(
-    table: Any, query: FullTextQuery, scope: Scope, limit: int, *, only_indexed: bool = False
-) -> list[tuple[ChunkId, str]]:
+def best_with_terms(table: Any, query: FullTextQuery, scope: Scope, limit: int) -> list[tuple[ChunkId, str]]:
     """Id and blank-joined terms of the chunks that meet `query` within scope, best first."""
-    found = _asked(table, query, ["id", "terms", "_score"], scope, limit, only_indexed)
+    found = _asked(table, query, ["id", "terms", "_score"], scope, limit)
     return list(zip(found["id"].to_pylist(), found["terms"].to_pylist(), strict=True))
 
 
-def _asked(table: Any, query: FullTextQuery, columns: list[str], scope: Scope, limit: int, only_indexed: bool) -> Any:
-    request = table.search(query).select(columns).limit(limit)
-    return _narrowed(request.fast_search() if only_indexed else request, scope).to_arrow()
+def _asked(table: Any, query: FullTextQuery, columns: list[str], scope: Scope, limit: int) -> Any:
+    return _narrowed(table.search(query).select(columns).limit(limit), scope).to_arrow()
 
 
 def _narrowed(request: Any, scope: Scope) -> Any:

@@ -19,10 +19,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from lmm_mcp.domain.chunk import Chunk, ChunkId
-from lmm_mcp.store import held, schema, tables, vector_index
+from lmm_mcp.store import held, postings, schema, scoring, tables, vector_index
 from lmm_mcp.store.blocks import ROW_ID
 from lmm_mcp.store.frequencies import Frequencies
-from lmm_mcp.store.fresh_words import best_fresh
 from lmm_mcp.store.held import Held
 from lmm_mcp.store.schema import EmbedderRecord
 from lmm_mcp.store.search import Hit, Scope, any_id, best_of, best_with_terms, filter_of, nearest_in, query_of
@@ -149,29 +148,20 @@ class Shelf:
 
     # What is read
 
-    def by_words(self, words: Sequence[str], scope: Scope, limit: int, known: Frequencies) -> list[Hit]:
-        """The chunks that hold any of `words`, best first by BM25. `known`: of the whole store."""
-        if (query := query_of(words)) is None:
-            return []
-        if (mine := self.held) is None or not (fresh := mine.rows(self.chunks).words).is_all:
-            return best_of(self.chunks, query, scope, limit)
-        hits = {hit.chunk_id: hit for hit in best_of(self.chunks, query, scope, limit, only_indexed=True)}
-        for chunk_id, score, _ in best_fresh(fresh, known.idf(words), known.mean_length, scope, limit):
-            hits.setdefault(chunk_id, Hit(chunk_id, score))
-        return sorted(hits.values(), key=lambda hit: -hit.score)[:limit]
+    def by_words(self, words: Sequence[str], scope: Scope, limit: int, known: Frequencies | None) -> list[Hit]:
+        """The chunks that hold any of `words`, best first by BM25.
 
-    def with_terms(
-        self, words: Sequence[str], scope: Scope, limit: int, known: Frequencies
-    ) -> list[tuple[ChunkId, str]]:
-        """The same chunks, each with its blank-joined terms, to be ranked among those of other shelves."""
+        `known`: of the whole store, where there are other shelves to compare with; None: weighed as this shelf has them.
+        """
+        mine = None if self.held is None else self.held.rows(self.chunks).words
+        if mine is not None:
+            return postings.best(mine, words, known, scope, limit)
         if (query := query_of(words)) is None:
             return []
-        if (mine := self.held) is None or not (fresh := mine.rows(self.chunks).words).is_all:
-            return best_with_terms(self.chunks, query, scope, limit)
-        found = dict(best_with_terms(self.chunks, query, scope, limit, only_indexed=True))
-        for chunk_id, _, its_terms in best_fresh(fresh, known.idf(words), known.mean_length, scope, limit):
-            found.setdefault(chunk_id, its_terms)
-        return list(found.items())
+        if known is None:
+            return best_of(self.chunks, query, scope, limit)
+        rows = best_with_terms(self.chunks, query, scope, limit)
+        return scoring.ranked(rows, known.idf(words), limit, mean_length=known.mean_length)
 
     def nearest(self, vector: np.ndarray, scope: Scope, limit: int) -> list[Hit]:
         """The chunks with the pieces most similar to `vector`, best first; exact but where the vector index answers."""
