@@ -270,6 +270,16 @@ def test_the_editors_transcripts_are_its_own_wherever_its_database_was_moved(roo
     assert PLAIN not in {item.path.stem for item in again if isinstance(item, SourceFile)}
 
 
+def test_chats_are_read_where_the_environment_moved_them(root, tmp_path):
+    (tmp_path / "config").mkdir()
+    root.rename(tmp_path / "config" / "cursor")
+    env = {"HOME": str(tmp_path / "home"), "XDG_CONFIG_HOME": str(tmp_path / "config")}
+    found = [item for item in sources.find(env, Sessions(), tmp_path / "notes") if isinstance(item, SourceFile)]
+    assert {item.agent for item in found} == {"cursor-agent"}
+    assert {item.path.stem for item in found} == {TILL, CHILD, PLAIN, "store"}
+    assert all(events(item.path) for item in found)
+
+
 def test_the_environment_moves_the_folder():
     assert CursorAgent().roots({"HOME": "/home/mira"}, []) == (Path("/home/mira/.cursor"),)
     found = CursorAgent().roots({"HOME": "/home/mira", "XDG_CONFIG_HOME": "/srv/config"}, [])

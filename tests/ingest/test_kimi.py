@@ -1,10 +1,15 @@
 """A session of Kimi Code about an invented ferry, in tests/sessions/kimi."""
 
 import json
+import shutil
 from pathlib import Path
 
+import pytest
+
+from ingest import sources
 from ingest.readers.kimi import Kimi
-from ingest.session import Cursor, Item, ReadTo, Unreadable
+from ingest.session import Cursor, Item, ReadTo, SourceFile, Unreadable
+from lmm_mcp.config import Sessions
 from lmm_mcp.domain.event import Event, Thread
 
 ROOT = Path(__file__).parents[1] / "sessions" / "kimi" / "home" / ".kimi-code" / "sessions"
@@ -108,3 +113,12 @@ def test_its_home_may_be_elsewhere() -> None:
     assert Kimi().roots({"HOME": "/h", "KIMI_HOME": "~/kimi"}, []) == (Path("/h/kimi/sessions"),)
     both = {"HOME": "/h", "KIMI_HOME": "/srv/old", "KIMI_CODE_HOME": "/srv/kimi"}
     assert Kimi().roots(both, []) == (Path("/srv/kimi/sessions"),)
+
+
+@pytest.mark.parametrize("variable", ["KIMI_CODE_HOME", "KIMI_HOME"])
+def test_sessions_are_found_where_the_environment_moved_them(tmp_path: Path, variable: str) -> None:
+    shutil.copytree(ROOT.parent, tmp_path / "kimi")
+    env = {"HOME": str(tmp_path / "nobody"), variable: str(tmp_path / "kimi")}
+    found = [item for item in sources.find(env, Sessions(), tmp_path / "notes") if isinstance(item, SourceFile)]
+    assert {item.agent for item in found} == {"kimi"}
+    assert tmp_path / "kimi" / "sessions" / MAIN.relative_to(ROOT) in {item.path for item in found}
