@@ -12,6 +12,8 @@ from trainer.measures import is_right
 
 Recall = Callable[[str, str], Sequence[Offered]]
 """Question and project in, all evidence that recall has out, best first."""
+Sure = Callable[[str, str], bool]
+"""Question and project in; whether recall tells its lines though a memory model finds no answer in them."""
 _LINE = re.compile(r"\[(\d+)\] (\S+) (\w+)( \(superseded\))?: ?(.*)")
 _NUMBER = re.compile(r"\d+")
 
@@ -27,6 +29,8 @@ class Asked:
     """The lines its prompt shows, in the order of the ranking; none for a probe that is asked without evidence."""
     answering: frozenset[int]
     """Of a choice: the numbers of the lines that answer."""
+    is_sure: bool = True
+    """Whether its lines are served though a model finds no answer in them; those that a probe brings along are taken for sure."""
 
     @property
     def is_choice(self) -> bool:
@@ -49,6 +53,11 @@ class Asked:
     def should_abstain(self) -> bool:
         """Whether nothing answers."""
         return not self.answering if self.is_choice else not self.probe.answers
+
+
+def always(_question: str, _project: str) -> bool:
+    """A recall that stands by all it finds."""
+    return True
 
 
 def read(probe: Probe) -> Asked:
@@ -109,14 +118,18 @@ class LaidOut:
     """By probe: all evidence that recall has for a fact, also what is not shown."""
 
 
-def laid_out(probes: Iterable[Probe], recall: Recall) -> LaidOut:
+def laid_out(probes: Iterable[Probe], recall: Recall, is_sure: Sure = always) -> LaidOut:
     """Read probes, and ask recall for those that bring nothing along."""
     asked = [read(probe) for probe in probes]
     closed = [each for each in asked if not each.shows_evidence]
     facts = [each for each in closed if each.probe.slice != "general"]
     open_ = [each for each in asked if each.shows_evidence]
     behind = {each.probe.id: _numbered(recall(each.question, each.project)) for each in facts}
-    shown = [*(replace(each, offered=behind[each.probe.id][:MAX_OFFERED]) for each in facts), *open_]
+    told = [
+        replace(each, offered=behind[each.probe.id][:MAX_OFFERED], is_sure=is_sure(each.question, each.project))
+        for each in facts
+    ]
+    shown = [*told, *open_]
     return LaidOut(closed, open_, shown, behind)
 
 

@@ -15,6 +15,7 @@ from lmm_mcp.store.terms import terms
 from trainer import canaries, engine, gathering, judging
 from trainer.judging import Dials, Extraction, Judged
 from trainer.plan import Plan
+from trainer.recalling import Recalls
 from trainer.speaking import NetworkSpeaker
 
 SERVED = "retrieval + weights"
@@ -35,6 +36,10 @@ class Examined:
     """Prompts of facts that were not known before and are now."""
     forgotten: list[str]
     canaries: list[Extraction]
+    shown: frozenset[tuple[str, str]]
+    """(agent, thread id) of all that recall brought: what models said may quote it."""
+    as_of: int
+    """The number of the last forgetting before anything was read."""
 
 
 def examine(
@@ -47,16 +52,21 @@ def examine(
     candidate: Path,
     placebo: Path | None,
     on_arm: Callable[[str, float], None],
+    look_up: Callable[[], None] = lambda: None,
 ) -> Examined:
-    """Ask base, candidate, placebo and what serves now. Raises ModelError where one of them cannot be loaded, StoreError."""
+    """Ask base, candidate, placebo and what serves now. `look_up` is called at every word, and raises where the run is to stop.
+
+    Raises ModelError where one of them cannot be loaded, StoreError.
+    """
+    as_of = artifacts.forgettings(home)
     device = engine.chosen_device(plan.recipe.device)
     bases = artifacts.bases_folder(home)
     base_folder = network.find_base(plan.recipe.base, bases=bases)
-    base = NetworkSpeaker(network.load(base_folder, device=device), judging.BASE)
-    new = NetworkSpeaker(_as_served(base_folder, candidate, device), "candidate")
+    base = NetworkSpeaker(network.load(base_folder, device=device), judging.BASE, look_up=look_up)
+    new = NetworkSpeaker(_as_served(base_folder, candidate, device), "candidate", look_up=look_up)
     other = _as_served(base_folder, placebo, device) if placebo else None
     memory = gathering.opened(home, env)
-    recall = _once(gathering.recall_of(memory))
+    recall = Recalls(memory)
     dials = Dials(max_sentences=config.load(home.config, env).model.max_sentences)
     frequencies = memory.store.frequencies()
 
@@ -70,17 +80,18 @@ def examine(
             candidate=speaker,
             placebo=placebo_speaker,
             recall=recall,
+            is_sure=recall.is_sure,
             probes_hash=probes_hash,
             dials=ways,
             rarity=rarity,
             on_arm=lambda arm, done: on_arm(arm, shift + done / 2),
         )
 
-    judged = run(new, NetworkSpeaker(other, "placebo") if other else None, 0.0, dials)
+    judged = run(new, NetworkSpeaker(other, "placebo", look_up=look_up) if other else None, 0.0, dials)
     serving = artifacts.served(home)
     old = None
     if serving is not None:
-        speaker = NetworkSpeaker(_loaded(serving, bases, device), serving.name)
+        speaker = NetworkSpeaker(_loaded(serving, bases, device), serving.name, look_up=look_up)
         plain = replace(dials, writes=dials.max_sentences > 0)  # what it writes and nobody reads was judged in its time
         old = replace(run(speaker, None, 0.5, plain).new, model=serving.name)
     before = old or judged.base
@@ -92,6 +103,8 @@ def examine(
         learned=_changed(probes, before, judged.new),
         forgotten=_changed(probes, judged.new, before),
         canaries=canaries.look(new, list(memory.store.projects())),
+        shown=frozenset(recall.threads),
+        as_of=as_of,
     )
 
 

@@ -5,7 +5,8 @@ Arms (lmm_mcp.domain.verdict): a fact is asked without evidence (`no memory`, `w
 `retrieval + weights`, `placebo`, `long context`, `oracle`). What is scored is what a reader would be served: first the
 sentences that stand, then the chosen lines, then the rest of the ranking, as far as the budget goes. So a model can gain by
 putting the right thing first, and lose by the wrong one. Where nothing answers, only silence counts; where something does, a
-model that says no leaves the ranking as it is, since that is what is served then: gate G2 counts how often.
+model that says no leaves the ranking as it is where that is sure of itself, and nothing else, since that is what is served
+then (`lmm_mcp.recall.telling`): gate G2 counts how often.
 """
 
 import statistics
@@ -24,7 +25,8 @@ from lmm_mcp.evaluation.runs import percentile
 from lmm_mcp.model.cards import MAX_SENTENCES
 from lmm_mcp.model.validating import NOTHING, sentences, validated
 from lmm_mcp.model.writer import TOKENS_PER_SENTENCE
-from trainer.asked import Asked, Recall, fitting, gold_only, laid_out
+from lmm_mcp.recall.telling import is_told
+from trainer.asked import Asked, Recall, Sure, always, fitting, gold_only, laid_out
 from trainer.measures import Given, Rarity, by_category, is_right, reciprocal_rank
 
 BASE = "base"
@@ -143,6 +145,7 @@ def judge(
     probes_hash: str = "",
     dials: Dials | None = None,
     rarity: Rarity | None = None,
+    is_sure: Sure = always,
     on_arm: Callable[[str, float], None] = lambda _arm, _done: None,
 ) -> Judged:
     """Ask everybody everything. `rarity`: of words in the user's memory, for keyword coverage.
@@ -152,7 +155,7 @@ def judge(
     ways = dials or Dials()
     # Of a model that is here to be compared with, only what is served is asked for.
     plain = replace(ways, writes=ways.num_served > 0)
-    found = laid_out(probes, recall)
+    found = laid_out(probes, recall, is_sure)
     served = [each for each in found.shown if each.offered]  # where recall brings nothing, no model is asked
     wide = [
         replace(each, offered=fitting(found.behind.get(each.probe.id, each.offered), ways.long_context_chars))
@@ -170,7 +173,7 @@ def judge(
 
     work: list[tuple[str, Callable[[], tuple[Answer, ...]]]] = [
         ("no memory", lambda: _closed(found.closed, base, ways)),
-        ("retrieval", lambda: tuple(_ranking(each, ways) for each in found.shown)),
+        ("retrieval", lambda: tuple(_unsaid(_ranking(each, ways)) for each in found.shown)),
         ("retrieval + base", lambda: _served(_spoken(served, base, plain, is_timed=True), plain)),
         ("long context", lambda: _served(_spoken(wide, base, plain), plain)),
         ("oracle", lambda: _served(_spoken(gold, base, plain), plain)),
@@ -252,6 +255,11 @@ def _ranking(asked: Asked, dials: Dials) -> Answer:
     return Answer(asked, _outcome(asked, score, output=text, abstained=not order), text)
 
 
+def _unsaid(answer: Answer) -> Answer:
+    """Without the lines, which no model said: they are of the whole memory, and nobody reads them again."""
+    return replace(answer, outcome=replace(answer.outcome, output=""))
+
+
 def _spoken(asked: Sequence[Asked], speaker: Speaker, dials: Dials, *, is_timed: bool = False) -> tuple[_Spoken, ...]:
     """What a model has to say: it chooses, and writes where it chose something.
 
@@ -294,6 +302,7 @@ def _served(spoken: Iterable[_Spoken], dials: Dials) -> tuple[Answer, ...]:
         lines = {line.number: line for line in offered}
         stands, dropped = validated(each.text, offered) if served else ((), ())
         order = [*each.chosen, *(number for number in lines if number not in each.chosen)]
+        order = order if is_told(each.chosen, is_sure=each.asked.is_sure) else []
         told = [*(one.text for one in stands[:served]), *(lines[number].text for number in order)]
         given, num = _cut("\n".join(told), dials), len(stands) + len(dropped)
         is_written = served and not each.asked.is_choice

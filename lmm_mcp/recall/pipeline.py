@@ -76,17 +76,26 @@ class Recaller:
     def answer(self, question: Question) -> Answer:
         """The lines that answer, and what the memory model made of them where one serves."""
         found = self.search(question)
-        lines = found.lines(budget_tokens=question.budget_tokens, without=self._without)
-        if not lines or not ("confidence" in self._without or found.is_enough(lines)):
+        lines, is_sure = self._weighed(question, found)
+        if not lines:
             return Answer()
         if self._writer is None or not found.scores:
             return self._with_card(question, found, Answer(tuple(lines)))
         written = self._writer.write(question.text, offered(lines), within_s=self._within_s)
-        told = answer(lines, written)
-        is_doubted = written is not None and not written.chosen and "confidence" not in self._without
-        if is_doubted and not found.is_sure(lines):
-            return replace(told, lines=(), sentences=())
-        return told if told.sentences else self._with_card(question, found, told)
+        told = answer(lines, written, is_sure=is_sure)
+        return told if told.sentences or not told.lines else self._with_card(question, found, told)
+
+    def ranked(self, question: Question) -> tuple[list[Evidence], bool]:
+        """The lines that answer without any memory model, and whether they are told though one finds no answer in them."""
+        return self._weighed(question, self.search(question))
+
+    def _weighed(self, question: Question, found: "Search") -> tuple[list[Evidence], bool]:
+        """The lines of what was found, none where they say too little; and whether the ranking is sure of them."""
+        is_open = "confidence" in self._without
+        lines = found.lines(budget_tokens=question.budget_tokens, without=self._without)
+        if not lines or not (is_open or found.is_enough(lines)):
+            return [], False
+        return lines, is_open or not found.scores or found.is_sure(lines)
 
     def _with_card(self, question: Question, found: "Search", told: Answer) -> Answer:
         """Add what was written about the subject before, where the question is of one and names no agent and no beginning."""

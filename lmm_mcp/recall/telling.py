@@ -1,6 +1,7 @@
 """What a memory model made of the evidence, brought into the brief: chosen lines first, checked sentences before them. Pure.
 
-The ranking found the lines and the model chooses among them, so nothing is lost: what it left out follows what it chose.
+The ranking found the lines and the model chooses among them, so nothing is lost: what it left out follows what it chose. Only
+where it finds no answer at all, and the ranking is not sure of its best line, is nothing told.
 """
 
 from collections.abc import Sequence
@@ -46,11 +47,18 @@ class Answer:
         return (f"{what} by the memory model {self.written.model}",)
 
 
-def answer(ranked: Sequence[Evidence], written: Written | None) -> Answer:
-    """Join the ranking with what a model made of it."""
+def is_told(chosen: Sequence[int], *, is_sure: bool) -> bool:
+    """Whether lines are told at all: where a model finds no answer in them (chose none), only those that the ranking is sure of."""
+    return bool(chosen) or is_sure
+
+
+def answer(ranked: Sequence[Evidence], written: Written | None, *, is_sure: bool = True) -> Answer:
+    """Join the ranking with what a model made of it. `is_sure`: whether the ranking stands by its lines whatever the model says."""
     num_offered = min(len(ranked), MAX_OFFERED)
     if written is None:
         return Answer(tuple(ranked), num_offered=num_offered)
+    if not is_told(written.chosen, is_sure=is_sure):
+        return Answer(written=written, num_offered=num_offered)
     chosen = dict.fromkeys(number - 1 for number in written.chosen if 0 < number <= num_offered)
     lines = (*(ranked[n] for n in chosen), *(each for n, each in enumerate(ranked) if n not in chosen))
     sentences = tuple(

@@ -201,3 +201,17 @@ def test_what_is_served_is_timed_and_what_is_only_looked_at_is_not(monkeypatch, 
     )
     assert found.new.p95_ms == pytest.approx(took_ms)
     assert found.base.p95_ms == pytest.approx(took_ms)
+
+
+def test_a_model_that_says_no_leaves_lines_that_the_ranking_is_sure_of_and_no_others():
+    silent = Scripted("v1")
+    sure, doubted = judged(silent), judged(silent, is_sure=lambda _question, _project: False)
+    arm = "retrieval + weights"
+    assert (sure[arm][FACT.id].score, doubted[arm][FACT.id].score) == (1.0, 0.0)
+    assert sure[arm][CHOICE.id] == replace(doubted[arm][CHOICE.id], latency_ms=sure[arm][CHOICE.id].latency_ms)
+    assert doubted["retrieval"][FACT.id].score == 1.0, "without a model it is told all the same"
+    assert judged(Scripted("v2", picks=(2,)), is_sure=lambda _question, _project: False)[arm][FACT.id].score == 1.0
+
+
+def test_lines_that_no_model_said_are_not_kept():
+    assert {each.output for each in judged(Scripted("v1"))["retrieval"].values()} == {""}
