@@ -1,17 +1,21 @@
 """What became of training runs: one `state.json` in each run's folder, written by the trainer after every station."""
 
 import json
-import os
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from lmm_mcp.artifacts import durable, places, unlearning
 from lmm_mcp.paths import Home
 
 STATIONS = ("facts", "lessons", "training", "placebo", "judging", "gate", "promotion")
 """In this order. Each is done again from its start, or from its last checkpoint, where a run died in it."""
 STATE = "state.json"
+NUM_KEPT = 20
+"""Runs whose lessons, scores and reports are kept."""
+_TRAINED = ("training", "placebo")
+"""Folders of a run in which something is trained."""
 EXPERIMENT = "experiment"
 """In place of a verdict: a run that compares recipes. Nothing of it ever serves, and `lmm train` does not go on with it."""
 
@@ -57,20 +61,9 @@ class RunState:
         return replace(self, done=(*self.done, station), stopped_by="")
 
 
-def folder_of(home: Home) -> Path:
-    """Where the folders of all runs lie."""
-    return home.artifacts / "runs"
-
-
 def save(folder: Path, state: RunState) -> None:
     """Write it down, whole or not at all. Raises OSError."""
-    target = folder / STATE
-    beside = target.with_suffix(f".{os.getpid()}.part")
-    with beside.open("w", encoding="utf-8") as file:
-        json.dump(asdict(state), file, indent=1)
-        file.flush()
-        os.fsync(file.fileno())
-    beside.replace(target)
+    durable.write_json(folder / STATE, asdict(state))
 
 
 def load(folder: Path) -> RunState | None:
@@ -86,7 +79,7 @@ def load(folder: Path) -> RunState | None:
 def runs(home: Home) -> Iterator[tuple[Path, RunState]]:
     """Every run that can be understood, newest first."""
     try:
-        folders = sorted((each for each in folder_of(home).iterdir() if each.is_dir()), reverse=True)
+        folders = sorted((each for each in places.runs_folder(home).iterdir() if each.is_dir()), reverse=True)
     except OSError:
         return
     for folder in folders:
@@ -95,9 +88,18 @@ def runs(home: Home) -> Iterator[tuple[Path, RunState]]:
 
 
 def unfinished(home: Home) -> tuple[Path, RunState] | None:
-    """The newest run, where it can be gone on with."""
+    """The newest run, where it can be gone on with: not where something that it read was forgotten."""
     newest = next(_lessons(home), None)
-    return newest if newest is not None and newest[1].is_unfinished else None
+    if newest is None or not newest[1].is_unfinished or unlearning.is_unclean(newest[0]):
+        return None
+    return newest
+
+
+def last_finished(home: Home) -> RunState | None:
+    """The newest run that came to its end."""
+    return next((state for _, state in _lessons(home) if not state.is_unfinished), None)
+
+
 def note_stop(home: Home, *, by: str) -> None:
     """Write down who stopped the newest run, where that was ended before it could. Nobody may be at work on it. Raises OSError."""
     found = unfinished(home)
@@ -127,13 +129,6 @@ def tidy(home: Home) -> None:
         state = load(folder)
         if state is None or state.verdict != EXPERIMENT:
             without_weights(folder, has_version=False)
-
-
-
-
-def last_finished(home: Home) -> RunState | None:
-    """The newest run that came to its end."""
-    return next((state for _, state in _lessons(home) if not state.is_unfinished), None)
 
 
 def _lessons(home: Home) -> Iterator[tuple[Path, RunState]]:

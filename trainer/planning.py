@@ -12,7 +12,8 @@ from typing import Any
 
 import torch
 
-from lmm_mcp import artifacts
+from lmm_mcp import artifacts, training_runs
+from lmm_mcp.artifacts import durable
 from lmm_mcp.errors import BadInput, ModelError
 from lmm_mcp.model import network
 from lmm_mcp.paths import Home
@@ -23,6 +24,7 @@ from trainer.plan import NEEDED, Plan
 
 PLACEBO_LESSONS = 400
 """Invented lessons that a placebo learns."""
+NUM_PLACEBOS = 5
 NAMED = ("base", "method", "stage")
 """Dials that have an option of their own."""
 
@@ -109,6 +111,14 @@ def placebo_folder(home: Home, plan: Plan) -> Path:
     return artifacts.placebos_folder(home) / hashlib.blake2b(told.encode(), digest_size=8).hexdigest()
 
 
+def drop_old_placebos(home: Home) -> None:
+    """Keep those that were used last: of each recipe and seed there may be one."""
+    folders = [each for each in artifacts.placebos_folder(home).iterdir() if not each.name.startswith(".")]
+    for folder in sorted(folders, key=lambda each: -each.stat().st_mtime_ns)[NUM_PLACEBOS:]:
+        durable.remove(folder)
+    durable.sweep(artifacts.placebos_folder(home))
+
+
 def start_from(home: Home, plan: Plan) -> Path | None:
     """The folder of what a plan goes on from; None where it starts from the base. Raises BadInput where there is none.
 
@@ -158,10 +168,10 @@ def copy_weights(source: Path, target: Path) -> None:
 def _places(home: Home, name: str) -> list[Path]:
     places = [Path(name).expanduser()]
     if "/" not in name and os.sep not in name:
-        places += [
-            artifacts.versions_folder(home) / name / "adapter",
-            artifacts.runs_folder(home) / name / "training" / "adapter",
-        ]
+        state = training_runs.load(artifacts.runs_folder(home) / name)
+        made = [state.version] if state is not None and state.version else []  # which holds what the run learned
+        places += [artifacts.versions_folder(home) / each / "adapter" for each in (name, *made)]
+        places.append(artifacts.runs_folder(home) / name / "training" / "adapter")
     return places
 
 

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from lmm_mcp import config, training, training_runs
+from lmm_mcp import artifacts, config, training, training_runs
 from lmm_mcp.cli import setting, terminal
 from lmm_mcp.domain import schedule as schedules
 from lmm_mcp.errors import BadInput, EngineError, TrainingBusy
@@ -200,7 +200,9 @@ def _told(those: _Runs, at_work: str) -> Iterator[str]:
         done = sum(not each.is_unfinished for _, each in those)
         yield f"{moment(those[-1][1].started_ms)}  experiment: {done} of {len(those)} models compared"
         return
-    yield f"{moment(state.started_ms)}  {_came_of(state, is_at_work=state.run_id == at_work)}"
+    is_void = state.is_unfinished and artifacts.is_unclean(folder)
+    came_of = _came_of(state, is_at_work=state.run_id == at_work)
+    yield f"{moment(state.started_ms)}  {'ended: something that it read was forgotten' if is_void else came_of}"
     yield from (_wrapped(f"    {reason}", "        ") for reason in state.reasons)
     if (folder / "report.html").is_file():
         yield f"    {folder / 'report.html'}"

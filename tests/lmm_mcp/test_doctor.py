@@ -178,7 +178,7 @@ def test_the_memory_model_is_told_with_what_was_left_undone(own_env, home):
         about_it = artifacts.Manifest("tiny", "", "", "", "", {}, 1, "r", "", {}, "", Promote(()))
         artifacts.commit(home, draft, about_it, None, artifacts.Sources.of([("codex", "a")], [], as_of=0))
     artifacts.promote(home, "v0001")
-    run = training_runs.folder_of(home) / "2026-03-01-1"
+    run = artifacts.runs_folder(home) / "2026-03-01-1"
     run.mkdir(parents=True)
     training_runs.save(run, training_runs.RunState("2026-03-01-1", 1, "x", done=("facts", "lessons")))
     findings = doctor.examine(own_env)

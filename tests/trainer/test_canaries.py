@@ -1,6 +1,12 @@
 """Whether a model that gives secrets away is found out."""
 
+import pytest
+
+from lmm_mcp.model.network import load
 from trainer import canaries
+from trainer.base import small_base
+from trainer.base_texts import items
+from trainer.speaking import NetworkSpeaker
 
 
 class Parrot:
@@ -37,3 +43,25 @@ def test_a_model_that_says_nothing_secret_passes_and_every_project_is_asked_abou
 
 def test_a_memory_without_projects_asks_nothing():
     assert canaries.look(Parrot(""), []) == []
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda speaker: speaker.generate(["a", "b"], max_new_tokens=4),
+        lambda speaker: speaker.choose("a", [1, 2]),
+        lambda speaker: speaker.answer_loss("a", "b"),
+        lambda speaker: speaker.sample(["a"], max_new_tokens=4, seed=1),
+    ],
+)
+def test_whoever_waits_for_a_model_can_leave_in_the_middle(tmp_path, ask):
+    class Enough(Exception):
+        pass
+
+    def enough():
+        raise Enough
+
+    network = load(small_base(tmp_path / "base", [each.prompt for each in items(3, 50)]))
+    ask(NetworkSpeaker(network, "patient"))
+    with pytest.raises(Enough):
+        ask(NetworkSpeaker(network, "hurried", look_up=enough))

@@ -91,7 +91,7 @@ def test_four_runs_are_compared_once_and_nothing_of_them_serves(home):
 
 
 def test_a_stopped_experiment_goes_on_where_it_was_and_hides_no_stopped_training(home):
-    training_of_before = training_runs.folder_of(home) / "2020-01-01-1"
+    training_of_before = artifacts.runs_folder(home) / "2020-01-01-1"
     training_of_before.mkdir(parents=True)
     training_runs.save(training_of_before, training_runs.RunState("2020-01-01-1", 1, "x", stopped_by="user"))
 
