@@ -46,7 +46,9 @@ def follow(
                 code = child.poll()
                 said = children.progress(home) or said
                 if code == TOO_MUCH_MEMORY_code:
-                    time.sleep(restarts.pause_s(home))
+                    if pause_s := restarts.pause_s(home):
+                        bars.update(import_bar, description="waiting (limits.memory_mb)")
+                        time.sleep(pause_s)
                     child.start_again()
                     continue
                 is_ours = said.pid == child.pid

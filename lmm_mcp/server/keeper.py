@@ -33,6 +33,8 @@ class Keeper:
         self._env = env
         self._child: children.IngestChild | None = None
         self._num_failures = 0
+        self._is_resting = False
+        """Whether no child is started for a while, since the last ones held too much memory."""
         self._wake = threading.Event()
         self._is_over = False
         self._thread = threading.Thread(target=self._keep, name="ingest-keeper", daemon=True)
@@ -54,7 +56,7 @@ class Keeper:
 
     def is_beginning(self) -> bool:
         """Whether we have reading begun, and the process that does it has not said yet what it found."""
-        if self._is_over or self._num_failures:
+        if self._is_over or self._num_failures or self._is_resting:
             return False
         said = children.progress(self._home)
         if said is not None and said.is_running:
@@ -95,10 +97,12 @@ class Keeper:
                 return min(self._retry_s(), _REFUSED_RETRY_s) if refusal_of(code) else self._retry_s()
             if code == TOO_MUCH_MEMORY_code and (pause_s := restarts.pause_s(self._home)):
                 _log.warning("the ingest process needed more than limits.memory_mb again; it starts in %.0f s", pause_s)
+                self._is_resting = True
                 return pause_s
         reading = children.progress(self._home)
         if reading is None or not reading.is_running:
             self._child = children.start_ingest(self._home, self._env, stay=True)
+            self._is_resting = False
             _log.info("started the ingest process %d", self._child.pid)
             return _FIRST_RETRY_s
         return _LOOK_AT_OTHERS_EVERY_s

@@ -90,6 +90,7 @@ def test_an_ingest_process_that_holds_too_much_memory_again_and_again_is_started
     assert pauses[restarts.MANY] > pauses[restarts.MANY - 1] >= 0.4 > max(pauses[: restarts.MANY - 1])
     assert "limits.memory_mb" in caplog.text
     until(lambda: len(ended) == len(started))  # a long pause has begun
+    until(lambda: not minder.is_beginning())
     before = len(started)
     minder.look_now()  # a note was left, which waits for nothing
     until(lambda: len(started) > before, 0.5)
