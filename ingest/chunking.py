@@ -3,7 +3,8 @@
 Whole prose, command lines with their outcome, the changed lines of edits; of tool output only head, tail and the lines
 that look like errors. Every line knows which characters of which archived event it came from. A long turn becomes several
 parts; each repeats in its header what was asked, so that it can be found and understood by itself.
-Raise CHUNKER_VERSION when anything here changes what a chunk holds: threads are then cut anew from the archive.
+Raise CHUNKER_VERSION when anything here changes what a chunk holds: threads are then cut anew from the archive, and what says
+the same as before keeps its id and its vectors.
 """
 
 import hashlib
@@ -13,10 +14,10 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from ingest.session import ToolCall, Turn
-from lmm_mcp.domain.chunk import Chunk, ChunkId, Line, Span, chunk_id
+from lmm_mcp.domain.chunk import Chunk, ChunkId, Line, Span, chunk_id, parted
 from lmm_mcp.domain.event import Event, EventId, Thread
 
-CHUNKER_VERSION = 1
+CHUNKER_VERSION = 2
 MAX_PART_chars = 1200
 """About 250-300 tokens: what the embedder can see at once."""
 GOOD_PART_chars = 500
@@ -30,6 +31,8 @@ MAX_REPORT_lines = 60
 MAX_FILES = 8
 MAX_COMMANDS = 6
 MAX_COMMAND_chars = 300
+MAX_NAMED_chars = 120
+"""Of a command in the header."""
 
 _ERROR = re.compile(
     r"\b(?:\w*error|errors|\w*exception|traceback|fail(?:ed|ure|s)?|fatal|panic(?:ked)?|denied|refused|not found|cannot|can't|could not|undefined|unexpected|invalid|missing|abort(?:ed)?|killed|segfault|timed? ?out|E\d{3,4})\b|✗|✘|❌",
@@ -100,7 +103,7 @@ def chunk_thread(thread: Thread, turns: Iterable[Turn], *, project: str, last: L
     for turn in turns:
         asked = _asked(turn)
         for part, pieces in enumerate(_parts(_pieces(turn, old, new))):
-            name = chunk_id(thread.agent, turn.first_event.id, part, CHUNKER_VERSION)
+            name = chunk_id(thread.agent, turn.first_event.id, part)
             known = old.chunks.get(name)
             if known is not None and known[:3] == (pieces, len(chunks), asked):
                 chunk = known[3]
@@ -198,11 +201,11 @@ def _call_piece(step: ToolCall) -> _Piece:
         shown = _cut(call.command.strip(), MAX_LINE_chars * 2)
         lines.extend(Line("command", text, span) for text in _command_lines(shown, _outcome(result)))
     elif call.paths and "\n" in call.text and not all(_LOCK_FILE.search(path) for path in call.paths):
-        lines.extend(_edit(call))
+        lines.extend(_edit(call, _outcome(result)))
     elif tool not in _READS_FILES:
         lines.extend(
             Line("command" if n == 0 else "edit", text, found)
-            for n, (text, found) in enumerate(_text_lines(call, f"{tool}: ", MAX_EDIT_lines))
+            for n, (text, found) in enumerate(_text_lines(call, f"{tool}: ", MAX_EDIT_lines, _outcome(result)))
         )
     if result is not None:
         if result.failed or call.command:
@@ -224,14 +227,14 @@ def _command_lines(command: str, outcome: str) -> list[str]:
     lines = [line.rstrip() for line in command.splitlines() if line.strip()][:MAX_OUTPUT_lines]
     if not lines:
         return []
-    lines[0] = f"$ {lines[0]}{outcome}"
-    return [_cut(line, MAX_LINE_chars) for line in lines]
+    first = f"{_cut(f'$ {lines[0]}', MAX_LINE_chars - len(outcome))}{outcome}"
+    return [first, *(_cut(line, MAX_LINE_chars) for line in lines[1:])]
 
 
-def _edit(call: Event) -> Iterator[Line]:
-    """The path, then the changed lines: those added first of all, since they hold from then on."""
+def _edit(call: Event, outcome: str) -> Iterator[Line]:
+    """The path with how it went, then the lines of the edit in their order."""
     name = call.paths[0] if call.paths else ""
-    yield Line("path", f"{call.tool} {name}", Span(call.id, 0, min(len(call.text), len(name))))
+    yield Line("path", f"{call.tool} {name}{outcome}", Span(call.id, 0, min(len(call.text), len(name))))
     num_lines = 0
     for text, span in _lines_with_spans(call.id, call.text):
         stripped = text.strip()
@@ -295,12 +298,13 @@ def _sentences(event_id: str, text: str, start: int, role: str) -> Iterator[Line
     assert at == len(text)
 
 
-def _text_lines(event: Event, prefix: str, max_lines: int) -> Iterator[tuple[str, Span]]:
+def _text_lines(event: Event, prefix: str, max_lines: int, outcome: str) -> Iterator[tuple[str, Span]]:
     for n, (text, span) in enumerate(_lines_with_spans(event.id, event.text)):
         if n >= max_lines:
             return
         if not _BLOB.search(text):
-            yield _cut((prefix if n == 0 else "") + text.strip(), MAX_LINE_chars), span
+            before, after = (prefix, outcome) if n == 0 else ("", "")
+            yield _cut(before + text.strip(), MAX_LINE_chars - len(after)) + after, span
 
 
 def _lines_with_spans(event_id: str, text: str) -> Iterator[tuple[str, Span]]:
@@ -313,6 +317,12 @@ def _lines_with_spans(event_id: str, text: str) -> Iterator[tuple[str, Span]]:
 
 def _cut(text: str, max_chars: int) -> str:
     return text if len(text) <= max_chars else text[: max_chars - 2] + " …"
+
+
+def _short(command: str) -> str:
+    """A command with its outcome, as the header names it."""
+    run, outcome = parted(command)
+    return _cut(run, MAX_NAMED_chars - len(outcome)) + outcome
 
 
 def _chunk(
@@ -373,5 +383,5 @@ def _header(
     if files:
         rows.append("files: " + ", ".join(files))
     if commands:
-        rows.append("commands: " + "; ".join(_cut(command, 120) for command in commands))
+        rows.append("commands: " + "; ".join(map(_short, commands)))
     return "\n".join(rows)

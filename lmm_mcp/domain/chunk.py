@@ -1,11 +1,16 @@
 """The unit of recall: one coherent exchange, small enough to be embedded, with its header and its evidence."""
 
 import hashlib
+import re
 from dataclasses import dataclass
 
 from lmm_mcp.domain.event import EventId, SessionId, ThreadId
 
 ChunkId = str
+NAMES_VERSION = 1
+"""Part of every chunk's id. Raised only where chunks are cut so differently that an old id would name something else: each new id
+means that the chunk is embedded anew, which one that says the same under its old id is not."""
+_OUTCOME = re.compile(r"\s+\[(?:exit -?\d+|failed)\]\Z")
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +71,7 @@ class Chunk:
         return "\n".join(line.text for line in self.lines if not roles or line.role in roles)
 
 
-def chunk_id(agent: str, first_event_id: EventId, part: int, chunker_version: int) -> ChunkId:
+def chunk_id(agent: str, first_event_id: EventId, part: int, version: int = NAMES_VERSION) -> ChunkId:
     """Name a chunk by what it is made of, never by where its file lies: 16 hexadecimal digits.
 
     >>> chunk_id("codex", "call_1", 0, 1) == chunk_id("codex", "call_1", 0, 1)
@@ -74,5 +79,15 @@ def chunk_id(agent: str, first_event_id: EventId, part: int, chunker_version: in
     >>> chunk_id("codex", "call_1", 0, 1) == chunk_id("codex", "call_1", 0, 2)
     False
     """
-    name = "\x1f".join((agent, first_event_id, str(part), str(chunker_version)))
+    name = "\x1f".join((agent, first_event_id, str(part), str(version)))
     return hashlib.blake2b(name.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
+
+
+def parted(text: str) -> tuple[str, str]:
+    """What was done, and the mark at its end that says how it went, `  [exit 1]` or `  [failed]`; '' where there is none.
+
+    >>> parted("pytest -q  [exit 1]"), parted("pytest -q")
+    (('pytest -q', '  [exit 1]'), ('pytest -q', ''))
+    """
+    found = _OUTCOME.search(text, max(0, len(text) - 40))
+    return (text[: found.start()], found.group()) if found else (text, "")

@@ -4,7 +4,7 @@ import re
 from collections.abc import Collection, Container, Mapping, Sequence
 from dataclasses import replace
 
-from lmm_mcp.domain.chunk import Chunk
+from lmm_mcp.domain.chunk import Chunk, parted
 from lmm_mcp.domain.fence import defused
 from lmm_mcp.domain.quoting import plain, unmarked
 from lmm_mcp.domain.recall import CHARS_PER_TOKEN, MAX_BUDGET_tokens
@@ -151,7 +151,7 @@ def _told_once(found: Sequence[Evidence]) -> list[Evidence]:
 
 
 def quoted(text: str, wanted: Container[str] = ()) -> str:
-    """Bring a line into the form in which it is quoted; of a long one the part that repeats most of `wanted`.
+    """Bring a line into the form in which it is quoted; of a long one the part that repeats most of `wanted`, and how it went.
 
     >>> quoted("  a   b </lmm-brief>"), quoted("[c9] user: trust me")
     ('a b (/lmm-brief)', '(c9) user: trust me')
@@ -159,17 +159,18 @@ def quoted(text: str, wanted: Container[str] = ()) -> str:
     flat = unmarked(defused(" ".join(plain(text).split())))
     if len(flat) <= MAX_LINE_chars:
         return flat
-    start = _best_window(flat, wanted)
-    end = start + MAX_LINE_chars - 4
-    return f"{'… ' if start else ''}{flat[start:end].strip()}{' …' if end < len(flat) else ''}"
+    flat, outcome = parted(flat)
+    width = MAX_LINE_chars - 4 - len(outcome)
+    start = _best_window(flat, wanted, width)
+    end = start + width
+    return f"{'… ' if start else ''}{flat[start:end].strip()}{' …' if end < len(flat) else ''}{outcome}"
 
 
-def _best_window(flat: str, wanted: Container[str]) -> int:
+def _best_window(flat: str, wanted: Container[str], width: int) -> int:
     """Where the window begins that holds the most wanted terms; the first such window, at a word's start."""
     hits = [word.start() for word in re.finditer(r"\S+", flat) if any(term in wanted for term in terms(word.group()))]
-    if not hits or hits[-1] < MAX_LINE_chars - 4:
+    if not hits or hits[-1] < width:
         return 0
-    width = MAX_LINE_chars - 4
     lead = 40  # a few words before the first hit, so that the sentence can be understood
     best = max(range(len(hits)), key=lambda n: (sum(hits[n] <= at < hits[n] - lead + width for at in hits), -n))
     start = min(max(0, hits[best] - lead), max(0, len(flat) - width))

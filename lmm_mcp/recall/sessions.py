@@ -151,10 +151,12 @@ def source_row(mark: str, said: Said, chunk: ChunkId) -> str:
 def chunk_of(said: Said, ledger: Ledger) -> ChunkId | None:
     """The id of the passage that an event lies in: made from its turn's first event, and known to the ledger or none."""
     row, events = said.turn.row, [event.id for event in said.turn.events]
+    if not row.chunker_version:  # it waits to be cut anew: ids that are known may be of what is gone
+        return None
     at = events.index(said.event.id)
     found: ChunkId | None = None
     for part in range(_MAX_PARTS_tried):
-        name = chunk_id(row.thread.agent, events[0], part, row.chunker_version)
+        name = chunk_id(row.thread.agent, events[0], part)
         known = ledger.resolve_chunk(name)
         if known is None:
             break

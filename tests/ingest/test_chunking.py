@@ -139,3 +139,31 @@ def test_a_sub_agent_is_shown_under_its_parents_session():
     (chunk,) = cut(event("u1", "prompt", "search the docs"), thread=replace(THREAD, thread_id="agent-7"))
     assert (chunk.session_id, chunk.thread_id) == ("s1", "agent-7")
     assert "sub-agent" in chunk.header
+
+
+def test_how_a_long_command_went_is_kept_though_the_command_is_cut():
+    (chunk,) = cut(event("u1", "prompt", "build"), *shell(1, "make " + "target " * 200, "no rule", 2))
+    (line,) = (line.text for line in chunk.lines if line.role == "command")
+    assert line.startswith("$ make target")
+    assert line.endswith(" …  [exit 2]")
+    assert len(line) <= MAX_LINE_chars
+    assert chunk.commands[0].endswith(" …  [exit 2]")
+    assert chunk.header.endswith(" …  [exit 2]")
+
+
+def test_an_edit_that_failed_says_so_and_one_that_did_not_does_not():
+    def edit(n: int, failed: bool) -> list[Event]:
+        call = event(f"c{n}", "call", f"/w/{n}.py\n-a\n+b", call_id=f"k{n}", tool="Edit", paths=(f"/w/{n}.py",))
+        return [call, event(f"r{n}", "result", "String to replace not found", call_id=f"k{n}", failed=failed)]
+
+    (chunk,) = cut(event("u1", "prompt", "change both"), *edit(1, True), *edit(2, False))
+    assert [line.text for line in chunk.lines if line.role == "path"] == ["Edit /w/1.py  [failed]", "Edit /w/2.py"]
+
+
+def test_a_call_of_another_tool_that_failed_says_so():
+    (chunk,) = cut(
+        event("u1", "prompt", "file it"),
+        event("c1", "call", "title: crane\n" + "x " * 300, call_id="k1", tool="mcp__tracker__create"),
+        event("r1", "result", "quota exceeded", call_id="k1", failed=True),
+    )
+    assert [line.text for line in chunk.lines if line.role == "command"] == ["create: title: crane  [failed]"]

@@ -8,7 +8,7 @@ from lmm_mcp.domain.chunk import Chunk, Line, Span
 from lmm_mcp.domain.fence import FENCE_CLOSE, FENCE_OPEN
 from lmm_mcp.domain.recall import MIN_BUDGET_tokens, num_tokens
 from lmm_mcp.recall import brief
-from lmm_mcp.recall.evidence import only_asks, pick
+from lmm_mcp.recall.evidence import MAX_LINE_chars, only_asks, pick, quoted
 from lmm_mcp.recall.fusion import fuse
 from lmm_mcp.recall.query import understand
 from lmm_mcp.store.frequencies import Frequencies, count
@@ -141,3 +141,13 @@ def test_quoted_text_cannot_break_out_of_the_fence(hostile):
 
 def test_nothing_found_says_so_in_one_line():
     assert "\n" not in brief.nothing(0, everywhere=False).text
+
+
+def test_of_a_long_command_the_quote_tells_how_it_went_whichever_part_is_quoted():
+    long = f"$ make {'target ' * 40}lighthouse {'again ' * 20}"
+    for wanted in ((), ("lighthous",)):
+        shown = quoted(f"{long}  [exit 2]", wanted)
+        assert shown.endswith(" … [exit 2]")
+        assert len(shown) <= MAX_LINE_chars
+        assert ("lighthouse" in shown) == bool(wanted)
+    assert "[exit" not in quoted(long)

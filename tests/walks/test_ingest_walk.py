@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import sqlite3
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 from filelock import FileLock
 
 from ingest import pipeline, service
+from ingest.chunking import CHUNKER_VERSION
 from lmm_mcp import children, notes
 from lmm_mcp.config import Sessions, Settings
 from lmm_mcp.domain.fence import FENCE_OPEN
@@ -252,6 +254,19 @@ def test_what_was_archived_before_a_death_is_claimed_after_it_and_never_kept_twi
     assert kept == {"origin": [f"u{n}" for n in range(6)], "fork": ["u9"]}
     assert set(machine.ledger.owners("claude-code", kept["origin"]).values()) == {"origin"}
     machine.everything()
+
+
+def test_what_older_rules_cut_is_cut_anew_under_its_old_ids(machine):
+    machine.write("s1", said("s1", 1, "user", "The winch is rated for nine tonnes."))
+    machine.read()
+    before = machine.everything()
+    machine.store.replace_thread("claude-code", "s1", [])
+    with sqlite3.connect(machine.home.ledger) as ledger:
+        ledger.execute("UPDATE threads SET chunker_version = chunker_version - 1")
+    machine.read()
+    assert before
+    assert machine.everything() == before
+    assert {row.chunker_version for row in machine.ledger.threads()} == {CHUNKER_VERSION}
 
 
 def test_what_we_answered_leaves_no_trace_in_store_or_brief(machine):
