@@ -78,26 +78,31 @@ def pick(
     `without`: parts to leave out, of `domain.recall.PARTS`.
     """
     max_lines = min(MAX_LINES, budget_tokens * CHARS_PER_TOKEN // _CHARS_PER_LINE + 20)
-    neighbour_share = 0.0 if "neighbours" in without else NEIGHBOUR_SHARE
+    by_words = not query.asks_of_files and "words" not in without
+    neighbour_share = NEIGHBOUR_SHARE if by_words and "neighbours" not in without else 0.0
     window_share = 0.0 if candidates.is_foreign else WINDOW_SHARE
     # What is left out counts the same for all, so that scores keep their scale.
     role_weight = dict.fromkeys(ROLE_WEIGHT, 1.0) if "roles" in without else ROLE_WEIGHT
+    level = 1.0 if "words" in without and not query.asks_of_files else 0.0
+    wanted = () if "excerpts" in without else query.idf
     of_sessions = _session_scores(chunks, {} if "sessions" in without else scores)
     ranked: list[tuple[float, int, int, _Line]] = []
     may_hold = query.sift()
     for rank, chunk in enumerate(chunks[:MAX_CHUNKS]):
         analysed = [frozenset(terms(line.text)) if may_hold(line.text) else _NO_TERMS for line in chunk.lines]
         # Who asks about a file wants to know what was done and said there, not where its name stands.
-        overlaps = [0.0 if query.asks_of_files else query.overlap(each) for each in analysed]
+        overlaps = [query.overlap(each) if by_words else level for each in analysed]
         cut = windows(chunk.lines)
         has_vectors = len(candidates.vectors.get(chunk.id, ())) == len(cut)
         window_of = [window if has_vectors else -1 for window, each in enumerate(cut) for _ in each]
         similar = by_line(candidates, chunk.id, cut, len(chunk.lines)).tolist()
-        of_chunk = CHUNK_SHARE * scores.get(chunk.id, 0.0) + SESSION_SHARE * of_sessions[chunk.session_id]
+        of_passage = 1.0 if "passages" in without else scores.get(chunk.id, 0.0)
+        of_chunk = CHUNK_SHARE * of_passage + SESSION_SHARE * of_sessions[chunk.session_id]
         for n, line in enumerate(chunk.lines):
             if query.asks_of_files and line.role == "path":
                 continue
-            if len(line.text) < MIN_LINE_chars or (line.role == "user" and query.is_asked_by(analysed[n])):
+            is_question = line.role == "user" and "asked" not in without and query.is_asked_by(analysed[n])
+            if is_question or len(line.text) < MIN_LINE_chars:
                 continue
             beside = max([overlaps[m] for m in (n - 1, n + 1) if 0 <= m < len(overlaps)], default=0.0)
             made_of = (overlaps[n], neighbour_share * beside, of_chunk, window_share * similar[n])
@@ -108,7 +113,7 @@ def pick(
     for score, rank, n, (its_terms, made_of, window) in ranked[:max_lines]:
         line = chunks[rank].lines[n]
         why = dict(zip(("words", "beside", "passage", "meaning"), made_of, strict=True))
-        text = quoted(line.text, query.idf)
+        text = quoted(line.text, wanted)
         found.append(Evidence(chunks[rank], line, -score, text, number=n, window=window, terms=its_terms, why=why))
     once = found if "duplicates" in without else _told_once(found)
     if reranker is not None and "reranker" not in without:

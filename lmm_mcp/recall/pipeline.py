@@ -114,7 +114,7 @@ class Recaller:
     def search(self, question: Question) -> "Search":
         """The passages that may answer, best first, and all that is known of them."""
         asked_ms = None if "times" in self._without else question.asked_ms
-        query = understand(question.text, self._store.frequencies(), asked_ms)
+        query = understand(question.text, self._store.frequencies(), asked_ms).lacking(self._without)
         if query.asks_of_times:
             done = self._store.newest(_then(question, query, spare_ms=0), listing.MAX_CHUNKS)
             return Search(query, NOTHING, {}, done, listing.listed(done))
@@ -125,16 +125,18 @@ class Recaller:
             candidates = candidates.joined(then)
         scores = self._fused(candidates, LEXICAL_SHARE)
         chunks = self._store.get([*list(scores)[:MAX_CHUNKS], *then.lexical, *then.nearest])
-        if asked := {chunk.id for chunk in chunks if only_asks(query, chunk)}:
+        asked = () if "asked" in self._without else {chunk.id for chunk in chunks if only_asks(query, chunk)}
+        if asked:
             chunks = [chunk for chunk in chunks if chunk.id not in asked]
             candidates = candidates.without(asked)
-        scores = self._fused(candidates, min(LEXICAL_SHARE, _repeated(query, candidates, chunks)))
+        repeated = LEXICAL_SHARE if "share" in self._without else _repeated(query, candidates, chunks)
+        scores = self._fused(candidates, min(LEXICAL_SHARE, repeated))
         chunks.sort(key=lambda chunk: -scores[chunk.id])
-        if query.paths and "files" not in self._without:
+        if query.paths:
             gain = FILE_SHARE if query.asks_of_files else FILE_SHARE / 2
             scores = scores | {chunk.id: scores[chunk.id] + gain for chunk in chunks if query.touches(chunk.files)}
             chunks.sort(key=lambda chunk: -scores[chunk.id])
-        if query.periods and "times" not in self._without:
+        if query.periods:
             scores = scores | {chunk.id: scores[chunk.id] + TIME_SHARE * query.nearness(chunk) for chunk in chunks}
             chunks.sort(key=lambda chunk: -scores[chunk.id])
         return Search(
@@ -145,7 +147,7 @@ class Recaller:
         """What mended the errors that are asked about when they came before, the newest first."""
         told: list[Evidence] = []
         num_told = 0
-        for error in fixes.met(query.failures, chunks) if query.failures and "errors" not in self._without else ():
+        for error in fixes.met(query.failures, chunks) if query.failures else ():
             after = self._store.following(error.chunk, fixes.MAX_PASSAGES_after)
             if question.until_ms is not None:
                 after = [chunk for chunk in after if chunk.last_ms <= question.until_ms]

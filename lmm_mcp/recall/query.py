@@ -1,8 +1,8 @@
 """A question in, search terms out: what the lexical side looks for, and how much each term says."""
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import chain
 
 from lmm_mcp.domain.chunk import Chunk
@@ -57,6 +57,21 @@ class Query:
     def terms(self) -> tuple[str, ...]:
         """The distinct terms in the order of the question."""
         return tuple(self.idf)
+
+    def lacking(self, without: Collection[str]) -> "Query":
+        """The same as understood without these parts of recall (`domain.recall.PARTS`).
+
+        >>> query = understand("what happened in src/cart.py on 2026-02-16?", Frequencies.none())
+        >>> less = query.lacking({"files", "times"})
+        >>> (len(query.paths), len(query.periods)), (len(less.paths), len(less.periods))
+        ((1, 1), (0, 0))
+        """
+        found = self
+        if "files" in without:
+            found = replace(found, paths=(), asks_of_files=False)
+        if "times" in without:
+            found = replace(found, periods=(), asks_of_times=False)
+        return replace(found, failures=()) if "errors" in without else found
 
     def sift(self) -> Callable[[str], bool]:
         """Make a quick test for whether a text may hold any of the terms: a no is certain, a yes is not.

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from lmm_mcp.domain.chunk import Chunk, Line, Span
-from lmm_mcp.domain.recall import PARTS, Question
+from lmm_mcp.domain.recall import Question
 from lmm_mcp.recall import confidence
 from lmm_mcp.recall.candidates import Candidates, by_line
 from lmm_mcp.recall.evidence import pick
@@ -162,11 +162,6 @@ def test_silence_where_not_even_the_best_line_fits():
         assert max(found.nearest.values()) >= confidence.MIN_SIMILARITY  # the passage as a whole would do
         lines = pick(asked, chunks, {"a": 1.0}, found)
         assert confidence.is_enough(asked, found, chunks, lines) is is_told
-
-
-def test_every_part_can_be_left_out():
-    for part in PARTS:
-        assert pick(ASKED, [OLD, NEW], {"old": 1.0, "new": 0.8}, ALIKE, without=(part,))
 
 
 @pytest.mark.parametrize(
