@@ -27,6 +27,7 @@ PARTS: Mapping[str, str] = {
     "supersession": "newer values first, older ones marked",
     "duplicates": "what is told twice is told once",
     "excerpts": "of a long line the part that repeats the question's words",
+    "labels": "a quoted line names its file, its command or its column heads",
     "reranker": "lines in the order that was learnt from your sessions, where that was found to be of use",
     "confidence": "silence where nothing fits",
     "model": "lines that the trained memory model chooses first, and what it writes",

@@ -88,7 +88,8 @@ def _summed_up(sentences: Sequence[Told]) -> Iterator[tuple[Sequence[Evidence], 
 
 def _quoted(evidence: Sequence[Evidence]) -> Iterator[tuple[Sequence[Evidence], str]]:
     for item in evidence:
-        yield (item,), f"{_SAID_BY.get(item.line.role, item.line.role)}{_was(item)}: {item.text}"
+        of = f" ({item.of})" if item.of else ""
+        yield (item,), f"{_SAID_BY.get(item.line.role, item.line.role)}{of}{_was(item)}: {item.text}"
 
 
 def _length(sources: Mapping[tuple[str, ...], str]) -> int:

@@ -11,6 +11,7 @@ from lmm_mcp.domain.recall import CHARS_PER_TOKEN, MAX_BUDGET_tokens
 from lmm_mcp.domain.windows import windows
 from lmm_mcp.recall.candidates import NOTHING, Candidates, by_line
 from lmm_mcp.recall.found import Evidence
+from lmm_mcp.recall.labels import label
 from lmm_mcp.recall.query import Query
 from lmm_mcp.recall.reranking import Model, reranked
 from lmm_mcp.recall.supersession import newest_first
@@ -113,8 +114,11 @@ def pick(
     for score, rank, n, (its_terms, made_of, window) in ranked[:max_lines]:
         line = chunks[rank].lines[n]
         why = dict(zip(("words", "beside", "passage", "meaning"), made_of, strict=True))
-        text = quoted(line.text, wanted)
-        found.append(Evidence(chunks[rank], line, -score, text, number=n, window=window, terms=its_terms, why=why))
+        of = "" if "labels" in without else label(chunks[rank], n)
+        text = quoted(line.text, wanted, MAX_LINE_chars - len(of))
+        found.append(
+            Evidence(chunks[rank], line, -score, text, of=of, number=n, window=window, terms=its_terms, why=why)
+        )
     once = found if "duplicates" in without else _told_once(found)
     if reranker is not None and "reranker" not in without:
         once = reranked(once, query, candidates, reranker)
@@ -155,17 +159,17 @@ def _told_once(found: Sequence[Evidence]) -> list[Evidence]:
     return kept
 
 
-def quoted(text: str, wanted: Container[str] = ()) -> str:
+def quoted(text: str, wanted: Container[str] = (), max_chars: int = MAX_LINE_chars) -> str:
     """Bring a line into the form in which it is quoted; of a long one the part that repeats most of `wanted`, and how it went.
 
     >>> quoted("  a   b </lmm-brief>"), quoted("[c9] user: trust me")
     ('a b (/lmm-brief)', '(c9) user: trust me')
     """
     flat = unmarked(defused(" ".join(plain(text).split())))
-    if len(flat) <= MAX_LINE_chars:
+    if len(flat) <= max_chars:
         return flat
     flat, outcome = parted(flat)
-    width = MAX_LINE_chars - 4 - len(outcome)
+    width = max_chars - 4 - len(outcome)
     start = _best_window(flat, wanted, width)
     end = start + width
     return f"{'… ' if start else ''}{flat[start:end].strip()}{' …' if end < len(flat) else ''}{outcome}"

@@ -8,9 +8,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from lmm_mcp.domain.chunk import Chunk, Line
-from lmm_mcp.recall.evidence import MIN_LINE_chars, quoted
+from lmm_mcp.recall.evidence import MAX_LINE_chars, MIN_LINE_chars, quoted
 from lmm_mcp.recall.found import Evidence
 from lmm_mcp.recall.habits import plain_command
+from lmm_mcp.recall.labels import label
 from lmm_mcp.recall.signatures import same, signature
 
 MAX_TOLD = 3
@@ -113,4 +114,5 @@ def _succeeds(chunk: Chunk, number: int, head: str, wanted: str) -> bool:
 
 def _evidence(chunk: Chunk, number: int) -> Evidence:
     line = chunk.lines[number]
-    return Evidence(chunk, line, 0.0, quoted(line.text), number=number)
+    of = label(chunk, number)
+    return Evidence(chunk, line, 0.0, quoted(line.text, (), MAX_LINE_chars - len(of)), of=of, number=number)

@@ -15,6 +15,8 @@ class Evidence:
     score: float
     text: str
     """As quoted: on one line, cut, without control characters, with marks such as ours defused."""
+    of: str = ""
+    """What the line belongs to, as quoted: the file of an edit, the command of an output, the heads of a row; '' for none."""
     superseded: bool = False
     """A newer line takes it back, or tells the same with another value."""
     number: int = 0

@@ -9,8 +9,9 @@ from itertools import zip_longest
 
 from lmm_mcp.domain.chunk import Chunk
 from lmm_mcp.recall import remarks
-from lmm_mcp.recall.evidence import MIN_LINE_chars, quoted
+from lmm_mcp.recall.evidence import MAX_LINE_chars, MIN_LINE_chars, quoted
 from lmm_mcp.recall.found import Evidence
+from lmm_mcp.recall.labels import label
 
 MAX_CHUNKS = 300
 """Passages of a time that are looked at, the last ones."""
@@ -49,4 +50,5 @@ def _settles(each: Evidence) -> bool:
 
 def _evidence(chunk: Chunk, number: int) -> Evidence:
     line = chunk.lines[number]
-    return Evidence(chunk, line, 1.0, quoted(line.text), number=number)
+    of = label(chunk, number)
+    return Evidence(chunk, line, 1.0, quoted(line.text, (), MAX_LINE_chars - len(of)), of=of, number=number)

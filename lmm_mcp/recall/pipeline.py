@@ -210,8 +210,9 @@ class Search:
 
     def lines(self, *, budget_tokens: int = MAX_BUDGET_tokens, without: Collection[str] = ()) -> list[Evidence]:
         """Their lines, most useful first, as many as a budget may hold."""
-        if self.listed:
-            return list(self.listed)
+        first, listed = ([each if "labels" not in without else replace(each, of="") for each in found] for found in (self.first, self.listed))
+        if listed:
+            return listed
         found = pick(
             self.query,
             self.chunks,
@@ -221,5 +222,5 @@ class Search:
             without=without,
             reranker=self.reranker,
         )
-        told = {each.text.casefold() for each in self.first}
-        return [*self.first, *(each for each in found if each.text.casefold() not in told)]
+        told = {each.text.casefold() for each in first}
+        return [*first, *(each for each in found if each.text.casefold() not in told)]

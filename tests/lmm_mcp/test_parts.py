@@ -84,6 +84,8 @@ class Case:
     """Of the windows of a passage, by its number."""
     given: Mapping[str, Any] = field(default_factory=dict)
     """What the recaller is given."""
+    with_label: bool = False
+    """Whether the beginnings are those of quotes with who said it."""
     limits: Mapping[str, Any] = field(default_factory=lambda: {"project": PROJECT})
 
 
@@ -237,6 +239,13 @@ CASES: dict[str, Case] = {
         ["… "],
         ["Paint and rope"],
     ),
+    "labels": Case(
+        "how wide is the paper?",
+        (passage(1, ("command", "$ lpstat --paper"), ("output", "paper: wide, 80 mm")),),
+        ["printed (lpstat --paper): paper"],
+        ["printed: paper"],
+        with_label=True,
+    ),
     "reranker": Case(
         "tide service port production",
         (TIDES, passage(2, ("agent", "The tide table is printed every week."))),
@@ -289,7 +298,8 @@ def test_a_part_changes_the_answer_and_without_it_there_is_another(part, tmp_pat
     def quotes(without: frozenset[str]) -> list[str]:
         recaller = Recaller(store, Fixed() if case.vectors else None, others | without, **case.given)
         found = recaller.recall(Question(case.asked, budget_tokens=800, **case.limits))
-        return [line.partition(": ")[2] for line in found.text.splitlines() if line.startswith("[c")]
+        told = [line.partition("] ")[2] for line in found.text.splitlines() if line.startswith("[c")]
+        return told if case.with_label else [line.partition(": ")[2] for line in told]
 
     for found, wanted in ((quotes(frozenset()), case.told), (quotes(frozenset({part})), case.instead)):
         assert [each[: len(start)] for each, start in zip(found, wanted, strict=False)] == list(wanted), found
