@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Collection, Container, Mapping, Sequence
-from dataclasses import replace
 
 from lmm_mcp.domain.chunk import Chunk, parted
 from lmm_mcp.domain.fence import defused
@@ -10,6 +9,7 @@ from lmm_mcp.domain.quoting import plain, unmarked
 from lmm_mcp.domain.recall import CHARS_PER_TOKEN, MAX_BUDGET_tokens
 from lmm_mcp.domain.windows import windows
 from lmm_mcp.recall.candidates import NOTHING, Candidates, by_line
+from lmm_mcp.recall.folding import told_once
 from lmm_mcp.recall.found import Evidence
 from lmm_mcp.recall.labels import label
 from lmm_mcp.recall.query import Query
@@ -20,7 +20,6 @@ from lmm_mcp.store.terms import terms
 MAX_CHUNKS = 60
 """Chunks whose lines are looked at."""
 MAX_LINE_chars = 240
-MAX_LINES_PER_CHUNK = 16
 MAX_LINES = 400
 """More than the largest brief holds of lines worth quoting."""
 _CHARS_PER_LINE = 32
@@ -119,7 +118,7 @@ def pick(
         found.append(
             Evidence(chunks[rank], line, -score, text, of=of, number=n, window=window, terms=its_terms, why=why)
         )
-    once = found if "duplicates" in without else _told_once(found)
+    once = found if "duplicates" in without else told_once(found).kept
     if reranker is not None and "reranker" not in without:
         once = reranked(once, query, candidates, reranker)
     return once if "supersession" in without else newest_first(once, query, candidates)
@@ -135,28 +134,6 @@ def _session_scores(chunks: Sequence[Chunk], scores: Mapping[str, float]) -> dic
     means = {each: sum(sorted(found)[-BEST_PASSAGES:]) / BEST_PASSAGES for each, found in of_session.items()}
     best = max(means.values(), default=0.0) or 1.0
     return {each: mean / best for each, mean in means.items()}
-
-
-def _told_once(found: Sequence[Evidence]) -> list[Evidence]:
-    """Drop repeats of the same words and what goes over a chunk's share."""
-    kept: list[Evidence] = []
-    told: dict[str, int] = {}
-    num_of: dict[str, int] = {}
-    for each in found:
-        key = re.sub(r"\W+", " ", each.text.lower())[:200]
-        if num_of.get(each.chunk.id, 0) >= MAX_LINES_PER_CHUNK:
-            continue
-        if key in told:
-            # The same words said again later: the newest saying is the one to cite.
-            earlier = kept[told[key]]
-            is_same = each.line.role == earlier.line.role and each.chunk.session_id == earlier.chunk.session_id
-            if is_same and each.chunk.last_ms > earlier.chunk.last_ms:
-                kept[told[key]] = replace(each, terms=earlier.terms)
-            continue
-        told[key] = len(kept)
-        num_of[each.chunk.id] = num_of.get(each.chunk.id, 0) + 1
-        kept.append(each)
-    return kept
 
 
 def quoted(text: str, wanted: Container[str] = (), max_chars: int = MAX_LINE_chars) -> str:

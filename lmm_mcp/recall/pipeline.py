@@ -210,7 +210,10 @@ class Search:
 
     def lines(self, *, budget_tokens: int = MAX_BUDGET_tokens, without: Collection[str] = ()) -> list[Evidence]:
         """Their lines, most useful first, as many as a budget may hold."""
-        first, listed = ([each if "labels" not in without else replace(each, of="") for each in found] for found in (self.first, self.listed))
+        is_labelled = "labels" not in without
+        first, listed = (
+            [each if is_labelled else replace(each, of="") for each in found] for found in (self.first, self.listed)
+        )
         if listed:
             return listed
         found = pick(
