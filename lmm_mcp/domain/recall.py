@@ -21,6 +21,7 @@ PARTS: Mapping[str, str] = {
     "neighbours": "a line gains from the words of those beside it",
     "sessions": "a line gains from how well its whole session fits",
     "files": "passages that touched the files asked about gain",
+    "names": "passages of the agent or the project that is named gain",
     "errors": "an error that was met before is told with what mended it",
     "times": "passages of the times that are named gain",
     "roles": "what was said or typed weighs more than what was printed",

@@ -14,10 +14,10 @@ from lmm_mcp.recall.found import Evidence
 MAX_LINES_PER_CHUNK = 16
 NEARLY = 0.9
 """Share of a line's words that another must hold to say nearly the same."""
-_WORD = re.compile(r"[^\s,;()\[\]{}\"'`*|]+")
+_WORD = re.compile(r"""(?:[^\s,;()\[\]{}"'`*|]|(?<=\w)'(?=\w))+""")
 _NO = frozenset(
     """no not never none nothing nobody neither nor without cannot unless except hardly only almost non false off
-    不 没 没有 无 非 别 未""".split()
+    ä¸ æ²¡ æ²¡æ æ  é å« æª""".split()
 )
 
 
@@ -88,7 +88,7 @@ def says_nearly(told: Sequence[str], words: Sequence[str]) -> bool:
     more = list(told)
     for word in words:
         more.remove(word)
-    return not any(each in _NO or each.endswith("n't") or any(char.isdigit() for char in each) for each in more)
+    return not any(each in _NO or each.endswith(("n't", "n\u2019t")) or any(char.isdigit() for char in each) for each in more)
 
 
 def _lengths(num_words: int) -> Iterator[int]:

@@ -2,14 +2,14 @@
 
 import copy
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from lmm_mcp.domain.card import Cards
 from lmm_mcp.domain.chunk import Chunk
 from lmm_mcp.domain.recall import MAX_BUDGET_tokens, Question, Recall
 from lmm_mcp.domain.writing import Writer
 from lmm_mcp.embedding import Embedder
-from lmm_mcp.recall import brief, cards, confidence, fixes, listing
+from lmm_mcp.recall import brief, cards, confidence, fixes, listing, naming
 from lmm_mcp.recall.candidates import NOTHING, Candidates, gather, scope_of
 from lmm_mcp.recall.evidence import MAX_CHUNKS, only_asks, pick
 from lmm_mcp.recall.found import Evidence
@@ -26,6 +26,8 @@ FILE_SHARE = 0.5
 """What a passage gains that touched the files which are asked about; half of it where something else is asked, too."""
 TIME_SHARE = 0.5
 """What a passage of the time that is named gains."""
+NAME_SHARE = 0.25
+"""What a passage of the agent, or of the project, that is named gains."""
 
 DOUBTED = 1.1
 """Where the memory model says that nothing here answers, the best line must score this much more than else to be told."""
@@ -117,7 +119,7 @@ class Recaller:
         query = understand(question.text, self._store.frequencies(), asked_ms).lacking(self._without)
         if query.asks_of_times:
             done = self._store.newest(_then(question, query, spare_ms=0), listing.MAX_CHUNKS)
-            return Search(query, NOTHING, {}, done, listing.listed(done))
+            return Search(query, NOTHING, {}, done, listing.listed(done), without=self._without)
         candidates = gather(self._store, query, scope_of(question), self._embedder, without=self._without)
         then = NOTHING
         if query.periods:  # what was said then may be far down among all that was ever said
@@ -132,15 +134,13 @@ class Recaller:
         repeated = LEXICAL_SHARE if "share" in self._without else _repeated(query, candidates, chunks)
         scores = self._fused(candidates, min(LEXICAL_SHARE, repeated))
         chunks.sort(key=lambda chunk: -scores[chunk.id])
-        if query.paths:
-            gain = FILE_SHARE if query.asks_of_files else FILE_SHARE / 2
-            scores = scores | {chunk.id: scores[chunk.id] + gain for chunk in chunks if query.touches(chunk.files)}
-            chunks.sort(key=lambda chunk: -scores[chunk.id])
-        if query.periods:
-            scores = scores | {chunk.id: scores[chunk.id] + TIME_SHARE * query.nearness(chunk) for chunk in chunks}
-            chunks.sort(key=lambda chunk: -scores[chunk.id])
+        boosts = _boosts(question, query, chunks, self._without)
+        gained = {each.id: sum(gain.get(each.id, 0.0) for gain in boosts.values()) for each in chunks}
+        scores = scores | {name: scores[name] + gain for name, gain in gained.items()}
+        chunks.sort(key=lambda chunk: -scores[chunk.id])
+        first = self._mended(question, query, chunks)
         return Search(
-            query, candidates, scores, chunks, first=self._mended(question, query, chunks), reranker=self._reranker
+            query, candidates, scores, chunks, first=first, reranker=self._reranker, boosts=boosts, without=self._without
         )
 
     def _mended(self, question: Question, query: Query, chunks: Sequence[Chunk]) -> list[Evidence]:
@@ -163,6 +163,24 @@ class Recaller:
             return fuse(candidates.lexical, candidates.nearest, lexical_share=LEXICAL_SHARE_FOREIGN)
         share = 0.0 if "words" in self._without else lexical_share
         return fuse(candidates.lexical, candidates.nearest, candidates.best_windows, lexical_share=share)
+
+
+def _boosts(
+    question: Question, query: Query, chunks: Sequence[Chunk], without: Collection[str]
+) -> dict[str, dict[str, float]]:
+    """What passages gain beside words and meaning, by reason and chunk id."""
+    of_files = FILE_SHARE if query.asks_of_files else FILE_SHARE / 2
+    agents, projects = frozenset[str](), frozenset[str]()
+    if "names" not in without:
+        agents = naming.agents(question.text, chunks) if question.agent is None else agents
+        projects = naming.projects(question.text, chunks) if question.project is None else projects
+    found = {
+        "file": {each.id: of_files for each in chunks if query.paths and query.touches(each.files)},
+        "time": {each.id: TIME_SHARE * query.nearness(each) for each in chunks if query.periods},
+        "agent": {each.id: NAME_SHARE for each in chunks if each.agent in agents},
+        "project": {each.id: NAME_SHARE for each in chunks if each.project in projects},
+    }
+    return {reason: gains for reason, gains in found.items() if gains}
 
 
 def _then(question: Question, query: Query, spare_ms: int = DAY_ms) -> Scope:
@@ -199,6 +217,10 @@ class Search:
     """What is told before all that was ranked: what mended the same error before."""
     reranker: Model | None = None
     """What was learnt of the order of lines; None where nothing was."""
+    boosts: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    """What passages gained beside words and meaning, by reason and chunk id; `scores` hold it."""
+    without: frozenset[str] = frozenset()
+    """Parts that were left out."""
 
     def is_enough(self, lines: Sequence[Evidence]) -> bool:
         """Whether anything that was found is worth telling."""
@@ -209,7 +231,8 @@ class Search:
         return bool(self.first) or max((each.score for each in lines), default=0.0) >= DOUBTED * confidence.MIN_SCORE
 
     def lines(self, *, budget_tokens: int = MAX_BUDGET_tokens, without: Collection[str] = ()) -> list[Evidence]:
-        """Their lines, most useful first, as many as a budget may hold."""
+        """Their lines, most useful first, as many as a budget may hold. `without`: further parts to leave out."""
+        without = self.without.union(without)
         is_labelled = "labels" not in without
         first, listed = (
             [each if is_labelled else replace(each, of="") for each in found] for found in (self.first, self.listed)

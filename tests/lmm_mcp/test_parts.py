@@ -12,6 +12,7 @@ from lmm_mcp.domain.card import Card, CardSentence
 from lmm_mcp.domain.chunk import Chunk, Line, Span
 from lmm_mcp.domain.recall import PARTS, Question
 from lmm_mcp.domain.writing import Written
+from lmm_mcp.recall import naming
 from lmm_mcp.recall.pipeline import Recaller
 from lmm_mcp.recall.reranking import FEATURES, Model
 from lmm_mcp.store.chunks import ChunkStore
@@ -129,8 +130,8 @@ CASES: dict[str, Case] = {
     "windows": Case(
         "how are guests kept from seeing what is old?",
         (
-            passage(1, ("agent", "Purge the edge cache after each deploy."), ("command", "$ paint --quay 3 --yellow")),
-            passage(2, ("agent", "The harbour has eleven cranes in all."), ("command", "$ paint --quay 4 --red")),
+            passage(1, ("agent", "Purge the edge cache after each deploy."), ("command", "$ paint the quays yellow")),
+            passage(2, ("agent", "The harbour has eleven cranes in all."), ("command", "$ paint the quays red")),
         ),
         ["Purge"],
         ["The harbour"],
@@ -190,6 +191,15 @@ CASES: dict[str, Case] = {
         ["Round to the nearest"],
         ["see src/shop/cart.py"],
     ),
+    "names": Case(
+        "what did gemini decide about the crane?",
+        (
+            passage(1, ("agent", "We decide that the crane stays yellow.")),
+            passage(2, ("agent", "We decide that the crane turns to red."), agent="gemini-cli"),
+        ),
+        ["We decide that the crane turns"],
+        ["We decide that the crane stays"],
+    ),
     "errors": Case(
         REFUSED.format(1234),
         (
@@ -241,9 +251,9 @@ CASES: dict[str, Case] = {
     ),
     "labels": Case(
         "how wide is the paper?",
-        (passage(1, ("command", "$ lpstat --paper"), ("output", "paper: wide, 80 mm")),),
-        ["printed (lpstat --paper): paper"],
-        ["printed: paper"],
+        (passage(1, ("command", "$ lpstat --long"), ("output", "paper: wide, 80 mm")),),
+        ["ran: $ lpstat --long", "printed (lpstat --long): paper"],
+        ["ran: $ lpstat --long", "printed: paper"],
         with_label=True,
     ),
     "reranker": Case(
@@ -287,7 +297,7 @@ def test_a_part_changes_the_answer_and_without_it_there_is_another(part, tmp_pat
     threads: dict[str, list[Chunk]] = {}
     for each in case.chunks:
         threads.setdefault(each.thread_id, []).append(each)
-    store.replace_threads([("codex", name, chunks) for name, chunks in threads.items()])
+    store.replace_threads([(chunks[0].agent, name, chunks) for name, chunks in threads.items()])
     if case.vectors:
         store.set_embedder("fixed", "1", 3)
         rows = {f"{number:016x}": np.stack(found) for number, found in case.vectors.items()}
@@ -305,3 +315,39 @@ def test_a_part_changes_the_answer_and_without_it_there_is_another(part, tmp_pat
         assert [each[: len(start)] for each, start in zip(found, wanted, strict=False)] == list(wanted), found
         assert bool(found) == bool(wanted)
     assert quotes(frozenset()) != quotes(frozenset({part}))
+
+
+@pytest.mark.parametrize(
+    ("asked", "named"),
+    [
+        ("what was decided about the crane in billing?", True),
+        ("what was decided about the crane for the billing project?", True),
+        ("what was decided about the billing of the crane?", False),
+    ],
+)
+def test_the_project_that_is_named_is_preferred_where_all_are_asked(asked, named, tmp_path):
+    store = ChunkStore.open(tmp_path / "store", create=True)
+    here = passage(1, ("agent", "It was decided that the crane stays yellow."))
+    there = passage(2, ("agent", "It was decided that the crane turns to red."), project="github.com/acme/billing")
+    store.replace_threads([("codex", each.thread_id, [each]) for each in (here, there)])
+    recaller = Recaller(store, None, frozenset({"confidence"}))
+    assert [each.id for each in recaller.search(Question(asked)).chunks][:1] == [there.id if named else here.id]
+    within = recaller.search(Question(asked, project=there.project))
+    assert not within.boosts
+
+
+@pytest.mark.parametrize(
+    ("text", "agent", "is_named"),
+    [
+        ("what did codex do in billing?", "codex", True),
+        ("which fix had Claude Code suggested?", "claude-code", True),
+        ("claude said that the port is taken", "claude-code", True),
+        ("the port that gemini-cli's session used", "gemini-cli", True),
+        ("how is codex configured?", "codex", False),
+        ("where should the cursor stand?", "cursor", False),
+        ("go on with what continues", "continue", False),
+        ("did codexes do it", "codex", False),
+    ],
+)
+def test_an_agent_is_named_where_something_was_done_by_it(text, agent, is_named):
+    assert bool(naming.agents(text, [passage(1, agent=agent)])) is is_named
