@@ -1,7 +1,7 @@
 """Further doors of the same memory, as MCP resources: they cost a model nothing until it, or its user, opens one.
 
-    lmm://opening                                   what the project was left with, as told when a session begins
-    lmm://opening/compacted/{session}               the same after a compaction, the session's own work first
+    lmm://opening{?budget}                          what the project was left with, as told when a session begins
+    lmm://opening/compacted/{session}{?budget}      the same after a compaction, the session's own work first
     lmm://timeline{?since,until,budget}             sessions of the project, newest first
     lmm://timeline/{+project}{?since,until,budget}  of another one, `*` for all
     lmm://file/{+path}{?budget}                     what to know before a file is touched
@@ -38,11 +38,16 @@ def add(server: MCPServer[Any], here: Callable[[], Desk]) -> None:
 
     @server.resource("lmm://opening", name="opening", description=_OPENING)
     async def opening() -> str:
-        return await _read(here().opening) or NOTHING_LEFT
+        return await _opening(here())
 
-    @server.resource("lmm://opening/compacted/{session}", name="opening_compacted", description=_COMPACTED)
-    async def compacted(session: str) -> str:
-        return await _read(functools.partial(here().opening, compacted=session)) or NOTHING_LEFT
+    # Listed beside the plain one, since a template is no resource to clients that list those.
+    @server.resource("lmm://opening{?budget}", name="opening_within", description=_OPENING)
+    async def opening_within(budget: str = "") -> str:
+        return await _opening(here(), budget)
+
+    @server.resource("lmm://opening/compacted/{session}{?budget}", name="opening_compacted", description=_COMPACTED)
+    async def compacted(session: str, budget: str = "") -> str:
+        return await _opening(here(), budget, session)
 
     @server.resource("lmm://timeline{?since,until,budget}", name="timeline", description=_TIMELINE)
     async def timeline(since: str = "", until: str = "", budget: str = "") -> str:
@@ -61,6 +66,10 @@ def add(server: MCPServer[Any], here: Callable[[], Desk]) -> None:
     async def file(path: str, budget: str = "") -> str:
         found = await _read(functools.partial(here().about_file, path, budget_tokens=budget))
         return found.text
+
+
+async def _opening(desk: Desk, budget: str = "", compacted: str = "") -> str:
+    return await _read(functools.partial(desk.opening, compacted=compacted, budget_tokens=budget)) or NOTHING_LEFT
 
 
 async def _timeline(desk: Desk, project: str | None, since: str, until: str, budget: str) -> str:

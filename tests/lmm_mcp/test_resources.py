@@ -56,6 +56,7 @@ async def test_the_doors_are_listed(harbour_desk, era):
         templates = [each.uri_template for each in (await client.list_resource_templates()).resource_templates]
     assert plain == ["lmm://opening"]
     assert [each.partition("{")[0] for each in templates] == [
+        "lmm://opening",
         "lmm://opening/compacted/",
         "lmm://timeline",
         "lmm://timeline/",
@@ -113,6 +114,15 @@ async def test_the_opening_brief_is_what_the_hook_tells(orchard):
     assert "just compacted" in compacted
     nowhere = Desk(orchard.home, {}, cwd="/")
     assert await read(nowhere, "lmm://opening") == resources.NOTHING_LEFT
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("door", ["lmm://opening", f"lmm://opening/compacted/{FIRST_SESSION}"])
+async def test_the_opening_brief_keeps_to_the_budget_it_is_given(orchard, door):
+    whole, short = await read(orchard, door), await read(orchard, f"{door}?budget=90")
+    assert num_tokens(short) <= 90 < num_tokens(whole)
+    assert short.endswith(FENCE_CLOSE)
+    assert "budget_tokens" in await refusal(orchard, f"{door}?budget=soon")
 
 
 @pytest.mark.anyio
