@@ -3,7 +3,7 @@
     python benchmarks/fit_confidence.py MEMORY_HOME QUESTIONS... --unknown MEMORY_HOME QUESTIONS...
 
 The first memory holds the answers to its questions, or to most; the second to none of its own. A threshold is the highest one by which
-at most 5 % of the answerable questions are left unanswered. Each project in turn is judged by the threshold of the others:
+at most 3 % (`--mute`) of the answerable questions are left unanswered. Each project in turn is judged by the threshold of the others:
 `mute` is the share of answerable questions left unanswered, `quiet` that of the others rightly left so. One table for each
 kind of memory: with the vectors of windows, with those of whole passages alone, and by words alone.
 """
@@ -21,7 +21,8 @@ from lmm_mcp.paths import Home
 from lmm_mcp.recall import confidence
 from lmm_mcp.server.desk import Desk
 
-MAX_MUTE = 0.05
+MAX_MUTE = 0.03
+"""So that projects on which nothing was chosen stay below 5 %."""
 KINDS = {"windows": frozenset[str](), "whole passages": frozenset({"windows"}), "words": frozenset({"vectors"})}
 NOW = {
     "windows": confidence.MIN_SCORE,
@@ -44,10 +45,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("known", nargs="+", type=Path, help="a memory home, and question files about it")
     parser.add_argument("--unknown", nargs="+", type=Path, default=(), help="one that holds no answer to its questions")
+    parser.add_argument("--mute", type=float, default=MAX_MUTE, help="share of answerable questions that may stay unanswered")
+    parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS), help="kinds of memory, all if none is named")
     given = parser.parse_args()
-    for kind, without in KINDS.items():
+    for kind in given.kinds:
+        without = KINDS[kind]
         cases = [each for place in (given.known, given.unknown) if place for each in looked_up(place, without)]
-        show(kind, cases)
+        show(kind, cases, given.mute)
     return 0
 
 
@@ -72,17 +76,17 @@ def looked_up(place: Sequence[Path], without: frozenset[str]) -> Iterator[Case]:
         yield Case(name, bool(asked.key.answers), best if is_told or best == float("inf") else -1.0)
 
 
-def chosen(cases: Sequence[Case]) -> float:
-    """The highest threshold that leaves at most `MAX_MUTE` of the answerable questions unanswered."""
+def chosen(cases: Sequence[Case], max_mute: float) -> float:
+    """The highest threshold that leaves at most this share of the answerable questions unanswered."""
     scores = sorted(case.score for case in cases if case.is_answerable)
-    return max(0.0, scores[int(MAX_MUTE * len(scores))]) if scores else 0.0
+    return max(0.0, scores[int(max_mute * len(scores))]) if scores else 0.0
 
 
-def show(kind: str, cases: Sequence[Case]) -> None:
+def show(kind: str, cases: Sequence[Case], max_mute: float) -> None:
     """What the threshold of the code gives, one chosen on all, and those chosen on the other projects."""
     projects = sorted({case.project for case in cases})
-    of_others = {name: chosen([case for case in cases if case.project != name]) for name in projects}
-    now, best = NOW[kind], chosen(cases)
+    of_others = {name: chosen([case for case in cases if case.project != name], max_mute) for name in projects}
+    now, best = NOW[kind], chosen(cases, max_mute)
     print(f"{kind}: {len(cases)} questions, {len(projects)} projects")
     _row(f"as it is in the code, {now:.2f}", cases, dict.fromkeys(projects, now))
     _row(f"chosen on all, {best:.2f}", cases, dict.fromkeys(projects, best))

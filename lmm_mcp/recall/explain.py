@@ -117,7 +117,9 @@ def _score(search: Search, each: Evidence, *, is_first: bool) -> str:
     weight = 1.0 if "roles" in search.without else ROLE_WEIGHT.get(each.line.role, DEFAULT_WEIGHT)
     own = weight * sum(each.why.values())
     sum_of = f"{own:.2f} = {weight} x ({' + '.join(f'{part} {value:.2f}' for part, value in each.why.items())})"
-    return sum_of if abs(own - each.score) < _ROUNDING else f"{each.score:.2f} by its place in the learnt order; {sum_of}"
+    return (
+        sum_of if abs(own - each.score) < _ROUNDING else f"{each.score:.2f} by its place in the learnt order; {sum_of}"
+    )
 
 
 def _left_out(search: Search, question: Question, lines: Sequence[Evidence]) -> Iterator[str]:
@@ -159,7 +161,9 @@ def _verdict(search: Search, lines: Sequence[Evidence], told: Recall) -> list[st
         if search.listed or search.first:
             return [f"told: {found}; what is told first needs no score"]
         never = "confidence" in search.without
-        return [f"told: {found} (silence is switched off)" if never else f"told: {found} (silent below {_floor(search)})"]
+        return [
+            f"told: {found} (silence is switched off)" if never else f"told: {found} (silent below {_floor(search)})"
+        ]
     return [
         f"silent: {found} (told from {_floor(search)}; a similarity of {confidence.MIN_SIMILARITY} is enough beside it, "
         f"else words must repeat {confidence.MIN_OVERLAP:.0%} of the question)"

@@ -88,7 +88,9 @@ def says_nearly(told: Sequence[str], words: Sequence[str]) -> bool:
     more = list(told)
     for word in words:
         more.remove(word)
-    return not any(each in _NO or each.endswith(("n't", "n\u2019t")) or any(char.isdigit() for char in each) for each in more)
+    return not any(
+        each in _NO or each.endswith(("n't", "n\u2019t")) or any(char.isdigit() for char in each) for each in more
+    )
 
 
 def _lengths(num_words: int) -> Iterator[int]:

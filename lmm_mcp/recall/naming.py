@@ -12,7 +12,9 @@ from lmm_mcp.domain.chunk import Chunk
 _MIN_NAME_chars = 3
 _MIN_SHORT_chars = 4
 _DONE_BY = r"did|has|had|by|with|asked|told|let"
-_DOES = r"did|said|made|wrote|changed|fixed|decided|suggested|proposed|told|found|added|removed|ran|tried|sessions?|chats?"
+_DOES = (
+    r"did|said|made|wrote|changed|fixed|decided|suggested|proposed|told|found|added|removed|ran|tried|sessions?|chats?"
+)
 _INSIDE = r"in|of|for|on|from|project|repo|repository"
 _IS_ONE = r"project|repo|repository|codebase"
 
@@ -43,7 +45,10 @@ def _says_who(text: str, agent: str) -> bool:
         return False
     full = "[- ]?".join(map(re.escape, words))
     name = f"{full}|{re.escape(words[0])}" if len(words[0]) >= _MIN_SHORT_chars else full
-    return re.search(rf"\b(?:(?:{_DONE_BY})\s+(?:{name})|(?:{name})(?:'s)?\s+(?:{_DOES}))\b", text, re.IGNORECASE) is not None
+    return (
+        re.search(rf"\b(?:(?:{_DONE_BY})\s+(?:{name})|(?:{name})(?:'s)?\s+(?:{_DOES}))\b", text, re.IGNORECASE)
+        is not None
+    )
 
 
 def _says_where(text: str, project: str) -> bool:

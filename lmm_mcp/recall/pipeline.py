@@ -140,7 +140,14 @@ class Recaller:
         chunks.sort(key=lambda chunk: -scores[chunk.id])
         first = self._mended(question, query, chunks)
         return Search(
-            query, candidates, scores, chunks, first=first, reranker=self._reranker, boosts=boosts, without=self._without
+            query,
+            candidates,
+            scores,
+            chunks,
+            first=first,
+            reranker=self._reranker,
+            boosts=boosts,
+            without=self._without,
         )
 
     def _mended(self, question: Question, query: Query, chunks: Sequence[Chunk]) -> list[Evidence]:
@@ -228,7 +235,8 @@ class Search:
 
     def is_sure(self, lines: Sequence[Evidence]) -> bool:
         """Whether the ranking stands by what it found though the memory model finds no answer in it."""
-        return bool(self.first) or max((each.score for each in lines), default=0.0) >= DOUBTED * confidence.MIN_SCORE
+        floor = confidence.floor(self.query, self.candidates) or confidence.MIN_SCORE
+        return bool(self.first) or max((each.score for each in lines), default=0.0) >= DOUBTED * floor
 
     def lines(self, *, budget_tokens: int = MAX_BUDGET_tokens, without: Collection[str] = ()) -> list[Evidence]:
         """Their lines, most useful first, as many as a budget may hold. `without`: further parts to leave out."""

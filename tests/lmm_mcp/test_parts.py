@@ -96,7 +96,9 @@ BY_MEANING = passage(2, ("agent", "Purge the edge cache after each deploy, or gu
 TIDES = passage(1, ("agent", "The tide service listens on port 7311 in production."), day="2026-01-12")
 LATER = passage(2, ("agent", "The tide service listens on port 7440 in production."), day="2026-02-12")
 REFUSED = "ConnectionError: the tide service refused the connection on port {}"
-CARD = Card("file", PROJECT, "src/till.py", (CardSentence("Tills round to the cent.", ((f"{1:016x}", 0),)),), {}, 1 << 60, "v1")
+CARD = Card(
+    "file", PROJECT, "src/till.py", (CardSentence("Tills round to the cent.", ((f"{1:016x}", 0),)),), {}, 1 << 60, "v1"
+)
 TILL = passage(1, ("agent", "In src/till.py all sums are rounded to the cent."), files=("src/till.py",))
 BACKWARDS = Model(
     np.zeros(len(FEATURES), np.float32),
@@ -146,16 +148,20 @@ CASES: dict[str, Case] = {
     "passages": Case(
         "when do gates and cranes and berths open?",
         (
-            passage(1, ("agent", "Gates and cranes are painted."), *[("agent", "Nothing of the kind is known here.")] * 9),
+            passage(
+                1,
+                ("agent", "Gates and cranes and berths are painted."),
+                *[("agent", "Nothing of the kind is known here.")] * 9,
+            ),
             passage(
                 2,
                 ("output", "gates cranes berths open"),
-                ("agent", "Nothing else is known of that."),
+                ("output", "nothing else is known of that"),
                 ("agent", "The gates at six in the morning."),
             ),
         ),
-        ["The gates at six", "Gates and cranes"],
-        ["Gates and cranes", "The gates at six"],
+        ["The gates at six"],
+        ["Gates and cranes"],
     ),
     "neighbours": Case(
         "berth ledger lock",
@@ -183,9 +189,11 @@ CASES: dict[str, Case] = {
     "files": Case(
         "what should I know before I change src/shop/cart.py?",
         (
-            passage(1, ("output", "see src/shop/cart.py and src/shop/till.py for the rest")),
+            passage(1, ("thought", "see src/shop/cart.py and src/shop/till.py for the rest")),
             passage(
-                2, ("user", "Round to the nearest cent, and change nothing else."), files=("/home/ann/src/shop/cart.py",)
+                2,
+                ("user", "Round to the nearest cent, and change nothing else."),
+                files=("/home/ann/src/shop/cart.py",),
             ),
         ),
         ["Round to the nearest"],

@@ -164,6 +164,27 @@ def test_silence_where_not_even_the_best_line_fits():
         assert confidence.is_enough(asked, found, chunks, lines) is is_told
 
 
+@pytest.mark.parametrize(("role", "is_told"), [("agent", True), ("output", False)])
+def test_silence_has_a_score_of_its_own_where_nothing_has_vectors(role, is_told):
+    asked = understand("Which broker does the invoice export use?", NONE)
+    chunks = [chunk("a", (role, "The broker was painted white last spring."))]
+    found = Candidates({"a": 3.0}, {})
+    lines = pick(asked, chunks, {"a": 1.0}, found)
+    assert confidence.says_anything(asked, found, chunks)
+    assert confidence.is_enough(asked, found, chunks, lines) is is_told
+
+
+def test_silence_by_score_goes_with_what_the_score_is_made_of_and_knows_no_other_language():
+    floors = {
+        confidence.floor(ASKED, found)
+        for found in (ALIKE, Candidates({"a": 3.0}, {"a": 0.5}), Candidates({"a": 3.0}, {}))
+    }
+    assert len(floors) == 3
+    assert min(floors) > 0
+    assert confidence.floor(understand("端口是哪一个？", NONE), Candidates({"a": 3.0}, {})) == 0
+    assert confidence.floor(ASKED, replace(ALIKE, is_foreign=True)) == 0
+
+
 @pytest.mark.parametrize(
     ("text", "paths", "is_only_that"),
     [
