@@ -45,8 +45,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("known", nargs="+", type=Path, help="a memory home, and question files about it")
     parser.add_argument("--unknown", nargs="+", type=Path, default=(), help="one that holds no answer to its questions")
-    parser.add_argument("--mute", type=float, default=MAX_MUTE, help="share of answerable questions that may stay unanswered")
-    parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS), help="kinds of memory, all if none is named")
+    parser.add_argument(
+        "--mute", type=float, default=MAX_MUTE, help="share of answerable questions that may stay unanswered"
+    )
+    parser.add_argument(
+        "--kinds", nargs="+", choices=KINDS, default=list(KINDS), help="kinds of memory, all if none is named"
+    )
     given = parser.parse_args()
     for kind in given.kinds:
         without = KINDS[kind]
