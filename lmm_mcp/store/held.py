@@ -21,8 +21,8 @@ from lmm_mcp.store.blocks import ROW_ID, Blocks
 from lmm_mcp.store.postings import Words
 from lmm_mcp.store.search import Hit, Scope
 
-LOOK_EVERY_s = 0.2
-"""Where many ask, what was written is looked for so often."""
+LOOK_EVERY_s = 0.5
+"""Where many ask, what was written is looked for so often: a look costs as much as a question."""
 WAIT_AFTER_s = 0.8
 PATIENCE_s = 0.25
 """Who asks so long after the last look waits so long for the next one: a note is promised after two seconds."""
