@@ -51,6 +51,8 @@ class Manifest:
     """It learned from nothing later than this; 0 where that is not known."""
     max_sentences: int = 0
     """Of its own that it may write into a brief or a card: those it wrote when it was judged passed. 0: it only chooses lines."""
+    start: str = ""
+    """What it goes on from: a version, a run or a folder; '' = the base."""
     files: tuple[FileMark, ...] = field(default=())
     """Filled by `commit`."""
 
@@ -89,6 +91,7 @@ def manifest_of(told: Any) -> Manifest:
             made_ms=int(told["made_ms"]),
             until_ms=int(told.get("until_ms", 0)),
             max_sentences=int(told.get("max_sentences", 0)),
+            start=str(told.get("start", "")),
             files=files,
         )
     except (TypeError, KeyError, AttributeError) as problem:

@@ -83,6 +83,7 @@ def show(version: _VERSION, as_json: Annotated[bool, AS_JSON] = False) -> None:
     facts = {
         "made": f"{row['made']} by run {manifest.run}, code {manifest.code_version}, on {manifest.hardware}",
         "base": f"{manifest.base} ({manifest.base_hash})",
+        "goes on from": manifest.start or "the base",
         "lessons": f"{manifest.num_lessons:,} ({manifest.lessons_hash}), store {manifest.store_version}",
         "probes": manifest.probes_hash,
         "recipe": ", ".join(f"{name} {value}" for name, value in manifest.recipe.items() if _is_short(value)),
