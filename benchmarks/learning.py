@@ -32,7 +32,7 @@ from lmm_mcp.domain.lesson import Lesson, Probe  # noqa: E402
 from lmm_mcp.domain.verdict import ScoreSheet  # noqa: E402
 from lmm_mcp.evaluation import runs  # noqa: E402
 from lmm_mcp.model import network  # noqa: E402
-from trainer import forgetting_curve, gathering, judging, loop, presets, replay  # noqa: E402
+from trainer import forgetting_curve, judging, loop, ordering, presets, replay  # noqa: E402
 from trainer.judging import Dials  # noqa: E402
 from trainer.replay import Standing  # noqa: E402
 from trainer.speaking import NetworkSpeaker  # noqa: E402
@@ -61,7 +61,7 @@ def taught(bench: Bench, name: str, lessons: Sequence[Lesson], *, seed: int, beg
     recipe = presets.preset(
         "cpu-tiny", base=str(bench.base), stage="sft", shuffled=False, seed=seed, num_threads=1, **bench.dials
     )
-    ordered = replay.in_order(lessons, size=gathering.BATCH, seed=seed)
+    ordered = ordering.for_steps(lessons, tokens_per_step=recipe.tokens_per_step, seed=seed)
     return loop.train(recipe, (), ordered, bench.folder / name, start_from=begin).adapter
 
 

@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 
 from lmm_mcp.domain.lesson import Lesson
 from lmm_mcp.evaluation import history
-from trainer import lessons, replay
-from trainer.gathering import BATCH, Pool
+from trainer import lessons, ordering
+from trainer.gathering import Pool
 from trainer.lint import lint
 from trainer.plan import Plan
 from trainer.recipe import Stage
@@ -57,7 +57,7 @@ def lessons_of(ablation: Ablation, pool: Pool, plan: Plan, *, max_per_memory: in
         pool.built.lessons,
         until_ms=pool.until_ms,
         slices=(),
-        probes=pool.bank.probes,
+        probes=pool.held_out,
         evidence=pool.built.grounds,
         deduplicates=ablation.is_deduplicated,
     ).lessons
@@ -69,7 +69,7 @@ def lessons_of(ablation: Ablation, pool: Pool, plan: Plan, *, max_per_memory: in
     weights, times = pool.salience if ablation.is_weighted else None, dict(plan.repeats)
     weighed = [replace(each, weight=_weight(each, weights)) for each in drawn]
     repeated = [each for lesson in weighed for each in [lesson] * times.get(lesson.slice, 1)]
-    return replay.in_order(repeated, size=BATCH, seed=plan.options.seed)
+    return ordering.for_steps(repeated, tokens_per_step=plan.recipe.tokens_per_step, seed=plan.options.seed)
 
 
 def _capped(found: Sequence[Lesson], most: int) -> list[Lesson]:

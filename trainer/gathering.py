@@ -4,13 +4,13 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from lmm_mcp import artifacts, config, embedding
 from lmm_mcp.artifacts import durable, places
-from lmm_mcp.domain.lesson import SLICES, Lesson, Probe
+from lmm_mcp.domain.lesson import Lesson, Probe
 from lmm_mcp.domain.recall import CHARS_PER_TOKEN, MAX_BUDGET_tokens, Question
 from lmm_mcp.domain.verdict import Finding
 from lmm_mcp.domain.writing import Offered
@@ -24,8 +24,10 @@ from lmm_mcp.store.archive import Archive
 from lmm_mcp.store.chunks import ChunkStore
 from lmm_mcp.store.facts import FactStore
 from lmm_mcp.store.ledger import Ledger
-from trainer import engine, lessons, papers, presets, probes, questions, replay, selfstudy
-from trainer.lint import Linted, lint
+from trainer import costs, engine, lessons, ordering, papers, probes, questions, replay, selfstudy
+from trainer.account import Account
+from trainer.costs import Amount
+from trainer.lint import PARROTED, as_heard, lint
 from trainer.plan import Plan
 from trainer.questions import Need
 
@@ -35,8 +37,6 @@ STUDY_BY_BASE = "base"
 """What the setting `train.study` says where the base itself is to word lessons anew."""
 MIN_ASKED = 10
 """Fewer questions are all learned from."""
-BATCH = 32
-"""Lessons that are kept apart where they would disturb one another."""
 MAX_CANDIDATES = 60
 """Evidence lines that a long context may hold."""
 
@@ -94,6 +94,9 @@ class Pool:
     memory: Memory
     built: lessons.Lessons
     bank: probes.Bank
+    """Those that are asked."""
+    held_out: tuple[Probe, ...]
+    """Those that must not be taught: also what is asked no more."""
     salience: Mapping[str, float]
     """0 to 1 by passage."""
     until_ms: int
@@ -111,9 +114,10 @@ def pooled(
     cut_ms = _cut(needs, until_ms)
     look_up()
     salience = memory.facts.all_salience()
+    facts = memory.facts.facts()
     built = lessons.build(
         memory.store,
-        memory.facts.facts(),
+        facts,
         salience,
         memory.recaller,
         needs=[need for need in needs if need.at_ms <= cut_ms],
@@ -124,13 +128,15 @@ def pooled(
     look_up()
     later = [need for need in needs if need.at_ms > cut_ms]
     asked_now = list(_probed(memory, built, later, until_ms, plan))
+    retired = probes.superseded(facts, until_ms)
     if freezes:
         with nothing_forgotten(home, as_of):
-            bank = probes.add(home, asked_now)
+            bank = probes.add(home, asked_now, retired=retired)
     else:
-        bank = probes.Bank((*probes.load(home).probes, *asked_now))
+        known = probes.load(home)
+        bank = probes.Bank((*known.probes, *probes.missing(known, asked_now, retired=retired)))
     look_up()
-    return Pool(memory, built, bank, salience, until_ms, as_of)
+    return Pool(memory, built, bank.without(retired), bank.probes, salience, until_ms, as_of)
 
 
 @contextmanager
@@ -161,16 +167,26 @@ def gather(
         [*built.lessons, *(each.lesson for each in studied.lessons)] if studied else built.lessons,
         until_ms=until_ms,
         slices=plan.needed,
-        probes=bank.probes,
+        probes=pool.held_out,
         evidence=built.grounds,
         template_share=built.template_share,
         max_template_share=plan.options.max_template_share,
     )
     mix = _rehearsed(linted.lessons, home, plan, salience, until_ms)
-    beside = {fact.fact.id: fact.fact.superseded_by for fact in built.held if fact.fact.superseded_by}
     times = dict(plan.repeats)
-    repeated = [each for lesson in mix.lessons for each in [lesson] * times.get(lesson.slice, 1)]
-    ordered = replay.in_order(repeated, size=BATCH, seed=plan.options.seed, beside=beside)
+    heard = as_heard(mix.lessons, times)
+    kept = {each.id for each in heard.lessons}
+    mix = replace(mix, rehearsed=tuple(each for each in mix.rehearsed if each.lesson.id in kept))
+    dropped = {**linted.dropped, PARROTED: linted.dropped.get(PARROTED, 0) + heard.num_dropped}
+    linted = replace(linted, dropped=dropped, findings=(*linted.findings, heard.finding))
+    beside = {fact.fact.id: fact.fact.superseded_by for fact in built.held if fact.fact.superseded_by}
+    repeated = [each for lesson in heard.lessons for each in [lesson] * times.get(lesson.slice, 1)]
+    tokens_per_step = plan.recipe.tokens_per_step
+    ordered = ordering.for_steps(repeated, tokens_per_step=tokens_per_step, seed=plan.options.seed, beside=beside)
+    order = ordering.mixed(ordered, size=tokens_per_step * CHARS_PER_TOKEN, beside=beside)
+    account = Account(
+        built, linted, mix, ordered, order, tokens_per_step, bank, len(pool.held_out) - len(bank.probes), studied
+    )
     asked: list[Lesson | Probe] = [*linted.lessons, *bank.probes]
     texts = [*built.texts, *(studied.texts if studied else ())]
     return Gathered(
@@ -184,8 +200,8 @@ def gather(
         chunks=list(dict.fromkeys(chunk for each in ordered for chunk in each.sources)),
         num_passages=memory.store.count(),
         store_version=store_hash(memory.ledger),
-        about=_about(built, linted, mix, bank),
-        notes=list(_notes(built, linted, mix, bank, studied)),
+        about=account.about(),
+        notes=list(account.notes()),
     )
 
 
@@ -196,13 +212,12 @@ def dry_run(home: Home, env: Mapping[str, str], plan: Plan) -> Iterator[str]:
     yield from found.notes
     num_tokens = sum(len(each.prompt) + len(each.answer) for each in found.lessons) // CHARS_PER_TOKEN
     num_text_tokens = sum(map(len, found.texts)) // CHARS_PER_TOKEN
-    whole = num_tokens * plan.recipe.epochs * ("sft" in plan.recipe.stages)
-    whole += num_text_tokens * plan.recipe.cpt_epochs * ("cpt" in plan.recipe.stages)
+    made_s = time.monotonic() - began_s
     base = network.find_base(plan.recipe.base, bases=artifacts.bases_folder(home))
-    about = network.load(base).card
-    cost = presets.estimate(plan.recipe, int(whole), num_parameters=about.num_parameters)
-    yield f"about {num_tokens:,} tokens of lessons and {num_text_tokens:,} of texts; made in {time.monotonic() - began_s:.0f} s"
-    yield f"{plan.recipe.preset}: about {max(1, round(cost.seconds / 60))} min and {cost.memory_bytes / 1e9:.1f} GB, on {engine.chosen_device(plan.recipe.device)}"
+    num_parameters = network.load(base).card.num_parameters
+    cost = costs.cost_of(home, plan, Amount(num_tokens, num_text_tokens, len(found.probes), made_s, num_parameters))
+    yield f"about {num_tokens:,} tokens of lessons and {num_text_tokens:,} of texts; made in {made_s:.0f} s"
+    yield cost.told(plan.recipe.preset, engine.chosen_device(plan.recipe.device))
 
 
 def findings_of(folder: Path) -> tuple[Finding, ...]:
@@ -277,7 +292,7 @@ def _studied(
         pool.built.grounds,
         _generator(home, plan, settings),
         selfstudy.Kept(places.study_file(home), lambda: nothing_forgotten(home, pool.as_of)),
-        probe_prompts=[each.prompt for each in pool.bank.probes],
+        probe_prompts=[each.prompt for each in pool.held_out],
         should_stop=should_stop,
     )
 
@@ -304,38 +319,3 @@ def _by_memory(those: Sequence[Lesson], salience: Mapping[str, float]) -> dict[s
         if known:
             found[each.memory] = max(found.get(each.memory, 0.0), *known)
     return found
-
-
-def _about(built: lessons.Lessons, linted: Linted, mix: replay.Mix, bank: probes.Bank) -> dict[str, Any]:
-    counts = Counter((each.lesson.slice, each.part) for each in mix.rehearsed)
-    return {
-        "mix": [[slice_, part, num] for (slice_, part), num in sorted(counts.items())],
-        "findings": [
-            {"gate": each.gate, "passed": each.passed, "told": each.told, "figures": dict(each.figures)}
-            for each in linted.findings
-        ],
-        "left_out": dict(built.left_out),
-        "dropped": dict(linted.dropped),
-        "template_share": built.template_share,
-        "probes_hash": bank.hash,
-    }
-
-
-def _notes(
-    built: lessons.Lessons, linted: Linted, mix: replay.Mix, bank: probes.Bank, studied: selfstudy.Studied | None
-) -> Iterator[str]:
-    made = Counter(each.slice for each in built.lessons)
-    yield f"made {sum(made.values())} lessons: " + ", ".join(f"{name} {num}" for name, num in sorted(made.items()))
-    yield f"of {len(built.held)} facts; {len(built.texts)} texts; template text {100 * built.template_share:.0f} %"
-    if studied is not None:
-        yield f"a model on this machine was asked {studied.num_asked} times and added {len(studied.lessons)} lessons, {len(studied.texts)} texts"
-    for name in SLICES:
-        if name not in made:
-            yield f"NONE of the kind {name!r} could be made of this memory"
-    for reason, num in sorted({**built.left_out, **linted.dropped}.items(), key=lambda each: -each[1]):
-        yield f"left out: {num} {reason}"
-    for finding in linted.findings:
-        yield f"{'well' if finding.passed else 'BAD '}: {finding.told}"
-    yield from mix.told()
-    asked = Counter(each.slice for each in bank.probes)
-    yield f"{len(bank.probes)} probes ({', '.join(f'{name} {num}' for name, num in sorted(asked.items()))}) of {len(bank.cohorts)} weeks"

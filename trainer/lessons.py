@@ -83,6 +83,8 @@ class Lessons:
     """The facts that were taught."""
     grounds: Mapping[str, str] = field(default_factory=dict)
     """By fact id what its passages say: what an answer from memory is held against."""
+    wordings: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    """By lesson id how many characters of its question and answer we wrote, and how many there are."""
 
 
 def build(
@@ -148,6 +150,7 @@ def build(
         template_share=share_of_templates(kept),
         held=tuple(those),
         grounds={each.fact.id: passages.ground_of(each, index) for each in those},
+        wordings={each.lesson.id: (each.template_chars, each.all_chars) for each in kept},
     )
 
 

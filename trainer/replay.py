@@ -1,4 +1,4 @@
-"""What is rehearsed in a run, and in which order: new lessons, old ones by what speaks for them, and old ones by lot. Pure.
+"""What is rehearsed in a run: new lessons, old ones by what speaks for them, and old ones by lot. Pure.
 
 An adapter is made anew from its base in every run, so what is not rehearsed is forgotten. While all lessons fit, all are in;
 beyond that, half of a run is new, three tenths are the old lessons with most need, a fifth is drawn from all old ones alike.
@@ -6,14 +6,13 @@ How well a memory is held is its stage, of Leitner's boxes: a passed probe advan
 """
 
 import math
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from random import Random
 from typing import TypeVar
 
 from lmm_mcp.domain.lesson import Lesson
-from trainer import near
 
 NEW, BY_PRIORITY, BY_LOT = "new", "old, by priority", "old, by lot"
 SHARES: Mapping[str, float] = {NEW: 0.5, BY_PRIORITY: 0.3, BY_LOT: 0.2}
@@ -23,8 +22,6 @@ HALF_LIFE_ms = 30 * 86_400_000
 LAST_STAGE = 3
 RATE_BY_STAGE = (1.0, 0.5, 0.25, 0.125)
 """How likely a memory is drawn at each stage, of what it would be at the first."""
-APART = 0.5
-"""Lessons that say so much alike disturb each other within one step, unless they tell old from new."""
 _MIDDLING = 0.5
 _T = TypeVar("_T")
 
@@ -146,68 +143,6 @@ def advanced(
         stage = min(LAST_STAGE, max(0, before.stage + step))
         after[memory] = replace(before, stage=stage, recalled=probability)
     return after
-
-
-def in_order(
-    lessons: Sequence[Lesson], *, size: int, seed: int, beside: Mapping[str, str] | None = None
-) -> list[Lesson]:
-    """Put lessons into an order in which each run of `size` of them holds nothing that disturbs the rest of it.
-
-    Those that say nearly the same come into different runs, unless their answers must be told apart: `beside` names by
-    memory the memory it is to be learned beside (what was superseded beside what holds).
-    """
-    lessons = list(lessons)
-    Random(seed).shuffle(lessons)  # noqa: S311
-    alike: dict[int, set[int]] = defaultdict(set)
-    by_memory: dict[str, list[int]] = defaultdict(list)
-    for one, other in near.pairs([near.shingles(each.prompt) for each in lessons], nearly=APART):
-        alike[one].add(other)
-        alike[other].add(one)
-    for n, each in enumerate(lessons):
-        by_memory[each.memory].append(n)
-    groups = _together(lessons, by_memory, beside or {})
-    # Those that disturb others, or belong together, choose first; the rest goes wherever there is room.
-    groups.sort(
-        key=lambda group: not (len(group) > 1 or alike[group[0]] or len(by_memory[lessons[group[0]].memory]) > 1)
-    )
-    batches: list[list[int]] = [[] for _ in range(-(-len(lessons) // size))]
-    room = list(range(len(batches)))
-    for turn, group in enumerate(groups):
-        order = room[turn % len(room) :] + room[: turn % len(room)]
-        fitting = [b for b in order if len(batches[b]) + len(group) <= size]
-        at = next((b for b in fitting if not _disturbs(group, batches[b], lessons, alike)), None)
-        if at is None and not fitting:
-            at = len(batches)
-            batches.append([])
-            room.append(at)
-        batches[fitting[0] if at is None else at] += group
-        room = [b for b in room if len(batches[b]) < size]
-        if not room:
-            room = [len(batches)]
-            batches.append([])
-    batches.sort(key=lambda batch: -len(batch))  # full ones first, so that all begin where a step begins
-    return [lessons[n] for batch in batches for n in batch]
-
-
-def _together(
-    lessons: Sequence[Lesson], by_memory: Mapping[str, Sequence[int]], beside: Mapping[str, str]
-) -> list[list[int]]:
-    """Each lesson by itself, or with one of the memory that it is to be learned beside."""
-    placed: set[int] = set()
-    groups = []
-    for n, each in sorted(enumerate(lessons), key=lambda place: place[1].memory not in beside):
-        if n not in placed:
-            partners = [m for m in by_memory.get(beside.get(each.memory, ""), ()) if m not in placed and m != n]
-            groups.append([n, *partners[:1]])
-            placed.update(groups[-1])
-    return groups
-
-
-def _disturbs(
-    group: Sequence[int], batch: Sequence[int], lessons: Sequence[Lesson], alike: Mapping[int, set[int]]
-) -> bool:
-    memories = {lessons[n].memory for n in batch}
-    return any(lessons[n].memory in memories or alike.get(n, set()) & set(batch) for n in group)
 
 
 def _weighed(

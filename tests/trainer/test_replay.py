@@ -6,7 +6,7 @@ from random import Random
 import pytest
 
 from lmm_mcp.domain.lesson import Lesson
-from trainer import near, replay
+from trainer import replay
 from trainer.replay import Standing
 
 NOW_ms = 1_772_000_000_000
@@ -109,33 +109,9 @@ def test_a_passed_probe_advances_a_memory_and_a_failed_one_sets_it_back():
     assert back["known"] == Standing(replay.LAST_STAGE - 1, 0.2, 5)
 
 
-def test_lessons_that_say_nearly_the_same_come_into_different_batches():
-    same = "Question: which of the nine lamps on the old pier burns longest in the fog of {0}?"
-    lessons = [lesson(n, prompt=same.format(n)) for n in range(6)] + [lesson(n) for n in range(6, 48)]
-    ordered = replay.in_order(lessons, size=8, seed=2)
-    assert sorted(each.id for each in ordered) == sorted(each.id for each in lessons)
-    for start in range(0, 48, 8):
-        batch = ordered[start : start + 8]
-        assert sum("nine lamps" in each.prompt for each in batch) <= 1
-
-
-def test_what_was_replaced_is_learned_beside_what_holds():
-    lessons = [lesson(n) for n in range(40)]
-    ordered = replay.in_order(lessons, size=8, seed=5, beside={"m3": "m30"})
-    places = {each.memory: n // 8 for n, each in enumerate(ordered)}
-    assert places["m3"] == places["m30"]
-
-
 def test_the_mix_can_be_printed_without_content():
     lessons = [lesson(n, answer=f"SECRET{n}") for n in range(40)]
     told = "\n".join(chosen(lessons, {"m1": Standing()}, 20).told())
     assert "new: 19 of 39" in told or "new: 1" in told
     assert "salience 0.50" in told
     assert "SECRET" not in told and "what" not in told
-
-
-def test_thousands_of_lessons_are_ordered_in_seconds():
-    lessons = [lesson(n) for n in range(4000)]
-    ordered = replay.in_order(lessons, size=16, seed=0)
-    assert len(ordered) == 4000
-    assert not list(near.pairs([near.shingles(each.prompt) for each in ordered[:16]], nearly=replay.APART))

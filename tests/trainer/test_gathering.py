@@ -1,0 +1,78 @@
+"""What a run begins with: only what holds is asked, and what a dry run tells of it."""
+
+import os
+import shutil
+
+import pytest
+
+from lmm_mcp.domain.fact import Fact
+from lmm_mcp.domain.lesson import Probe
+from lmm_mcp.paths import Home
+from lmm_mcp.store.facts import FactStore
+from trainer import gathering, papers, presets, probes
+from trainer.base import small_base
+from trainer.plan import Plan
+
+FIRST_OF_JUNE_ms = 1_780_272_000_000
+WAS = Fact("oven", "project fact", "port", "", "4477", "The port is 4477.", (), 1, FIRST_OF_JUNE_ms - 1, "another")
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory):
+    return str(small_base(tmp_path_factory.mktemp("bases") / "small", ["which port does amber use?"]))
+
+
+@pytest.fixture
+def home(bakery, tmp_path, monkeypatch) -> Home:
+    there = Home(tmp_path / "lmm")
+    shutil.copytree(bakery.home.root, there.root)
+    shutil.rmtree(there.artifacts, ignore_errors=True)
+    monkeypatch.setenv("LMM_EMBEDDER_NAME", "none")
+    return there
+
+
+def plan(base: str, **more) -> Plan:
+    recipe = presets.preset("cpu-tiny", base=base, seq_len=1024, tokens_per_step=1024, shuffled=False)
+    return Plan(recipe=recipe, until_ms=FIRST_OF_JUNE_ms, **more)
+
+
+def test_a_probe_of_a_value_that_no_longer_holds_is_retired_told_and_still_never_taught(home, base, monkeypatch):
+    stale = Probe("fact", "project fact", "which port does the oven use?", ("4477",), "probe/x", WAS.id, "2026-W01")
+    probes.add(home, [stale])
+    found = gathering.gather(home, os.environ, plan(base), lambda: None, freezes=False)
+    assert stale in found.probes
+    assert not any("retired" in line for line in found.notes)
+    facts = FactStore.facts
+    monkeypatch.setattr(FactStore, "facts", lambda self, *a, **k: [*facts(self, *a, **k), WAS])
+    pool = gathering.pooled(home, os.environ, plan(base), lambda: None, freezes=False)
+    assert stale in pool.held_out
+    found = gathering.gather(home, os.environ, plan(base), lambda: None, freezes=False)
+    assert stale not in found.probes
+    assert found.about["probes_hash"] == probes.Bank(tuple(found.probes)).hash
+    assert "1 probes are retired: what they ask for was superseded" in found.notes
+
+
+def test_a_dry_run_counts_each_probe_once_and_tells_order_and_costs(home, base):
+    first = list(gathering.dry_run(home, os.environ, plan(base)))
+    gathering.gather(home, os.environ, plan(base), lambda: None)
+    again = list(gathering.dry_run(home, os.environ, plan(base)))
+    (asked,) = (line for line in first if " probes (" in line)
+    assert asked in again, "those that are frozen now are the same"
+    assert any(line.startswith("order: ") for line in again)
+    assert "placebo" in again[-1] and "judging" in again[-1] and "estimate" in again[-1]
+
+
+def test_what_is_heard_more_often_is_looked_through_as_often_as_it_is_heard(home, base):
+    found = gathering.gather(home, os.environ, plan(base, repeats=(("fact", 10),)), lambda: None, freezes=False)
+    told = [each["told"] for each in found.about["findings"]]
+    assert any(each.startswith("the four most frequent answers, as often as they are heard") for each in told)
+    facts = [each.id for each in found.lessons if each.slice == "fact"]
+    assert len(facts) == 10 * len(set(facts)) > 0
+    assert any(line.startswith(f"heard in one epoch: {len(found.lessons)} ") for line in found.notes)
+
+
+def test_notes_hold_no_content(home, base, tmp_path):
+    found = gathering.gather(home, os.environ, plan(base), lambda: None, freezes=False)
+    assert "clamp_heat" not in "\n".join(found.notes)
+    papers.write_lessons(tmp_path / "lessons.jsonl", found.lessons)
+    assert "clamp_heat" in (tmp_path / "lessons.jsonl").read_text(encoding="ascii")

@@ -1,0 +1,77 @@
+"""How the lessons and probes of a run came to be, for people (`notes`) and for the gate and the page (`about`). Names no content."""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from lmm_mcp.domain.lesson import SLICES, Lesson
+from trainer import probes, replay, selfstudy
+from trainer.lessons import Lessons
+from trainer.lint import Linted
+from trainer.ordering import Mixed
+from trainer.phrasings import template_share
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """All that is told about."""
+
+    built: Lessons
+    linted: Linted
+    mix: replay.Mix
+    ordered: Sequence[Lesson]
+    """As they are heard in one epoch."""
+    order: Mixed
+    tokens_per_step: int
+    bank: probes.Bank
+    num_retired: int
+    """Probes of which the answer holds no longer."""
+    studied: selfstudy.Studied | None
+
+    def about(self) -> dict[str, Any]:
+        """As JSON."""
+        counts = Counter((each.lesson.slice, each.part) for each in self.mix.rehearsed)
+        return {
+            "mix": [[slice_, part, num] for (slice_, part), num in sorted(counts.items())],
+            "findings": [
+                {"gate": each.gate, "passed": each.passed, "told": each.told, "figures": dict(each.figures)}
+                for each in self.linted.findings
+            ],
+            "left_out": dict(self.built.left_out),
+            "dropped": dict(self.linted.dropped),
+            "template_share": self.built.template_share,
+            "probes_hash": self.bank.hash,
+        }
+
+    def notes(self) -> Iterator[str]:
+        """In lines."""
+        built, studied = self.built, self.studied
+        yield f"made {len(built.lessons)} lessons: {_counted(each.slice for each in built.lessons)}"
+        yield f"of {len(built.held)} facts; {len(built.texts)} texts; template text {100 * built.template_share:.0f} %"
+        if studied is not None:
+            yield f"a model on this machine was asked {studied.num_asked} times and added {len(studied.lessons)} lessons, {len(studied.texts)} texts"
+        made = {each.slice for each in built.lessons}
+        for name in SLICES:
+            if name not in made:
+                yield f"NONE of the kind {name!r} could be made of this memory"
+        left: Mapping[str, int] = {**built.left_out, **self.linted.dropped}
+        for reason, num in sorted(left.items(), key=lambda each: -each[1]):
+            yield f"left out: {num} {reason}"
+        for finding in self.linted.findings:
+            yield f"{'well' if finding.passed else 'BAD '}: {finding.told}"
+        yield from self.mix.told()
+        # The cap on template text holds for the lessons that are made, each counted once: it keeps our words from being all the
+        # words there are. To hear one of them again teaches no more of our wording, since losses are taken on answers alone;
+        # counted as often as facts are heard it would keep out every small network that learns facts by heart.
+        own = [built.wordings[each.id] for each in self.ordered if each.id in built.wordings]
+        yield f"heard in one epoch: {len(self.ordered)} ({_counted(each.slice for each in self.ordered)}), template text {100 * template_share(own):.0f} %"
+        yield self.order.told(self.tokens_per_step)
+        bank = self.bank
+        yield f"{len(bank.probes)} probes ({_counted(each.slice for each in bank.probes)}) of {len(bank.cohorts)} weeks, bank {bank.hash}"
+        if self.num_retired:
+            yield f"{self.num_retired} probes are retired: what they ask for was superseded"
+
+
+def _counted(names: Iterator[str]) -> str:
+    return ", ".join(f"{name} {num}" for name, num in sorted(Counter(names).items()))
