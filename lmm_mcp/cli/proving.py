@@ -48,10 +48,16 @@ def prove(
     ] = LIMIT,
     budget: Annotated[int, typer.Option(help="Tokens of each brief.")] = DEFAULT_BUDGET_tokens,
     receipt: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write figures to share: no text, no names, no paths, no ids.")
+        Path | None,
+        typer.Option(
+            metavar="FILE", dir_okay=False, help="Write figures to share: no text, no names, no paths, no ids."
+        ),
     ] = None,
     results: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="Write the run of each arm there, for `lmm bench compare`.")
+        Path | None,
+        typer.Option(
+            metavar="FOLDER", file_okay=False, help="Write the run of each arm there, for `lmm bench compare`."
+        ),
     ] = None,
     fit: Annotated[bool, typer.Option("--fit", help="Show what each part of recall is worth on your history.")] = False,
     apply: Annotated[bool, typer.Option("--apply", help="With --fit: leave out the parts that do not pay.")] = False,

@@ -9,11 +9,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from lmm_mcp import artifacts, config, embedding
 from lmm_mcp.artifacts import durable
 from lmm_mcp.cli import answering, conditions
 from lmm_mcp.cli import proving as commands
+from lmm_mcp.cli.program import app
 from lmm_mcp.domain.card import Card, CardSentence
 from lmm_mcp.domain.recall import Question
 from lmm_mcp.errors import BadInput
@@ -429,3 +431,12 @@ def test_a_store_that_knows_asks_the_real_one_once(desk):
     assert Recaller(knowing, None, frozenset({"roles", "neighbours"})).recall(Question("why does the till round?")).text
     assert Recaller(knowing, None).recall(Question("why does the till round?")).text == first.text
     assert counting.num_asked == num_asked
+
+
+@pytest.mark.parametrize("option", ["--results", "--receipt"])
+def test_where_nothing_can_be_written_nothing_is_asked(orchard_env, tmp_path, option, monkeypatch):
+    monkeypatch.setattr(proving, "proof", lambda *_: pytest.fail("the history was read"))
+    (tmp_path / "a file").write_text("mine", encoding="utf-8")
+    place = tmp_path / "a file" if option == "--results" else tmp_path
+    done = CliRunner().invoke(app, ["prove", option, str(place)], env=orchard_env)
+    assert (done.exit_code, (tmp_path / "a file").read_text("utf-8")) == (2, "mine")
