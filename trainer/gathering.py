@@ -140,14 +140,14 @@ def pooled(
 
 
 @contextmanager
-def nothing_forgotten(home: Home, as_of: int) -> Iterator[None]:
+def nothing_forgotten(home: Home, as_of: int, why: str = FORGOTTEN) -> Iterator[None]:
     """Keep what was read in memory's name only while nothing of it was forgotten, and let nothing be forgotten meanwhile.
 
-    Raises TrainingError where something was.
+    Raises TrainingError, which says `why`, where something was.
     """
     with places.lock(home):
         if artifacts.forgettings(home) != as_of:
-            raise TrainingError(FORGOTTEN)
+            raise TrainingError(why)
         yield
 
 

@@ -56,6 +56,7 @@ UNSEEN = "unseen.json"
 SAID = "said.json"
 """What models said to some probes; the page shows it."""
 MAY_WRITE = "sentences it may write"
+FORGOTTEN_in_judging = "something was forgotten while models were asked; `lmm train resume` asks them anew."
 SHEETS = {"base": "sheet-base.json", "old": "sheet-old.json", "new": "sheet-new.json"}
 _LIBRARIES = ("torch", "transformers", "peft", "accelerate")
 
@@ -209,19 +210,20 @@ def _of_disk(folder: Path, problem: OSError) -> str:
 
 
 def _facts(run: Run) -> Run:
-    children.derive(run.home, os.environ)
+    children.derive(run.home, os.environ, look_up=run.look_up)
     return run
 
 
 def _lessons(run: Run) -> Run:
     found = gathering.gather(run.home, os.environ, run.plan, run.look_up)
-    # Before the content: whatever is forgotten from now on finds what this run has read.
     own = artifacts.Sources.of(found.threads, found.chunks, as_of=found.as_of)
-    artifacts.write_sources(run.folder, planning.with_those_of_its_start(run.home, run.plan, own))
-    papers.write_lessons(run.folder / papers.LESSONS, found.lessons)
-    papers.write_texts(run.folder / papers.TEXTS, found.texts)
-    papers.write_probes(run.folder / papers.PROBES, found.probes)
-    durable.write_json(run.folder / papers.ABOUT, {**found.about, "notes": found.notes})
+    sources = planning.with_those_of_its_start(run.home, run.plan, own)
+    with gathering.nothing_forgotten(run.home, found.as_of):  # who forgets from now on finds what this run has read
+        artifacts.write_sources(run.folder, sources)
+        papers.write_lessons(run.folder / papers.LESSONS, found.lessons)
+        papers.write_texts(run.folder / papers.TEXTS, found.texts)
+        papers.write_probes(run.folder / papers.PROBES, found.probes)
+        durable.write_json(run.folder / papers.ABOUT, {**found.about, "notes": found.notes})
     for line in found.notes:
         run.say(f"  {line}")
     counts = {"lessons": len(found.lessons), "texts": len(found.texts), "probes": len(found.probes)}
@@ -316,14 +318,18 @@ def _judging(run: Run) -> Run:
         candidate=run.folder / ADAPTER / "adapter",
         placebo=planning.placebo_folder(run.home, run.plan) if run.plan.placebo else None,
         on_arm=on_arm,
+        look_up=run.look_up,
     )
-    for name, sheet in (("base", found.base), ("old", found.old), ("new", found.new)):
-        if sheet is not None:
-            durable.write_json(run.folder / SHEETS[name], artifacts.sheet_told(sheet, with_outputs=True))
-    durable.write_json(run.folder / CANARIES, [dataclasses.asdict(each) for each in found.canaries])
-    durable.write_json(
-        run.folder / SAID, {"samples": found.samples, "learned": found.learned, "forgotten": found.forgotten}
-    )
+    sources = _sources(run).showing(found.shown)
+    with gathering.nothing_forgotten(run.home, found.as_of, FORGOTTEN_in_judging):
+        artifacts.write_sources(run.folder, sources)
+        for name, sheet in (("base", found.base), ("old", found.old), ("new", found.new)):
+            if sheet is not None:
+                durable.write_json(run.folder / SHEETS[name], artifacts.sheet_told(sheet, with_outputs=True))
+        durable.write_json(run.folder / CANARIES, [dataclasses.asdict(each) for each in found.canaries])
+        durable.write_json(
+            run.folder / SAID, {"samples": found.samples, "learned": found.learned, "forgotten": found.forgotten}
+        )
     return run
 
 
@@ -352,9 +358,7 @@ def _gate(run: Run) -> Run:
 def _promotion(run: Run) -> Run:
     verdict, sheet = _verdict(run), _sheet(run, "new")
     assert sheet is not None
-    sources = artifacts.read_sources(run.folder)
-    if sources is None:
-        raise TrainingError(f"{run.folder} does not say what it was made from. Start anew with `lmm train --fresh`.")
+    sources = _sources(run).showing(())  # a version holds no words
     made = next((each for each in artifacts.versions(run.home) if _is_of(each, run.state.run_id)), None)
     if made is None:  # else this station died after it had kept the version
         draft = artifacts.draft(run.home)
@@ -414,6 +418,13 @@ def _verdict(run: Run) -> Verdict:
     found = artifacts.verdict_of(durable.read_json(run.folder / "verdict.json"))
     if found is None:
         raise TrainingError(f"{run.folder} holds no verdict. Start anew with `lmm train --fresh`.")
+    return found
+
+
+def _sources(run: Run) -> artifacts.Sources:
+    found = artifacts.read_sources(run.folder)
+    if found is None:
+        raise TrainingError(f"{run.folder} does not say what it was made from. Start anew with `lmm train --fresh`.")
     return found
 
 

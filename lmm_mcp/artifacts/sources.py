@@ -7,7 +7,7 @@ builds unclean, although nobody could mark it yet.
 
 import hashlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +27,18 @@ class Sources:
     chunks: tuple[str, ...]
     as_of: int
     """The number of the last forgetting when the memory was read, from `forgettings`."""
+    shown: frozenset[str] = frozenset()
+    """Marks of threads that taught it nothing and of which something lies beside it: what models were shown when it was judged."""
 
     @classmethod
     def of(cls, threads: Iterable[Key], chunks: Iterable[str], *, as_of: int) -> "Sources":
         """Of these (agent, thread id) and chunk ids."""
         return cls(frozenset(mark(*key) for key in threads), tuple(dict.fromkeys(chunks)), as_of)
+
+
+    def showing(self, threads: Iterable[Key]) -> "Sources":
+        """The same, with words of these (agent, thread id) lying beside it and of no others."""
+        return replace(self, shown=frozenset(mark(*key) for key in threads))
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +78,9 @@ def forgotten_since(home: Home, sources: Sources) -> frozenset[str]:
 
 def write_sources(folder: Path, sources: Sources) -> None:
     """Tell what the content of `folder` is made from. To be written before the content is."""
-    told = {"as_of": sources.as_of, "threads": sorted(sources.threads), "chunks": list(sources.chunks)}
+    told: dict[str, Any] = {"as_of": sources.as_of, "threads": sorted(sources.threads), "chunks": list(sources.chunks)}
+    if sources.shown:
+        told["shown"] = sorted(sources.shown)
     durable.write_json(folder / places.SOURCES, told)
 
 
@@ -79,7 +88,12 @@ def read_sources(folder: Path) -> Sources | None:
     """What the content of `folder` is made from; None where nothing tells."""
     told = durable.read_json(folder / places.SOURCES)
     try:
-        return Sources(frozenset(map(str, told["threads"])), tuple(map(str, told["chunks"])), int(told["as_of"]))
+        return Sources(
+            frozenset(map(str, told["threads"])),
+            tuple(map(str, told["chunks"])),
+            int(told["as_of"]),
+            frozenset(map(str, told.get("shown", ()))),
+        )
     except (TypeError, KeyError, ValueError):
         return None
 

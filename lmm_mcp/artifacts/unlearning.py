@@ -95,7 +95,7 @@ def _mark_versions(home: Home, wanted: frozenset[str], now_ms: int) -> int:
 def _reach_run(folder: Path, wanted: frozenset[str], now_ms: int) -> None:
     sources = read_sources(folder)
     if sources is not None:
-        found = sources.threads & wanted
+        found = (sources.threads | sources.shown) & wanted
     elif any(path.name not in _KEPT_OF_RUN for path in folder.iterdir()):
         found = wanted  # nobody knows what it read
     else:
