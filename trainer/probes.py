@@ -268,29 +268,42 @@ def general() -> list[Probe]:
 
 def standings(home: Home) -> dict[str, Standing]:
     """How well each memory was held when it was last probed; nothing where that is not known."""
+    return _standings(home)[1]
+
+
+def _standings(home: Home) -> tuple[str, dict[str, Standing]]:
+    """The last run that they count, '' where nobody knows, and they themselves."""
     try:
         found = json.loads((places.probes_folder(home) / _STANDINGS).read_text(encoding="utf-8"))
-        return {str(memory): Standing(int(s), float(r), int(n)) for memory, (s, r, n) in found.items()}
-    except (OSError, ValueError, TypeError, AttributeError):
-        return {}  # all counts as new: rehearsed more often than it needs, and nothing is lost
+        if isinstance(found.get("standings"), dict):
+            run, found = str(found["run"]), found["standings"]
+        else:  # as they were written first
+            run = ""
+        return run, {str(memory): Standing(int(s), float(r), int(n)) for memory, (s, r, n) in found.items()}
+    except (OSError, ValueError, TypeError, AttributeError, KeyError):
+        return "", {}  # all counts as new: rehearsed more often than it needs, and nothing is lost
 
 
-def remember_results(home: Home, sheet: ScoreSheet, *, taught: Collection[str] = ()) -> None:
+def remember_results(home: Home, sheet: ScoreSheet, *, taught: Collection[str] = (), run: str = "") -> None:
     """Note how well each memory was recalled from the weights alone, for the next choice of lessons. Raises OSError.
 
-    `taught`: memories that the run had lessons about, probed or not.
+    `taught`: memories that the run had lessons about, probed or not. `run`: its id, by which it counts once, however often it
+    was gone on with.
     """
+    last, before = _standings(home)
+    if run and run == last:
+        return
     memory_of = {probe.id: probe.memory for probe in load(home).probes}
     scores: dict[str, list[float]] = defaultdict(list)
     for outcome in sheet.outcomes.get(WEIGHTS_ARM, ()):
         if outcome.probe_id in memory_of:
             scores[memory_of[outcome.probe_id]].append(outcome.score)
     recalled = {memory: sum(those) / len(those) for memory, those in scores.items()}
-    after = advanced(standings(home), recalled, taught)
-    _write(places.probes_folder(home) / _STANDINGS, after)
+    after = advanced(before, recalled, taught)
+    _write(places.probes_folder(home) / _STANDINGS, after, run)
 
 
-def _write(file: Path, after: Mapping[str, Standing]) -> None:
+def _write(file: Path, after: Mapping[str, Standing], run: str) -> None:
     file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     told = {memory: list(asdict(each).values()) for memory, each in sorted(after.items())}
-    durable.write(file, json.dumps(told).encode("utf-8"))
+    durable.write(file, json.dumps({"run": run, "standings": told}).encode("utf-8"))

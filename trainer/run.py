@@ -370,7 +370,7 @@ def _promotion(run: Run) -> Run:
     forgetting_curve.save(curve, forgetting_curve.added(forgetting_curve.load(curve), row))
     unseen = set(durable.read_json(run.folder / UNSEEN) or ())
     taught = {each.memory for each in papers.read_lessons(run.folder / papers.LESSONS) if each.id not in unseen}
-    probes.remember_results(run.home, sheet, taught=taught)
+    probes.remember_results(run.home, sheet, taught=taught, run=run.state.run_id)
     if isinstance(verdict, Promote) and run.plan.promotes:
         artifacts.promote(run.home, made.name)
     return run.knowing(version=made.name)
