@@ -145,6 +145,7 @@ def _begun(home: Home, plan: Plan, told: argparse.Namespace, who_stops: Callable
             return Run(home, folder, plans.load(folder), replace(state, stopped_by=""), who_stops, say)
     if told.resume:
         raise BadInput("there is no run to go on with; `lmm train` starts one.")
+    training_runs.tidy(home)
     began_ms = time.time_ns() // 1_000_000
     run_id = datetime.fromtimestamp(began_ms / 1000, UTC).strftime("%Y-%m-%d-%H%M%S") + f"-{os.getpid() % 1000:03d}"
     folder = durable.make_folder(artifacts.run_folder(home, run_id))
@@ -190,7 +191,7 @@ def _with_lock(run: Run) -> int:
         with suppress(OSError):
             training.write_progress(run.home, said)
             if isinstance(problem, TrainingError) and not isinstance(problem, TrainingBusy) and _is_final(run):
-                _end(run, "failed", (message,))
+                training_runs.save(run.folder, _at_its_end(run, "failed", (message,)).state)
         raise TrainingError(message) from problem
 
 
@@ -243,6 +244,7 @@ def _placebo(run: Run) -> Run:
         return run
     target = planning.placebo_folder(run.home, run.plan)
     if target.is_dir():
+        os.utime(target)
         return run
     lessons = list(base_texts.items(PLACEBO_SEED, planning.PLACEBO_LESSONS))
     plain = replace(run, plan=replace(run.plan, recipe=run.plan.recipe.but(stage="sft")))
@@ -250,6 +252,7 @@ def _placebo(run: Run) -> Run:
     durable.make_folder(target.parent)
     durable.settle(run.folder / PLACEBO / "adapter")
     durable.publish(run.folder / PLACEBO / "adapter", target)
+    planning.drop_old_placebos(run.home)
     return run.knowing(figures={f"placebo {name}": value for name, value in figures.items()})
 
 
@@ -367,7 +370,10 @@ def _promotion(run: Run) -> Run:
     learned = sorted({each.cohort for each in papers.read_probes(run.folder / papers.PROBES)} - {"general"})
     curve = artifacts.curve_file(run.home)
     row = forgetting_curve.row_of(replace(sheet, model=made.name), made_ms=run.state.started_ms, learned=learned)
-    forgetting_curve.save(curve, forgetting_curve.added(forgetting_curve.load(curve), row))
+    rows = forgetting_curve.added(forgetting_curve.load(curve), row)
+    forgetting_curve.save(curve, rows)
+    if (change := forgetting_curve.transfer(rows)).is_alarming:
+        run.say(f"  {forgetting_curve.told(change)}")
     unseen = set(durable.read_json(run.folder / UNSEEN) or ())
     taught = {each.memory for each in papers.read_lessons(run.folder / papers.LESSONS) if each.id not in unseen}
     probes.remember_results(run.home, sheet, taught=taught, run=run.state.run_id)
@@ -390,10 +396,13 @@ _DO: Mapping[str, Callable[[Run], Run]] = {
 def _ended(run: Run) -> int:
     verdict = _verdict(run)
     reasons = verdict.reasons if isinstance(verdict, Keep) else ()
-    run = _end(run, "promote" if isinstance(verdict, Promote) else "keep", reasons)
-    for name in (ADAPTER, PLACEBO):
-        durable.remove(run.folder / name / "checkpoints")
+    run = _at_its_end(run, "promote" if isinstance(verdict, Promote) else "keep", reasons)
     page = reporting.write(run.folder, run.state, verdict)
+    has_version = any(_is_of(each, run.state.run_id) for each in artifacts.versions(run.home))
+    training_runs.without_weights(run.folder, has_version=has_version)
+    training_runs.save(run.folder, run.state)  # last: whoever dies before goes on here
+    if artifacts.is_unclean(run.folder):  # marked before its page was there
+        artifacts.sweep(run.home)
     if isinstance(verdict, Promote) and run.plan.promotes:
         run.say(f"{run.state.version} serves now; it passed every gate. Report: {page}")
     elif isinstance(verdict, Promote):
@@ -404,9 +413,9 @@ def _ended(run: Run) -> int:
     return 0
 
 
-def _end(run: Run, verdict: str, reasons: tuple[str, ...]) -> Run:
+def _at_its_end(run: Run, verdict: str, reasons: tuple[str, ...]) -> Run:
+    """The same with what came of it, not yet written down."""
     state = replace(run.state, ended_ms=time.time_ns() // 1_000_000, verdict=verdict, reasons=reasons)
-    training_runs.save(run.folder, state)
     return replace(run, state=state)
 
 
