@@ -1,6 +1,9 @@
 """A memory of an invented bakery's two projects, read by the real ingest process, for what is made of a memory."""
 
 import json
+import os
+import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +19,8 @@ from lmm_mcp.store.archive import Archive
 from lmm_mcp.store.chunks import ChunkStore
 from lmm_mcp.store.facts import FactStore
 from lmm_mcp.store.ledger import Ledger
+from trainer.base import small_base
+from trainer.base_texts import items
 
 OVEN, SHOP = "/home/wren/oven", "/home/wren/shopfront"
 NOON_OF_MARCH_ms = 1_772_366_400_000
@@ -159,3 +164,26 @@ def bakery(tmp_path_factory: pytest.TempPathFactory) -> Bakery:
     assert service.run(home, env, settings, (), stay=False, derives=True) == 0
     store, facts = ChunkStore.open(home.store), FactStore.open(home.facts)
     return Bakery(home, store, Ledger.open(home.ledger), Archive(home.archive), facts.facts(), Recaller(store, None))
+
+
+@pytest.fixture(scope="module")
+def base_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A base of random weights."""
+    return small_base(tmp_path_factory.mktemp("base") / "small", [each.prompt for each in items(3, 200)])
+
+
+@pytest.fixture
+def home(bakery: Bakery, base_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Home]:
+    """A copy of the bakery's memory with that base, for trainings in this process and in others."""
+    there = Home(tmp_path / "lmm")
+    shutil.copytree(bakery.home.root, there.root)
+    shutil.rmtree(there.artifacts, ignore_errors=True)
+    shutil.copytree(base_folder, there.artifacts / "bases" / "small")
+    monkeypatch.setenv("LMM_HOME", str(there.root))
+    monkeypatch.setenv("LMM_EMBEDDER_NAME", "none")
+    for name in ("HOME", "CLAUDE_CONFIG_DIR", "CODEX_HOME"):
+        monkeypatch.setenv(name, str(tmp_path / "nobody"))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    before = os.umask(0o077)  # as the program sets it
+    yield there
+    os.umask(before)

@@ -13,11 +13,10 @@ import time
 import pytest
 
 from lmm_mcp import artifacts, training, training_runs
+from lmm_mcp.domain.writing import Offered
 from lmm_mcp.errors import ModelError, TrainingBusy, TrainingError
-from lmm_mcp.paths import Home
-from trainer import cli, papers, run
-from trainer.base import small_base
-from trainer.base_texts import items
+from trainer import cli, examining, gathering, papers, planning, recalling, reporting, run
+from trainer import plan as plans
 
 SLICES = "choice,brief,fact,clue,chunk,general"
 """What six sessions give lessons of."""
@@ -25,28 +24,6 @@ DIALS = (
     *("--base", "small", "--slices", SLICES, "--max-steps", "6", "--epochs", "1", "--cpt-epochs", "0.2"),
     *("--max-lessons", "24", "--tokens-per-step", "1024", "--seq-len", "1024", "--until", "2026-06-01"),
 )
-
-
-@pytest.fixture(scope="module")
-def base_folder(tmp_path_factory):
-    return small_base(tmp_path_factory.mktemp("base") / "small", [each.prompt for each in items(3, 200)])
-
-
-@pytest.fixture
-def home(bakery, base_folder, tmp_path, monkeypatch):
-    """A copy of the bakery's memory with a base of random weights."""
-    there = Home(tmp_path / "lmm")
-    shutil.copytree(bakery.home.root, there.root)
-    shutil.rmtree(there.artifacts, ignore_errors=True)
-    shutil.copytree(base_folder, there.artifacts / "bases" / "small")
-    monkeypatch.setenv("LMM_HOME", str(there.root))
-    monkeypatch.setenv("LMM_EMBEDDER_NAME", "none")
-    for name in ("HOME", "CLAUDE_CONFIG_DIR", "CODEX_HOME"):
-        monkeypatch.setenv(name, str(tmp_path / "nobody"))
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    before = os.umask(0o077)  # as the program sets it
-    yield there
-    os.umask(before)
 
 
 def learn(home, *options, stop=lambda: "", told=None):
@@ -171,13 +148,35 @@ def test_what_goes_on_from_an_earlier_run_is_reached_by_forgetting_what_only_tha
     first, state = newest(home)
     parent = artifacts.read_sources(first)
     narrow = artifacts.Sources(frozenset({"of-the-parent-alone"}) | parent.threads, parent.chunks, parent.as_of)
-    artifacts.write_sources(first, narrow)
+    made = artifacts.find(home, state.version).folder
+    artifacts.write_sources(made, narrow)
+    assert not (first / "training" / "adapter").exists(), "its version holds what it learned"
     learn(home, "--no-placebo", "--from-checkpoint", state.run_id, "--seed", "2")
     child = artifacts.find(home, newest(home)[1].version)
     assert "of-the-parent-alone" in artifacts.read_sources(child.folder).threads
-    (first / "sources.json").unlink()
+    (made / "sources.json").unlink()
     with pytest.raises(ModelError, match="does not say what it was trained on"):
         learn(home, "--no-placebo", "--from-checkpoint", state.run_id, "--seed", "3")
+
+
+def test_a_run_goes_on_from_what_serves_unless_it_is_told_otherwise_or_that_is_no_longer_clean(home, bakery):
+    def begins_at(*options):
+        told = []
+        learn(home, "--dry-run", "--no-placebo", *options, told=told)
+        return told[-1].removeprefix("begins at ")
+
+    assert begins_at() == "the base"
+    learn(home, "--no-placebo")
+    assert begins_at() == "the base", "what was kept out does not serve"
+    first = newest(home)[1].version
+    artifacts.promote(home, first, force=True)
+    assert begins_at() == begins_at("--seed", "2") == first
+    assert begins_at("--from-checkpoint", "base") == "the base"
+    assert begins_at("--no-replay") == begins_at("--rank", "4") == "the base"
+    learn(home, "--no-placebo", "--seed", "2")
+    assert artifacts.find(home, newest(home)[1].version).manifest.start == first
+    artifacts.mark_unclean(home, [(row.thread.agent, row.thread.thread_id) for row in bakery.ledger.threads()])
+    assert planning.going_on(home, plans.Plan()).from_checkpoint == ""
 
 
 def test_a_run_that_read_what_is_forgotten_meanwhile_ends_and_keeps_nothing_of_it(home, bakery):
@@ -207,6 +206,73 @@ def test_a_full_disk_in_the_middle_is_told_and_what_was_done_is_gone_on_with(hom
         with pytest.raises(TrainingError, match=r"No space left.*lmm train resume"):
             learn(home, "--no-placebo")
     assert newest(home)[1].is_unfinished
+    learn(home, "--no-placebo", "--resume")
+    assert newest(home)[1].verdict == "keep"
+
+
+def test_a_run_that_dies_at_its_very_end_has_its_page_when_it_is_gone_on_with(home, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(reporting, "write", full)
+        with pytest.raises(TrainingError, match="No space left"):
+            learn(home, "--no-placebo")
+    assert newest(home)[1].is_unfinished
+    learn(home, "--no-placebo", "--resume")
+    folder, state = newest(home)
+    assert (state.verdict, len(artifacts.versions(home))) == ("keep", 1)
+    assert (folder / "report.html").is_file()
+    assert [path.name for path in folder.rglob("checkpoints")] == []
+
+
+def test_a_run_writes_nothing_of_what_was_forgotten_while_it_read(home, bakery, monkeypatch):
+    threads = [(row.thread.agent, row.thread.thread_id) for row in bakery.ledger.threads()]
+    gather = gathering.gather
+
+    def forgetting_meanwhile(*given, **named):
+        found = gather(*given, **named)
+        artifacts.mark_unclean(home, threads)
+        return found
+
+    monkeypatch.setattr(gathering, "gather", forgetting_meanwhile)
+    with pytest.raises(TrainingError, match="forgotten meanwhile"):
+        learn(home, "--no-placebo")
+    assert list(newest(home)[0].glob("*.jsonl")) == []
+
+
+def test_forgetting_reaches_what_models_said_about_lines_that_no_lesson_knows(home, monkeypatch):
+    told = Offered(1, "c" * 16, 0, "user", "the kiln of the neighbour is blue", "")
+
+    def shown(self, *_):
+        self.threads.add(("codex", "the neighbour"))
+        return (told,), True
+
+    monkeypatch.setattr(recalling.Recalls, "_found", shown)
+    learn(home, "--no-placebo")
+    folder, state = newest(home)
+    assert (folder / "said.json").exists()
+    sources = [artifacts.read_sources(each) for each in (folder, artifacts.find(home, state.version).folder)]
+    assert [len(each.shown) for each in sources] == [1, 0]
+    assert b"the kiln of the neighbour" not in (folder / "sheet-base.json").read_bytes()
+    artifacts.mark_unclean(home, [("codex", "the neighbour")])
+    assert not any((folder / name).exists() for name in ("said.json", "sheet-new.json", "report.html"))
+    assert artifacts.find(home, state.version).unclean is None, "it was never taught that"
+
+
+def test_what_is_forgotten_while_models_are_asked_has_them_asked_anew(home, monkeypatch):
+    examine = examining.examine
+
+    def forgetting_meanwhile(*given, **named):
+        found = examine(*given, **named)
+        artifacts.mark_unclean(home, [("codex", "somebody else")])
+        return found
+
+    with monkeypatch.context() as meanwhile:
+        meanwhile.setattr(examining, "examine", forgetting_meanwhile)
+        with pytest.raises(TrainingError, match=r"forgotten while models were asked.*lmm train resume"):
+            learn(home, "--no-placebo")
+    assert not (newest(home)[0] / "said.json").exists()
     learn(home, "--no-placebo", "--resume")
     assert newest(home)[1].verdict == "keep"
 
@@ -267,7 +333,8 @@ def is_at(home, station):
 
 
 def weights_of(folder):
-    found = next((folder / "training" / "adapter").glob("*.safetensors"))
+    version = training_runs.load(folder).version
+    found = next((folder.parents[1] / "versions" / version / "adapter").glob("*.safetensors"))
     return hashlib.sha256(found.read_bytes()).hexdigest()
 
 
