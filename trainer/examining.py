@@ -122,18 +122,6 @@ def _as_served(base: Path, adapter: Path, device: str) -> Any:
     return network.ready_to_serve(network.load(base, adapter=adapter, device=device))
 
 
-def _once(ask: Callable[[str, str], Any]) -> Callable[[str, str], Any]:
-    """Recall, asked the same twice, answers the same: once is enough."""
-    known: dict[tuple[str, str], Any] = {}
-
-    def answer(question: str, project: str) -> Any:
-        if (question, project) not in known:
-            known[question, project] = ask(question, project)
-        return known[question, project]
-
-    return answer
-
-
 def _samples(probes: Sequence[Probe], before: ScoreSheet, after: ScoreSheet) -> Any:
     """Some probes with what was said to them: of each slice alike."""
     by_slice: dict[str, list[dict[str, str]]] = {}

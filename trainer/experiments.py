@@ -5,7 +5,6 @@ is not done again while memory, base and options are the same. Nothing of them e
 """
 
 import argparse
-import functools
 import hashlib
 import json
 import os
@@ -34,6 +33,7 @@ from trainer import plan as plans
 from trainer.ablations import UNCAPPED, Ablation
 from trainer.asked import Recall
 from trainer.plan import Plan
+from trainer.recalling import Recalls
 from trainer.run import ADAPTER, Run, Say, Stopped, trained
 from trainer.scoring import Row
 from trainer.speaking import NetworkSpeaker
@@ -63,11 +63,16 @@ def main(home: Home, told: argparse.Namespace, dials: Mapping[str, Any], who_sto
     plan = replace(planning.plan_of(told, dials), placebo=False, promotes=False)
     plan = replace(plan, options=replace(plan.options, max_per_memory=UNCAPPED, max_of_one=4 * UNCAPPED))
     planning.base_of(home, plan)
+
+    def look_up() -> None:
+        if who_stops():
+            raise Stopped
+
     try:
         with training.lock(home).acquire(timeout=training.PATIENCE_s):
             training.forget_stop(home)
-            children.derive(home, os.environ)
             artifacts.sweep(home)
+            children.derive(home, os.environ, look_up=look_up)
             mark = _mark(home, plan, told.max_per_memory, told.max_probes)
             experiment = _Experiment(home, plan, mark, told.max_probes, who_stops, say)
             done = _all_done(experiment, told.max_per_memory)
@@ -98,11 +103,11 @@ def _all_done(experiment: _Experiment, max_per_memory: int) -> list[Run]:
             runs[number] = run = run.knowing(figures=figures).past("training")
         if "judging" not in run.state.done:
             if recall is None:
-                recall = functools.cache(gathering.recall_of(gathering.opened(experiment.home, os.environ)))
+                recall = Recalls(gathering.opened(experiment.home, os.environ))
             run.tell("judging", 0.0, ablation.name)
             rows = [asdict(row) for row in _judged(run, ablation, recall)]
             durable.write_json(run.folder / ROWS, rows)
-            durable.remove(run.folder / ADAPTER / "checkpoints")
+            training_runs.without_weights(run.folder, has_version=True)  # its rows are all that is kept of it
             run = run.knowing(ended_ms=time.time_ns() // 1_000_000).past("judging")
             runs[number] = run
     runs[-1].tell("done", 1.0, EXPERIMENT)
@@ -176,7 +181,8 @@ def _judged(run: Run, ablation: Ablation, recall: Recall) -> Iterator[Row]:
     base = network.find_base(run.plan.recipe.base, bases=artifacts.bases_folder(run.home))
     adapter = run.folder / ADAPTER / "adapter" if ablation.stage else None
     device = planning.base_of(run.home, run.plan).device
-    speaker = NetworkSpeaker(network.load(base, adapter=adapter, device=device), ablation.name)
+    known = network.load(base, adapter=adapter, device=device)
+    speaker = NetworkSpeaker(known, ablation.name, look_up=run.look_up)
     frequencies = gathering.opened(run.home, os.environ).store.frequencies()
 
     def rarity(word: str) -> float:

@@ -11,14 +11,12 @@ from typing import Any
 from lmm_mcp import artifacts, config, embedding
 from lmm_mcp.artifacts import durable, places
 from lmm_mcp.domain.lesson import Lesson, Probe
-from lmm_mcp.domain.recall import CHARS_PER_TOKEN, MAX_BUDGET_tokens, Question
+from lmm_mcp.domain.recall import CHARS_PER_TOKEN
 from lmm_mcp.domain.verdict import Finding
-from lmm_mcp.domain.writing import Offered
 from lmm_mcp.errors import TrainingError
 from lmm_mcp.evaluation.receipt import store_hash
 from lmm_mcp.model import network
 from lmm_mcp.paths import Home
-from lmm_mcp.recall.offering import offer
 from lmm_mcp.recall.pipeline import Recaller
 from lmm_mcp.store.archive import Archive
 from lmm_mcp.store.chunks import ChunkStore
@@ -37,8 +35,6 @@ STUDY_BY_BASE = "base"
 """What the setting `train.study` says where the base itself is to word lessons anew."""
 MIN_ASKED = 10
 """Fewer questions are all learned from."""
-MAX_CANDIDATES = 60
-"""Evidence lines that a long context may hold."""
 
 
 FORGOTTEN = (
@@ -227,16 +223,6 @@ def findings_of(folder: Path) -> tuple[Finding, ...]:
         Finding(str(each["gate"]), each["passed"] is True, str(each["told"]), dict(each["figures"]))
         for each in about.get("findings", ())
     )
-
-
-def recall_of(memory: Memory) -> Callable[[str, str], Sequence[Offered]]:
-    """Question and project to all evidence that recall has out, as probes are judged with it."""
-
-    def ask(question: str, project: str) -> Sequence[Offered]:
-        found = memory.recaller.evidence(Question(question, project or None, budget_tokens=MAX_BUDGET_tokens))
-        return [offer(each, number) for number, each in enumerate(found[:MAX_CANDIDATES], 1)]
-
-    return ask
 
 
 def _probed(
