@@ -25,7 +25,7 @@ sys.path.insert(0, str(ROOT))
 
 from lmm_mcp import memory  # noqa: E402
 from lmm_mcp.model.network import Card, Network, with_lora  # noqa: E402
-from trainer import engine, loop  # noqa: E402
+from trainer import engine, loop, stepping  # noqa: E402
 from trainer.checkpoints import Place  # noqa: E402
 from trainer.learning import Learner  # noqa: E402
 from trainer.recipe import Recipe  # noqa: E402
@@ -84,7 +84,7 @@ def operations(model: torch.nn.Module, shape: dict[str, int], segments: list[Seg
 
 
 def ours(name: str, args: argparse.Namespace, device: torch.device, rate: float) -> Measured:
-    """The step of trainer/loop.py."""
+    """The step of trainer/stepping.py."""
     shape = SHAPES[name]
     model, segments, recipe = prepared(shape, args, device)
     hall = engine.start(recipe)
@@ -96,7 +96,7 @@ def ours(name: str, args: argparse.Namespace, device: torch.device, rate: float)
     for _ in range(args.steps + 2):
         _sync(device)
         started = time.perf_counter()
-        loop._learn(learner, None, segments, network, recipe, hall, place)
+        stepping.learn(learner, None, segments, network, recipe, hall, place)
         loop._move(learner, optimizer, 1e-4, 1.0, hall)
         _sync(device)
         times.append(time.perf_counter() - started)

@@ -11,6 +11,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, NoReturn
 
 from lmm_mcp import config, paths, training
@@ -96,6 +97,9 @@ def _add_dials(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--max-lessons", type=int, default=0, metavar="N", help="0: what the preset says")
     parser.add_argument("--until", default="", metavar="DATE", help="learn from nothing later than this day")
+    parser.add_argument(
+        "--processes", type=int, default=None, metavar="N", help="that train together here, one on each GPU; default 1"
+    )
     for dial in dataclasses.fields(Recipe):
         if dial.name in _SET_ELSEWHERE:
             continue
@@ -141,6 +145,12 @@ def _with_others(parser: argparse.ArgumentParser, commands: Any) -> argparse.Arg
     _add_dials(experiment)
     experiment.set_defaults(max_lessons=400, dial_max_steps=100)
     _add_leaving(experiment)
+    learn = commands.add_parser("learn")  # one of several processes of a run; not for people
+    learn.set_defaults(does=_learn, leave_with_parent=False)
+    learn.add_argument("folder", type=Path)
+    learn.add_argument("name")
+    learn.add_argument("rank", type=int)
+    learn.add_argument("num_processes", type=int)
     return parser
 
 
@@ -169,6 +179,12 @@ def _experiment(home: Home, told: argparse.Namespace, should_stop: Callable[[], 
     from trainer import experiments  # loads torch
 
     return experiments.main(home, told, dials_of(told), should_stop, _say)
+
+
+def _learn(home: Home, told: argparse.Namespace, should_stop: Callable[[], str]) -> int:
+    from trainer import taught, together  # loads torch
+
+    return taught.take_part(home, together.Seat(told.folder, told.name, told.rank, told.num_processes), should_stop)
 
 
 def dials_of(told: argparse.Namespace) -> dict[str, Any]:

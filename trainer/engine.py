@@ -1,19 +1,21 @@
 """Where a run computes: one device or many, whole weights on each or split among them. The only file that knows of processes.
 
-Under `torchrun` every process runs the same program over its share of each step's rows. What is learned is the same as with one
-process, up to the order in which numbers are added (a test holds that).
+Every process runs the same program over its share of each step's rows: started by `together.py`, which has them `join`, or by
+`torchrun`. What is learned is the same as with one process, up to the order in which numbers are added (a test holds that).
 """
 
 import os
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object
-from torch import Tensor
+from torch import Tensor, distributed
 
 from lmm_mcp import memory
 from lmm_mcp.errors import TrainingError
@@ -26,6 +28,7 @@ class Engine:
 
     accelerator: Any
     sharded: bool
+    """Wanted; it is so where there are several processes: `is_split`."""
 
     @property
     def device(self) -> torch.device:
@@ -48,31 +51,54 @@ class Engine:
         """Whether this process is the one that writes."""
         return self.rank == 0
 
+    @property
+    def is_split(self) -> bool:
+        """Whether no process has all weights: then none can go through the network without the others."""
+        return self.sharded and self.num_processes > 1
+
     def spread(self, learner: Any) -> Any:
         """Make the learner ready to run on every process."""
-        if self.num_processes == 1:
-            return learner
-        return _sharded(learner, self.device) if self.sharded else self.accelerator.prepare_model(learner)
+        if self.is_split:
+            return _sharded(learner, self.device)
+        if self.num_processes > 1:
+            for each in learner.parameters():
+                if each.requires_grad:  # what is frozen comes from the same file
+                    distributed.broadcast(each.data, 0)
+        return learner
 
     def backward(self, loss: Tensor) -> None:
         """Add the gradient of a loss that covers this process's share of a step."""
-        # Processes average their gradients; what we want is the sum.
-        self.accelerator.backward(loss * self.num_processes)
+        # Split weights average their gradients; what we want is the sum.
+        self.accelerator.backward(loss * self.num_processes if self.is_split else loss)
 
     @contextmanager
     def alone(self, learner: Any, *, alone: bool) -> Iterator[None]:
-        """While `alone`, gradients are gathered here and not yet exchanged."""
-        if self.num_processes == 1 or not alone:
+        """While `alone`, gradients of split weights are gathered here and not yet exchanged."""
+        if not self.is_split or not alone:
             yield
-        elif self.sharded:
-            learner.set_requires_gradient_sync(False)
-            try:
-                yield
-            finally:
-                learner.set_requires_gradient_sync(True)
-        else:
-            with self.accelerator.no_sync(learner):
-                yield
+            return
+        learner.set_requires_gradient_sync(False)
+        try:
+            yield
+        finally:
+            learner.set_requires_gradient_sync(True)
+
+    def exchange(self, learner: Any) -> None:
+        """Add up the gradients of all processes where each has all weights; split ones did so on the way.
+
+        After the step's passes and not within them, as DistributedDataParallel would: so a process in which memory runs out
+        leaves nobody waiting.
+        """
+        if self.num_processes == 1 or self.is_split:
+            return
+        under_way = []
+        for each in learner.parameters():
+            if each.requires_grad:
+                if each.grad is None:
+                    each.grad = torch.zeros_like(each)
+                under_way.append(distributed.all_reduce(each.grad, async_op=True))
+        for work in under_way:
+            work.wait()
 
     def clip(self, parameters: Sequence[Tensor], largest: float) -> float:
         """Shorten the gradient to that norm (0 = leave it) and return the norm it had."""
@@ -97,6 +123,37 @@ class Engine:
         if self.device.type == "cuda":
             return torch.cuda.max_memory_allocated(self.device) / 1e6
         return (memory.resident_bytes() or 0) / 1e6
+
+
+def join(rank: int, num_processes: int, meeting: Path, *, wanted: str) -> None:
+    """Meet the other processes of this machine, by a file that none of them has made yet, before `start`.
+
+    They talk over the loopback interface alone. Raises TrainingError where the device that is `wanted` is not here.
+    """
+    loopback = "lo0" if sys.platform == "darwin" else "lo"
+    # "=": that interface and none whose name only begins so.
+    os.environ |= {"GLOO_SOCKET_IFNAME": loopback, "NCCL_SOCKET_IFNAME": f"={loopback}"}
+    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank)}
+    os.environ |= {"WORLD_SIZE": str(num_processes), "LOCAL_WORLD_SIZE": str(num_processes)}
+    on_cuda = chosen_device(wanted) == "cuda"
+    if on_cuda:
+        torch.cuda.set_device(rank)
+    distributed.init_process_group(
+        "nccl" if on_cuda else "gloo",
+        store=distributed.FileStore(str(meeting), num_processes),  # type: ignore[attr-defined]
+        rank=rank,
+        world_size=num_processes,
+    )
+
+
+def most_processes(wanted: str) -> tuple[int, str]:
+    """How many processes can train together on this machine, and of what there are so many. Raises TrainingError as `start`."""
+    device = chosen_device(wanted)
+    if sys.platform == "win32":
+        return 1, "process on Windows"
+    if device == "cuda":
+        return torch.cuda.device_count(), "CUDA device(s)"
+    return (1, "Apple GPU") if device == "mps" else (os.cpu_count() or 1, "CPU core(s)")
 
 
 def start(recipe: Recipe) -> Engine:

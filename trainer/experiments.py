@@ -34,9 +34,10 @@ from trainer.ablations import UNCAPPED, Ablation
 from trainer.asked import Recall
 from trainer.plan import Plan
 from trainer.recalling import Recalls
-from trainer.run import ADAPTER, Run, Say, Stopped, trained
 from trainer.scoring import Row
 from trainer.speaking import NetworkSpeaker
+from trainer.taught import ADAPTER, trained
+from trainer.underway import Run, Say, Stopped
 
 NAMES = ("lmm-runs",)
 STEPS = ("lessons", "training", "judging")
@@ -99,7 +100,7 @@ def _all_done(experiment: _Experiment, max_per_memory: int) -> list[Run]:
         run.look_up()
         if "training" not in run.state.done:
             experiment.say(f"{ablation.name} ...")
-            figures = _learned(run) if ablation.stage else {}
+            figures = trained(run, ADAPTER) if ablation.stage else {}
             runs[number] = run = run.knowing(figures=figures).past("training")
         if "judging" not in run.state.done:
             if recall is None:
@@ -168,11 +169,6 @@ def _with_lessons(experiment: _Experiment, runs: Sequence[Run], max_per_memory: 
         known = run.knowing(figures=counts, num_passages=pool.memory.store.count())
         found.append(replace(known, state=replace(known.state, done=())).past("lessons"))
     return found
-
-
-def _learned(run: Run) -> dict[str, float]:
-    lessons = papers.read_lessons(run.folder / papers.LESSONS)
-    return trained(run, ADAPTER, lessons, papers.read_texts(run.folder / papers.TEXTS))
 
 
 def _judged(run: Run, ablation: Ablation, recall: Recall) -> Iterator[Row]:

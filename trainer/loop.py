@@ -1,12 +1,10 @@
 """The training loop: a recipe, texts and lessons in; a folder with what was learned out.
 
-Whatever dies in between goes on from the last checkpoint with the same losses. Where memory runs out, less goes through the
-network at once, then rows get shorter, then it stops and says so.
+Whatever dies in between goes on from the last checkpoint with the same losses, with as many processes or fewer or more.
 """
 
 import dataclasses
 import hashlib
-import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,20 +15,19 @@ import torch
 
 from lmm_mcp.domain.lesson import Lesson
 from lmm_mcp.errors import TrainingError
-from lmm_mcp.model.network import Network, save_adapter
-from trainer import checkpoints, engine
+from lmm_mcp.model.network import save_adapter
+from trainer import checkpoints, engine, stepping
 from trainer import recipe as recipes
 from trainer.checkpoints import Place
 from trainer.engine import Engine
-from trainer.learning import Learner, weighed_loss
+from trainer.learning import Learner
 from trainer.preparing import prepared
 from trainer.recipe import Recipe
 from trainer.run_log import RunLog
 from trainer.stages import cpt, sft
-from trainer.tokens import Segment, Tokenized, batch_of, fitted, packed, steps_of, total_weight
+from trainer.stepping import Learned
+from trainer.tokens import Tokenized, steps_of
 
-MAX_HALVINGS = 2
-"""Of the rows that go through at once, before rows are shortened."""
 Line = dict[str, Any]
 
 
@@ -68,7 +65,7 @@ def train(
     start_from: Path | None = None,
     should_stop: Callable[[], bool] = lambda: False,
     log: Callable[[Line], None] = lambda _line: None,
-    learn: Callable[..., "Learned"] | None = None,
+    learn: Callable[..., Learned] = stepping.learn,
 ) -> Trained:
     """Follow the recipe; begin where the run in that folder stands. `start_from`: an adapter to go on from, not to begin anew.
 
@@ -91,7 +88,6 @@ def train(
     if hall.is_first and not last:
         (run_folder / "recipe.json").write_text(recipes.to_json(recipe), encoding="utf-8")
     book = RunLog(run_folder) if hall.is_first else None
-    learn = learn or _learn
 
     # 2. stage by stage, step by step
     stopped = False
@@ -126,7 +122,7 @@ def train(
             rate = learning_rate(step, len(steps), stage.peak_learning_rate(recipe), recipe.warmup)
             started = time.perf_counter()
             chosen = [found.segments[index] for index in steps[step]]
-            learned, place = _with_less(learn, learner, teacher, chosen, network, recipe, hall, place)
+            learned, place = stepping.with_less(learn, learner, teacher, chosen, network, recipe, hall, place)
             norm = _move(learner, optimizer, rate, recipe.clip, hall)
             seconds = time.perf_counter() - started
             place = dataclasses.replace(
@@ -142,7 +138,7 @@ def train(
                 log(line)
             if _is_due(step + 1, len(steps), recipe.saves):
                 last = checkpoints.save(run_folder, place, network, learner, optimizer, hall)
-        if stopped and (last is None or checkpoints.place_of(last) != place) and place.step:
+        if stopped and place.step and not _is_kept(place, last):
             last = checkpoints.save(run_folder, place, network, learner, optimizer, hall)
 
     # 3. what was learned
@@ -172,102 +168,6 @@ def learning_rate(step: int, num_steps: int, peak: float, warmup: float) -> floa
     if step < rising:
         return peak * (step + 1) / rising
     return peak * (num_steps - step) / max(1, num_steps - rising)
-
-
-@dataclass(frozen=True, slots=True)
-class Learned:
-    """What one step saw."""
-
-    mean: float
-    """Weighed loss in nats, what is being made small."""
-    median: float
-    """Of the losses at the tokens asked for; the one that goes with judged quality."""
-    num_tokens: int
-    num_targets: int
-
-
-def _learn(
-    learner: Any,
-    teacher: Any,
-    segments: Sequence[Segment],
-    network: Network,
-    recipe: Recipe,
-    hall: Engine,
-    place: Place,
-) -> Learned:
-    """Gather the gradient of one step, a few rows at a time."""
-    rows = packed(segments, place.seq_len)
-    own = rows[hall.rank :: hall.num_processes]
-    most = -(-len(rows) // hall.num_processes)  # every process goes through as often, be it with nothing
-    starts = range(0, most, place.micro_rows)
-    whole_weight = total_weight(segments) or 1.0
-    taught = any(each.teacher for each in segments)
-    pad = network.tokenizer.pad_token_id
-    losses: list[float] = []
-    sum_of_losses = 0.0
-    for start in starts:
-        batch = batch_of(
-            own[start : start + place.micro_rows],
-            pad=pad if pad is not None else 0,
-            skip_teacher=recipe.skip_teacher_tokens,
-            taught=taught,
-        ).to(hall.device)
-        with hall.alone(learner, alone=start + place.micro_rows < most):
-            with torch.autocast(hall.device.type, torch.bfloat16, enabled=recipe.precision == "bfloat16"):
-                loss, loss_N = weighed_loss(learner, batch, top_k=recipe.top_k, teacher=teacher)
-            hall.backward(loss / whole_weight)
-        sum_of_losses += float(loss.detach())
-        losses += loss_N[batch.weights_N >= batch.weights_N.max() * 0.5].tolist() if len(loss_N) else []
-    mean = sum(hall.gathered([sum_of_losses])) / whole_weight
-    everywhere = hall.gathered(losses)
-    return Learned(
-        mean, statistics.median(everywhere or [0.0]), sum(len(each.ids) for each in segments), len(everywhere)
-    )
-
-
-def _with_less(
-    learn: Callable[..., Learned],
-    learner: Any,
-    teacher: Any,
-    segments: Sequence[Segment],
-    network: Network,
-    recipe: Recipe,
-    hall: Engine,
-    place: Place,
-) -> tuple[Learned, Place]:
-    """One step, with less at once where memory runs out."""
-    while True:
-        fitting, lost = fitted(segments, place.seq_len)
-        if lost:
-            place = dataclasses.replace(place, lost=tuple(dict.fromkeys((*place.lost, *(each.name for each in lost)))))
-        try:
-            return learn(learner, teacher, fitting, network, recipe, hall, place), place
-        except (RuntimeError, MemoryError) as problem:
-            if not is_out_of_memory(problem):
-                raise
-            place = _smaller(place, recipe, problem, hall)
-        learner.zero_grad(set_to_none=True)
-        if hall.device.type == "cuda":
-            torch.cuda.empty_cache()
-
-
-def is_out_of_memory(problem: BaseException) -> bool:
-    """Whether this is torch, or Python, saying that there is no memory left."""
-    said = str(problem).lower()
-    return isinstance(problem, (MemoryError, torch.OutOfMemoryError)) or any(
-        words in said for words in ("out of memory", "can't allocate memory", "alloc_failed")
-    )
-
-
-def _smaller(place: Place, recipe: Recipe, problem: BaseException, hall: Engine) -> Place:
-    halved = place.micro_rows // 2
-    if halved >= 1 and halved * 2**MAX_HALVINGS >= recipe.micro_rows and hall.num_processes == 1:
-        return dataclasses.replace(place, micro_rows=halved)
-    if place.seq_len // 2 >= recipe.min_seq_len and hall.num_processes == 1:
-        return dataclasses.replace(place, seq_len=place.seq_len // 2)
-    raise TrainingError(
-        f"there is not enough memory on {hall.device} for rows of {place.seq_len} tokens, {place.micro_rows} at once; use a preset for less memory, a smaller base, or `--seq-len {place.seq_len // 2}`."
-    ) from problem
 
 
 def _move(learner: Any, optimizer: torch.optim.Optimizer, rate: float, clip: float, hall: Engine) -> float:
@@ -319,6 +219,14 @@ def _stages(
 def _is_behind(stage: str, place: Place, recipe: Recipe) -> bool:
     """Whether the run has gone on to a later stage."""
     return bool(place.stage) and recipe.stages.index(stage) < recipe.stages.index(place.stage)
+
+
+def _is_kept(place: Place, last: Path | None) -> bool:
+    """Whether that checkpoint stands there. Not by all of it: its seconds are those of the process that wrote it."""
+    if last is None:
+        return False
+    kept = checkpoints.place_of(last)
+    return (kept.stage, kept.step) == (place.stage, place.step)
 
 
 def _is_due(step: int, num_steps: int, saves: int) -> bool:

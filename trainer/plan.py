@@ -40,16 +40,20 @@ class Plan:
     promotes: bool = True
     from_checkpoint: str = ""
     """A run's id, a version, or a folder with an adapter to go on from."""
+    processes: int = 1
+    """That train together on this machine."""
 
     @property
     def hash(self) -> str:
-        """Of everything in it, 16 hexadecimal digits."""
-        return hashlib.blake2b(_json(self).encode(), digest_size=8).hexdigest()
+        """Of everything in it but its processes, of which nothing depends that is learned: 16 hexadecimal digits."""
+        tree = _tree(self)
+        del tree["processes"]
+        return hashlib.blake2b(_json(tree).encode(), digest_size=8).hexdigest()
 
 
 def save(plan: Plan, folder: Path) -> None:
     """Write it into a run's folder. Raises OSError."""
-    durable.write(folder / FILE, _json(plan).encode())
+    durable.write(folder / FILE, _json(_tree(plan)).encode())
 
 
 def load(folder: Path) -> Plan:
@@ -66,8 +70,11 @@ def load(folder: Path) -> Plan:
         ) from problem
 
 
-def _json(plan: Plan) -> str:
-    tree = {**dataclasses.asdict(plan), "recipe": json.loads(recipes.to_json(plan.recipe))}
+def _tree(plan: Plan) -> dict[str, Any]:
+    return {**dataclasses.asdict(plan), "recipe": json.loads(recipes.to_json(plan.recipe))}
+
+
+def _json(tree: Mapping[str, Any]) -> str:
     return json.dumps(tree, indent=1, sort_keys=True)
 
 

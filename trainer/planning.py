@@ -75,7 +75,7 @@ def plan_of(told: argparse.Namespace, dials: Mapping[str, Any]) -> Plan:
     )
     if told.slices:
         options = replace(options, slices=tuple(each.strip() for each in told.slices.split(",")))
-    return Plan(
+    plan = Plan(
         recipe=recipe,
         options=options,
         needed=options.slices if told.slices else NEEDED,
@@ -88,6 +88,17 @@ def plan_of(told: argparse.Namespace, dials: Mapping[str, Any]) -> Plan:
         promotes=not told.no_promote,
         from_checkpoint=told.from_checkpoint,
     )
+    return by_processes(plan, 1 if told.processes is None else told.processes)
+
+
+def by_processes(plan: Plan, num_processes: int) -> Plan:
+    """The same plan, done by so many processes. Raises BadInput where they have no place on this machine."""
+    if num_processes < 1:
+        raise BadInput(f"--processes {num_processes} is too few; write 1 or more.")
+    most, of_what = engine.most_processes(plan.recipe.device)
+    if num_processes > most:
+        raise BadInput(f"--processes {num_processes} is too many: one runs on each {of_what}, and here are {most}.")
+    return replace(plan, processes=num_processes)
 
 
 def fitting() -> str:

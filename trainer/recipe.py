@@ -94,7 +94,7 @@ class Recipe:
     seed: int = 0
     device: str = "auto"
     sharded: bool = False
-    """Under `torchrun`: split the weights among the processes (FSDP) instead of having them whole in each."""
+    """With several processes: split the weights among them (FSDP) instead of having them whole in each."""
     shuffled: bool = True
     """Draw an order for each epoch; False keeps the order in which lessons are given."""
     num_threads: int = 0

@@ -12,7 +12,7 @@ import platform
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -28,13 +28,11 @@ from lmm_mcp.errors import BadInput, LmmError, TrainingBusy, TrainingError
 from lmm_mcp.paths import Home
 from lmm_mcp.training_runs import RunState
 from trainer import (
-    base_texts,
     examining,
     forgetting_curve,
     gate,
     gathering,
     judging,
-    loop,
     papers,
     planning,
     probes,
@@ -44,61 +42,16 @@ from trainer import (
 )
 from trainer import plan as plans
 from trainer.plan import Plan
+from trainer.taught import ADAPTER, PLACEBO, UNSEEN, trained
+from trainer.underway import Run, Say, Stopped
 
-Say = Callable[[str], None]
-ADAPTER, PLACEBO = "training", "placebo"
-"""Folders of a run in which something is trained."""
-PLACEBO_SEED = 90_001
-"""Of the invented user whose lessons the placebo learns: no base was made with it."""
 CANARIES = "canaries.json"
-UNSEEN = "unseen.json"
-"""Ids of lessons that were made and not learned."""
 SAID = "said.json"
 """What models said to some probes; the page shows it."""
 MAY_WRITE = "sentences it may write"
 FORGOTTEN_in_judging = "something was forgotten while models were asked; `lmm train resume` asks them anew."
 SHEETS = {"base": "sheet-base.json", "old": "sheet-old.json", "new": "sheet-new.json"}
 _LIBRARIES = ("torch", "transformers", "peft", "accelerate")
-
-
-class Stopped(Exception):
-    """Somebody wants this process to stop; what was done is kept."""
-
-
-@dataclass(frozen=True, slots=True)
-class Run:
-    """A run at work."""
-
-    home: Home
-    folder: Path
-    plan: Plan
-    state: RunState
-    who_stops: Callable[[], str]
-    say: Say
-
-    def knowing(self, **known: Any) -> "Run":
-        """The same with more known of its state; `figures` are added to those there are."""
-        figures = {**self.state.figures, **known.pop("figures", {})}
-        return replace(self, state=replace(self.state, figures=figures, **known))
-
-    def past(self, station: str) -> "Run":
-        """The same with one more station behind it, written down."""
-        state = self.state.with_done(station)
-        training_runs.save(self.folder, state)
-        return replace(self, state=state)
-
-    def tell(self, station: str, done: float, told: str = "") -> None:
-        """Say how far it is, for `lmm train log`."""
-        now_ms = time.time_ns() // 1_000_000
-        said = training.Progress(os.getpid(), self.state.run_id, self.state.started_ms, now_ms, station, done, told)
-        training.write_progress(self.home, said)
-
-    def look_up(self) -> None:
-        """Raise Stopped where somebody wants that, TrainingError where something it read was forgotten meanwhile."""
-        if self.who_stops():
-            raise Stopped
-        if artifacts.is_unclean(self.folder):
-            raise TrainingError(gathering.FORGOTTEN)
 
 
 def main(home: Home, told: argparse.Namespace, dials: Mapping[str, Any], who_stops: Callable[[], str], say: Say) -> int:
@@ -129,7 +82,13 @@ def _gone_on_with(home: Home, told: argparse.Namespace) -> Plan | None:
         return None
     if not told.resume and not (told.by_schedule and unfinished[1].stopped_by != "user"):
         return None
-    return plans.load(unfinished[0])
+    return _loaded(unfinished[0], told)
+
+
+def _loaded(folder: Path, told: argparse.Namespace) -> Plan:
+    """The plan of a run, to be done by as many processes as are asked for now: what is learned is the same."""
+    plan = plans.load(folder)
+    return planning.by_processes(plan, told.processes or plan.processes)
 
 
 def _begun(home: Home, plan: Plan, told: argparse.Namespace, who_stops: Callable[[], str], say: Say) -> Run:
@@ -142,7 +101,7 @@ def _begun(home: Home, plan: Plan, told: argparse.Namespace, who_stops: Callable
         is_wanted = told.resume or is_ours
         if is_wanted and not artifacts.is_unclean(folder):
             say(f"going on with run {state.run_id} at {state.next_station}")
-            return Run(home, folder, plans.load(folder), replace(state, stopped_by=""), who_stops, say)
+            return Run(home, folder, _loaded(folder, told), replace(state, stopped_by=""), who_stops, say)
     if told.resume:
         raise BadInput("there is no run to go on with; `lmm train` starts one.")
     training_runs.tidy(home)
@@ -232,11 +191,7 @@ def _lessons(run: Run) -> Run:
 
 
 def _training(run: Run) -> Run:
-    lessons, texts = (
-        papers.read_lessons(run.folder / papers.LESSONS),
-        papers.read_texts(run.folder / papers.TEXTS),
-    )
-    return run.knowing(figures=trained(run, ADAPTER, lessons, texts))
+    return run.knowing(figures=trained(run, ADAPTER))
 
 
 def _placebo(run: Run) -> Run:
@@ -246,62 +201,12 @@ def _placebo(run: Run) -> Run:
     if target.is_dir():
         os.utime(target)
         return run
-    lessons = list(base_texts.items(PLACEBO_SEED, planning.PLACEBO_LESSONS))
-    plain = replace(run, plan=replace(run.plan, recipe=run.plan.recipe.but(stage="sft")))
-    figures = trained(plain, PLACEBO, lessons, [])
+    figures = trained(run, PLACEBO)
     durable.make_folder(target.parent)
     durable.settle(run.folder / PLACEBO / "adapter")
     durable.publish(run.folder / PLACEBO / "adapter", target)
     planning.drop_old_placebos(run.home)
     return run.knowing(figures={f"placebo {name}": value for name, value in figures.items()})
-
-
-def trained(run: Run, name: str, lessons: list[Any], texts: list[str]) -> dict[str, float]:
-    """Figures of a training that came to its end."""
-    begin = planning.start_from(run.home, run.plan) if name == ADAPTER else None
-
-    def log(line: Mapping[str, Any]) -> None:
-        run.tell(
-            "training" if name == ADAPTER else name,
-            line["step"] / max(1, line["num_steps"]),
-            f"{line['stage']} step {line['step']} of {line['num_steps']}",
-        )
-        if line["step"] * 10 // line["num_steps"] > (line["step"] - 1) * 10 // line["num_steps"]:
-            run.say(
-                f"  {line['stage']} {line['step']}/{line['num_steps']}: loss {line['loss_mean']:.3f} (median {line['loss_median']:.3f}), {line['tokens_per_s']:.0f} tokens/s"
-            )
-
-    def should_stop() -> bool:
-        if artifacts.is_unclean(run.folder):
-            run.look_up()
-        return bool(run.who_stops())
-
-    done = loop.train(
-        run.plan.recipe,
-        texts,
-        lessons,
-        run.folder / name,
-        bases=artifacts.bases_folder(run.home),
-        start_from=begin,
-        should_stop=should_stop,
-        log=log,
-    )
-    if not done.finished:
-        raise Stopped
-    if done.unseen:
-        run.say(f"  {len(done.unseen)} lessons were not reached in so many steps: give it more with --max-steps")
-    if name == ADAPTER:
-        durable.write_json(run.folder / UNSEEN, [*done.unseen, *done.too_long])
-    if done.too_long:
-        run.say(f"  left out: {len(set(done.too_long))} lessons that are longer than a row of {done.seq_len} tokens")
-    return {
-        "steps": done.num_steps,
-        "tokens": done.num_tokens,
-        "tokens/s": round(done.num_tokens / done.seconds) if done.seconds else 0,
-        "last loss": round(done.losses[-1], 4) if done.losses else 0.0,
-        "too long": len(done.too_long),
-        "unseen": len(done.unseen),
-    }
 
 
 def _judging(run: Run) -> Run:

@@ -17,10 +17,12 @@ from lmm_mcp.domain.lesson import Lesson
 from lmm_mcp.errors import ModelError, TrainingError
 from lmm_mcp.model.network import load
 from lmm_mcp.model.rendering import answer_ids, answer_text, prompt_ids
-from trainer import checkpoints, loop, run_log
+from trainer import checkpoints, run_log, stepping
 from trainer.base import small_base
-from trainer.loop import Learned, Trained, train
+from trainer.loop import Trained, train
 from trainer.recipe import Recipe
+from trainer.stepping import Learned
+from trainer.tokens import Batch
 
 RECIPE = Recipe(
     method="lora",
@@ -168,7 +170,7 @@ def test_where_memory_runs_out_less_goes_through_at_once_and_then_rows_get_short
         seen.append((place.micro_rows, place.seq_len))
         if place.seq_len > 64:
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return loop._learn(*arguments)  # type: ignore[arg-type]
+        return stepping.learn(*arguments)  # type: ignore[arg-type]
 
     whole = run(base, tmp_path / "whole", RECIPE.but(micro_rows=4))
     less = run(base, tmp_path / "less", RECIPE.but(micro_rows=4), learn=learn)
@@ -256,19 +258,36 @@ def test_a_run_can_go_on_from_what_an_earlier_one_learned(base: Path, tmp_path: 
 
 WIDE = RECIPE.but(tokens_per_step=512, micro_rows=1, min_steps=6)
 """Steps of several rows, an odd number of them among others, for processes to share."""
+WAYS: dict[str, dict[str, object]] = {"whole": {}, "sharded": {"sharded": True}, "short of memory": {"micro_rows": 2}}
+
+
+def take_memory() -> None:
+    """From this process: more than one row at once has no room."""
+    real = stepping.weighed_loss
+
+    def measured(learner: object, batch: Batch, **more: object) -> tuple[torch.Tensor, torch.Tensor]:
+        if len(batch.ids_BT) > 1:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return real(learner, batch, **more)  # type: ignore[arg-type]
+
+    stepping.weighed_loss = measured
+
+
 PROGRAM = """
 import sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 import test_loop
-done = test_loop.run(Path(sys.argv[2]), Path(sys.argv[3]), test_loop.WIDE.but(sharded=sys.argv[4] == "sharded"))
+if sys.argv[4] == "short of memory" and test_loop.os.environ.get("RANK") == "1":
+    test_loop.take_memory()
+done = test_loop.run(Path(sys.argv[2]), Path(sys.argv[3]), test_loop.WIDE.but(**test_loop.WAYS[sys.argv[4]]))
 if __name__ == "__main__" and test_loop.os.environ.get("RANK", "0") == "0":
     Path(sys.argv[3], "losses.json").write_text(test_loop.json.dumps([done.num_processes, *done.losses]))
 """
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("way", ["whole", "sharded"])
+@pytest.mark.parametrize("way", WAYS)
 def test_two_processes_learn_what_one_does(base: Path, tmp_path: Path, way: str) -> None:
     alone = run(base, tmp_path / "alone", WIDE)
     (tmp_path / "program.py").write_text(PROGRAM, encoding="utf-8")
@@ -288,5 +307,6 @@ def test_two_processes_learn_what_one_does(base: Path, tmp_path: Path, way: str)
     assert ended.returncode == 0, ended.stderr[-3000:]
     num_processes, *losses = json.loads((tmp_path / "two" / "losses.json").read_text(encoding="utf-8"))
     assert num_processes == 2 and close(tuple(losses), alone.losses, 1e-4)
+    assert {line["micro_rows"] for line in run_log.read(tmp_path / "two")} == {1}, "all do with less"
     one, other = (load(base, adapter=tmp_path / each / "adapter").model.state_dict() for each in ("alone", "two"))
     assert all(torch.allclose(one[name], other[name], atol=1e-4) for name in one)
