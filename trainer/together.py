@@ -213,7 +213,8 @@ def take_part(seat: Seat, device: str, follow: Callable[..., Trained], who_stops
     try:
         engine.join(seat.rank, seat.num_processes, seat.folder / seat.name / MEETING, wanted=device)
         done = follow(
-            should_stop=lambda: is_asked.is_set() or bool(who_stops()), log=_say if seat.rank == 0 else lambda _line: None
+            should_stop=lambda: is_asked.is_set() or bool(who_stops()),
+            log=_say if seat.rank == 0 else lambda _line: None,
         )
     except (LmmError, OSError):
         raise
