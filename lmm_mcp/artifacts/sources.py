@@ -35,7 +35,6 @@ class Sources:
         """Of these (agent, thread id) and chunk ids."""
         return cls(frozenset(mark(*key) for key in threads), tuple(dict.fromkeys(chunks)), as_of)
 
-
     def showing(self, threads: Iterable[Key]) -> "Sources":
         """The same, with words of these (agent, thread id) lying beside it and of no others."""
         return replace(self, shown=frozenset(mark(*key) for key in threads))
