@@ -38,7 +38,7 @@ ARMS: Mapping[str, Sequence[str]] = {
 }
 """What is asked: `bm25` is the same with a model, and without one `passages` is `bm25` and nothing is found by vectors."""
 FIGURES = ("cover@250", "cover@1000", "hit@1", "hit@5", "mute", "stale", "marked", "quiet")
-_MARKED = re.compile(r"\[c\d+\][^:]*supersed")
+_MARKED = re.compile(r"\[c\d+\] [^:]*?\((?:superseded\)|(?P<old>[^()]*?) is superseded by )")
 _BETWEEN_STEPS, _BEFORE_PROMPTS = timedelta(seconds=20), timedelta(minutes=3)
 
 
@@ -281,6 +281,7 @@ def remembered(
     suite = folder / QUESTIONS
     suite.write_text("".join(json.dumps(each, ensure_ascii=False) + "\n" for each in asked), encoding="utf-8")
     service.run(home, env, settings, (), stay=False)
+    service.run(home, env, settings, (), stay=False, derives=True)
     return Remembered(home, env, questions.read([suite]))
 
 
@@ -323,7 +324,10 @@ def _marked(asked: questions.Asked, text: str) -> dict[str, float]:
         return {}
     wanted = [judging.folded(alternative) for item in asked.key.answers for alternative in item]
     first = next((line for line in text.splitlines() if any(each in judging.folded(line) for each in wanted)), "")
-    return {"marked": float(_MARKED.match(first) is not None)}
+    mark = _MARKED.match(first)
+    # Where the value that is old is named, the rest of the line holds.
+    is_all = mark is not None and (mark["old"] is None or any(each in judging.folded(mark["old"]) for each in wanted))
+    return {"marked": float(is_all)}
 
 
 def show(found: Iterable[runs.Run]) -> None:

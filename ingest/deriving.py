@@ -112,7 +112,7 @@ def derive(row: ThreadRow, state: str, rooms: Rooms, facts: FactStore) -> Genera
     for each in weigh(
         turns,
         chunks,
-        observations,
+        [each for each in observations if each.relation != "setting"],  # not every number that is tried is worth much
         frequencies=rooms.store.frequencies(),
         is_told_again=lambda fact: facts.is_told_elsewhere(fact, thread.session_id),
     ):

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import chain
 
-from ingest import manifests, statements
+from ingest import edits, manifests, statements
 from ingest.procedures import NOT_THERE, procedures, version_printed
 from ingest.repairs import repairs
 from ingest.session import ToolCall, Turn
@@ -21,7 +21,7 @@ from lmm_mcp.domain.fact import Evidence, Fact
 from lmm_mcp.domain.relations import RELATIONS, said
 from lmm_mcp.recall import habits
 
-FACTS_VERSION = 1
+FACTS_VERSION = 2
 _MARK = "[REDACTED:"
 _MAX_EVIDENCE = 8
 """Of one thread: who says it fifty times says it once."""
@@ -102,6 +102,10 @@ def _from_call(step: ToolCall, voice: "_Voice") -> Iterator[Fact]:
         if name.lower() in manifests.NAMES and shown is not None and _is_top(call.paths[0], voice.thread):
             for each in manifests.laid_down(name, shown.text):
                 yield voice.fact(each.relation, each.subject, each.value, [(shown, each.start, each.end, "file")])
+    if call.paths and not (result is not None and result.failed):
+        for change in edits.changed(call):
+            for value, at in ((change.old, change.old_start), (change.new, change.new_start)):
+                yield voice.fact("setting", change.subject, value, [(call, at, at + len(value), "edit")])
 
 
 _MIN_RUNS = 2

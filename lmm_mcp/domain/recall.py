@@ -26,6 +26,7 @@ PARTS: Mapping[str, str] = {
     "times": "passages of the times that are named gain",
     "roles": "what was said or typed weighs more than what was printed",
     "supersession": "newer values first, older ones marked",
+    "changes": "what is known to have been replaced is told with what holds now",
     "duplicates": "what is told twice is told once",
     "excerpts": "of a long line the part that repeats the question's words",
     "labels": "a quoted line names its file, its command or its column heads",

@@ -61,10 +61,13 @@ _ALL = (
     Relation("description", "codebase structure", "{value}", True, "slow"),
     Relation("script", "codebase structure", "The script {subject} runs `{value}`.", True, "slow"),
     Relation("entry point", "codebase structure", "The command {subject} starts `{value}`.", True, "slow"),
+    Relation("setting", "codebase structure", "{subject} is {value}.", True, "volatile"),
     Relation("depends on", "codebase structure", "It depends on {value}.", volatility="slow"),
     Relation("defines", "codebase structure", "`{subject}` defines `{value}`.", volatility="slow"),
 )
 RELATIONS: Mapping[str, Relation] = {each.name: each for each in _ALL}
+CHANGING = frozenset({"port", "database", "deploy target", "package manager", "runtime version", "uses for", "setting"})
+"""Functional relations whose values are short enough to be known in a text."""
 EXCLUDED_BY_AVOIDING = frozenset({"uses", "uses for", "package manager", "database", "deploy target"})
 """Relations whose value a fact of `avoids` with the same value takes away, and the other way round."""
 

@@ -18,6 +18,7 @@ MIN_SESSIONS = 8
 """Of each half: intervals drawn over fewer are too narrow."""
 UNJUDGED: Mapping[str, str] = {
     "confidence": "its worth is silence where nothing is known, which these questions do not ask for",
+    "changes": "its worth is that no old value is taken for the one that holds, which these questions do not see",
     "supersession": "its worth is that no old value is taken for the one that holds, which these questions do not see",
 }
 """Parts of recall that are never proposed to be left out, since this ruler does not see what they are for."""

@@ -10,6 +10,7 @@ from lmm_mcp.domain.chunk import Chunk
 from lmm_mcp.domain.fence import fenced
 from lmm_mcp.domain.quoting import plain_name
 from lmm_mcp.domain.recall import CHARS_PER_TOKEN, Brief, Citation, NothingFound, num_tokens
+from lmm_mcp.recall.evidence import quoted
 from lmm_mcp.recall.found import Evidence
 from lmm_mcp.recall.telling import Told
 
@@ -17,6 +18,8 @@ _ROOM_FOR_A_LINE_chars = 60
 _MAX_PROJECT_chars = 60
 _SESSION_chars = 13
 """Of a session's id: enough to find it again, for `lmm show` too."""
+_NO_BRACKETS = str.maketrans("", "", "()")
+"""A value must not end the mark that it stands in."""
 _SAID_BY = {
     "user": "user",
     "agent": "agent",
@@ -97,6 +100,9 @@ def _length(sources: Mapping[tuple[str, ...], str]) -> int:
 
 
 def _was(item: Evidence) -> str:
+    if item.replaced is not None:
+        old, new = (quoted(each).translate(_NO_BRACKETS) for each in item.replaced)
+        return f" ({old} is superseded by {new})"
     return " (superseded)" if item.superseded else ""
 
 

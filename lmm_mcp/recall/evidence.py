@@ -9,12 +9,13 @@ from lmm_mcp.domain.quoting import plain, unmarked
 from lmm_mcp.domain.recall import CHARS_PER_TOKEN, MAX_BUDGET_tokens
 from lmm_mcp.domain.windows import windows
 from lmm_mcp.recall.candidates import NOTHING, Candidates, by_line
+from lmm_mcp.recall.changes import KnowsChanges, noted
 from lmm_mcp.recall.folding import told_once
 from lmm_mcp.recall.found import Evidence
 from lmm_mcp.recall.labels import label
 from lmm_mcp.recall.query import Query
 from lmm_mcp.recall.reranking import Model, reranked
-from lmm_mcp.recall.supersession import newest_first
+from lmm_mcp.recall.supersession import asks_for_the_past, newest_first
 from lmm_mcp.store.terms import terms
 
 MAX_CHUNKS = 60
@@ -72,10 +73,12 @@ def pick(
     budget_tokens: int = MAX_BUDGET_tokens,
     without: Collection[str] = (),
     reranker: Model | None = None,
+    changes: KnowsChanges | None = None,
+    until_ms: int | None = None,
 ) -> list[Evidence]:
     """Rank the lines of `chunks`, as many as `budget_tokens` may hold. `scores` are their fused scores by id, 0 to 1.
 
-    `without`: parts to leave out, of `domain.recall.PARTS`.
+    `without`: parts to leave out, of `domain.recall.PARTS`. `changes`, `until_ms`: what was replaced by what, as of when.
     """
     max_lines = min(MAX_LINES, budget_tokens * CHARS_PER_TOKEN // _CHARS_PER_LINE + 20)
     by_words = not query.asks_of_files and "words" not in without
@@ -121,7 +124,10 @@ def pick(
     once = found if "duplicates" in without else told_once(found).kept
     if reranker is not None and "reranker" not in without:
         once = reranked(once, query, candidates, reranker)
-    return once if "supersession" in without else newest_first(once, query, candidates)
+    order = once if "supersession" in without else newest_first(once, query, candidates)
+    if changes is None or "changes" in without or asks_for_the_past(query):
+        return order
+    return noted(order, changes, query.idf, asked_ms=until_ms)
 
 
 def _session_scores(chunks: Sequence[Chunk], scores: Mapping[str, float]) -> dict[str, float]:

@@ -17,7 +17,7 @@ NUM_LINES = 12
 NUM_LEFT_OUT = 5
 """Lines of each kind that are named."""
 _LINE_chars = 100
-_ORDERED = ("supersession", "reranker")
+_ORDERED = ("supersession", "changes", "reranker")
 _ROUNDING = 0.005
 
 
@@ -102,7 +102,9 @@ def _lines(search: Search, lines: Sequence[Evidence], before: Sequence[Evidence]
         marks = []
         if places.get(_key(each), n) > n and not each.superseded:
             marks.append("brought forward")
-        if each.superseded:
+        if each.replaced is not None:
+            marks.append(f"{plain_name(each.replaced[0])} is superseded by {plain_name(each.replaced[1])}")
+        elif each.superseded:
             marks.append("superseded")
         yield f"  {n + 1}. {_score(search, each, is_first=_key(each) in first)}{'; ' + ', '.join(marks) if marks else ''}"
         yield f"     {_quote(each)}"

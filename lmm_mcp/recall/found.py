@@ -19,6 +19,8 @@ class Evidence:
     """What the line belongs to, as quoted: the file of an edit, the command of an output, the heads of a row; '' for none."""
     superseded: bool = False
     """A newer line takes it back, or tells the same with another value."""
+    replaced: tuple[str, str] | None = None
+    """A value that it states and that holds no more, and the one that holds; None where nothing of it is known to be old."""
     number: int = 0
     """Of the line within its chunk, from 0."""
     window: int = -1

@@ -11,6 +11,7 @@ from lmm_mcp.domain.writing import Writer
 from lmm_mcp.embedding import Embedder
 from lmm_mcp.recall import brief, cards, confidence, fixes, listing, naming
 from lmm_mcp.recall.candidates import NOTHING, Candidates, gather, scope_of
+from lmm_mcp.recall.changes import KnowsChanges
 from lmm_mcp.recall.evidence import MAX_CHUNKS, only_asks, pick
 from lmm_mcp.recall.found import Evidence
 from lmm_mcp.recall.fusion import LEXICAL_SHARE, LEXICAL_SHARE_FOREIGN, fuse
@@ -46,8 +47,10 @@ class Recaller:
         within_s: float = 0.3,
         cards: Cards | None = None,
         reranker: Model | None = None,
+        changes: KnowsChanges | None = None,
     ) -> None:
         """`without`: parts to leave out, of `domain.recall.PARTS`. `within_s`: how long to wait for `writer`."""
+        self._changes = None if "changes" in without else changes
         self._writer = None if "model" in without else writer
         self._within_s = within_s
         self._cards = None if "cards" in without else cards
@@ -146,6 +149,8 @@ class Recaller:
             chunks,
             first=first,
             reranker=self._reranker,
+            changes=None if question.agent else self._changes,
+            until_ms=question.until_ms,
             boosts=boosts,
             without=self._without,
         )
@@ -224,6 +229,10 @@ class Search:
     """What is told before all that was ranked: what mended the same error before."""
     reranker: Model | None = None
     """What was learnt of the order of lines; None where nothing was."""
+    changes: KnowsChanges | None = None
+    """What was replaced by what; None where nobody knows, or where one agent's sessions alone are asked about."""
+    until_ms: int | None = None
+    """As of when it is asked."""
     boosts: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     """What passages gained beside words and meaning, by reason and chunk id; `scores` hold it."""
     without: frozenset[str] = frozenset()
@@ -255,6 +264,8 @@ class Search:
             budget_tokens=budget_tokens,
             without=without,
             reranker=self.reranker,
+            changes=self.changes,
+            until_ms=self.until_ms,
         )
         told = {each.text.casefold() for each in first}
         return [*first, *(each for each in found if each.text.casefold() not in told)]

@@ -80,7 +80,7 @@ def newest_first(
     ranked: Sequence[Evidence], query: Query, candidates: Candidates, model: Model = FITTED
 ) -> list[Evidence]:
     """Bring newer lines before older ones that they replace, and mark what says the same with another value."""
-    if candidates.is_foreign or _ASKS_FOR_THE_PAST.search(query.text):
+    if candidates.is_foreign or asks_for_the_past(query):
         return _marked(ranked)
     weighed = [Seen.of(each, query, candidates) for each in ranked[:NUM_WEIGHED]]
     order = list(range(len(weighed)))
@@ -101,6 +101,11 @@ def newest_first(
                 order.insert(place, order.pop(at))
                 break
     return _marked([ranked[n] for n in order]) + list(ranked[NUM_WEIGHED:])
+
+
+def asks_for_the_past(query: Query) -> bool:
+    """Whether what held before is wanted."""
+    return _ASKS_FOR_THE_PAST.search(query.text) is not None
 
 
 _LOGIT = math.log(REPLACES / (1 - REPLACES))

@@ -20,6 +20,7 @@ if TYPE_CHECKING:  # each of these takes a tenth of a second or more to import; 
     from lmm_mcp.model.cards import CardBox
     from lmm_mcp.model.serving import Serving
     from lmm_mcp.model.writer import MemoryWriter
+    from lmm_mcp.recall.changebox import ChangeBox
     from lmm_mcp.recall.pipeline import Recaller
     from lmm_mcp.recall.reranking import Model
     from lmm_mcp.store.archive import Archive
@@ -49,6 +50,7 @@ class Holdings:
         """Whether the first question waits until the memory model is loaded: whoever asks once would never hear it else."""
         self._serving: Serving | None = None
         self._cards: CardBox | None = None
+        self._changes: ChangeBox | None = None
         self._thread = threading.local()
         self._ledger: Ledger | None = None
         self._ledger_id: tuple[int, int] | None = None
@@ -196,6 +198,7 @@ class Holdings:
             within_s=self.settings.model.within_ms / 1000,
             reranker=self.ranking(),
             cards=self._cards_to_tell() if writer is not None else None,
+            changes=self.changes,
         )
 
     def ranking(self) -> "Model | None":
@@ -231,6 +234,16 @@ class Holdings:
             if self._cards is None:
                 self._cards = CardBox(self.home)
             return self._cards
+
+    @property
+    def changes(self) -> "ChangeBox":
+        """What was replaced by what, as facts tell it."""
+        from lmm_mcp.recall.changebox import ChangeBox
+
+        with self._lock:
+            if self._changes is None:
+                self._changes = ChangeBox(self.home.facts)
+            return self._changes
 
     @contextmanager
     def of_our_own(self) -> Iterator[None]:

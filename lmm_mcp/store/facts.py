@@ -19,6 +19,7 @@ import orjson
 
 from lmm_mcp.domain.chunk import ChunkId, Span
 from lmm_mcp.domain.fact import Evidence, Fact, Salience
+from lmm_mcp.domain.relations import CHANGING
 from lmm_mcp.errors import StoreError, StoreLocked
 from lmm_mcp.store.reconciling import reconcile
 from lmm_mcp.store.surrogates import mended
@@ -138,19 +139,25 @@ class FactStore:
             for agent, thread, state in self._rows("SELECT agent, thread_id, state FROM derivations")
         }
 
-    def observations(self, project: str | None = None) -> list[Fact]:
-        """What single threads say, each supported by one of them."""
+    def observations(self, project: str | None = None, relations: Collection[str] = ()) -> list[Fact]:
+        """What single threads say, each supported by one of them. `relations`: only of these."""
+        marks = ", ".join("?" * len(relations))
+        wanted = f" AND relation IN ({marks})" if relations else ""
         rows = self._rows(
-            "SELECT agent, thread_id, session_id, project, relation, category, subject, value, text, volatility, evidence"
+            "SELECT agent, thread_id, session_id, project, relation, category, subject, value, text, volatility, evidence"  # noqa: S608 - only question marks
             " FROM observations JOIN derivations ON derivations.number = observations.derivation"
-            " WHERE ?1 IS NULL OR project = ?1 ORDER BY observations.number",
-            (project,),
+            f" WHERE (? IS NULL OR project = ?){wanted} ORDER BY observations.number",
+            (project, project, *relations),
         )
         return [_fact(row) for row in rows]
 
     def facts(self, project: str | None = None, *, holding_only: bool = False) -> list[Fact]:
         """Facts about a project, or about all; those that something newer replaced too, unless they are not wanted."""
         return [fact for fact in reconcile(self.observations(project)) if fact.holds or not holding_only]
+
+    def changing(self, project: str) -> list[Fact]:
+        """Facts of a project of which one value takes the place of another, in few words."""
+        return reconcile(self.observations(project, sorted(CHANGING)))
 
     def salience(self, ids: Sequence[ChunkId]) -> dict[ChunkId, Salience]:
         """How salient these passages are; those of which nothing was derived yet are left out."""

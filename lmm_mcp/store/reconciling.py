@@ -24,6 +24,8 @@ class _Told:
     at_ms: int
     trust: int
     fact_id: str
+    place: tuple[str, int] = ("", 0)
+    """Within what was said at once: an edit tells what goes before what comes."""
 
 
 def reconcile(observations: Iterable[Fact]) -> list[Fact]:
@@ -93,8 +95,12 @@ def _settle_avoidance(group: Sequence[Fact], facts: dict[str, Fact]) -> None:
 
 
 def _mentions(group: Iterable[Fact]) -> list[_Told]:
-    told = [_Told(evidence.at_ms, trust_in(evidence.role), fact.id) for fact in group for evidence in fact.evidence]
-    return sorted(told, key=lambda each: (each.at_ms, each.trust, each.fact_id))
+    told = [
+        _Told(each.at_ms, trust_in(each.role), fact.id, (each.span.event_id, each.span.start))
+        for fact in group
+        for each in fact.evidence
+    ]
+    return sorted(told, key=lambda each: (each.at_ms, each.trust, each.place, each.fact_id))
 
 
 def _end(fact_id: str, by: _Told, facts: dict[str, Fact]) -> None:
