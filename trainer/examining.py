@@ -123,13 +123,13 @@ def _as_served(base: Path, adapter: Path, device: str) -> Any:
 
 
 def _samples(probes: Sequence[Probe], before: ScoreSheet, after: ScoreSheet) -> Any:
-    """Some probes with what was said to them: of each slice alike."""
+    """Some probes with what was said to them in words: of each slice alike."""
     by_slice: dict[str, list[dict[str, str]]] = {}
-    said_before, said_after = _by_probe(before, SERVED), _by_probe(after, SERVED)
-    closed_before, closed_after = _by_probe(before, "weights"), _by_probe(after, "weights")
+    arms = (SERVED, "weights") if after.max_sentences else ("weights", SERVED)  # where nothing is written, numbers are
+    told_before, told_after = ([_by_probe(sheet, arm) for arm in arms] for sheet in (before, after))
     for probe in probes:
-        old = said_before.get(probe.id) or closed_before.get(probe.id)
-        new = said_after.get(probe.id) or closed_after.get(probe.id)
+        old = next((each[probe.id] for each in told_before if probe.id in each), None)
+        new = next((each[probe.id] for each in told_after if probe.id in each), None)
         if old is not None and new is not None:
             expected = " ".join(probe.answers) or "none"
             sample = {"prompt": probe.prompt, "before": old.output, "after": new.output, "expected": expected}
