@@ -65,7 +65,10 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument("--fresh", action="store_true", help="start anew, also where a run could be gone on with")
     run.add_argument("--stage", choices=[*STAGES, "ranking", "embedder"], default=None, help="default both")
     run.add_argument(
-        "--from-checkpoint", default="", metavar="RUN|FOLDER", help="start from what that run, or adapter, has learned"
+        "--from-checkpoint",
+        default="",
+        metavar="RUN|FOLDER",
+        help="start from what that run, or adapter, has learned; `base`: from the base; default: what serves now, if it fits",
     )
     run.add_argument(
         "--replay", action=argparse.BooleanOptionalAction, default=True, help="rehearse what was taught before"

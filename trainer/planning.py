@@ -1,6 +1,7 @@
 """From what was asked for to a plan: presets, dials, and the folders that names stand for."""
 
 import argparse
+import dataclasses
 import hashlib
 import os
 import shutil
@@ -25,6 +26,10 @@ from trainer.plan import NEEDED, Plan
 PLACEBO_LESSONS = 400
 """Invented lessons that a placebo learns."""
 NUM_PLACEBOS = 5
+FROM_BASE = "base"
+"""As `--from-checkpoint`: begin at the base, whatever serves."""
+ALIKE = ("method", "rank", "alpha")
+"""What a recipe must share with that of the weights it goes on from."""
 NAMED = ("base", "method", "stage")
 """Dials that have an option of their own."""
 
@@ -128,6 +133,23 @@ def drop_old_placebos(home: Home) -> None:
     for folder in sorted(folders, key=lambda each: -each.stat().st_mtime_ns)[NUM_PLACEBOS:]:
         durable.remove(folder)
     durable.sweep(artifacts.placebos_folder(home))
+
+
+def going_on(home: Home, plan: Plan) -> Plan:
+    """The same plan, going on from the version that serves, where nothing else was asked for and it fits the recipe.
+
+    A night that begins at the base has to learn all that holds in the steps of one night, and loses a tenth of it; one that
+    goes on and rehearses loses a fiftieth (docs/benchmarks.md, ten nights). After a forgetting nothing clean may serve, and
+    a run begins at the base.
+    """
+    if plan.from_checkpoint == FROM_BASE:
+        return replace(plan, from_checkpoint="")
+    serving = artifacts.served(home) if plan.replay and not plan.from_checkpoint else None
+    if serving is None or serving.manifest.base_hash != base_of(home, plan).fingerprint:
+        return plan
+    recipe = dataclasses.asdict(plan.recipe)
+    is_alike = all(serving.manifest.recipe.get(name) == recipe[name] for name in ALIKE)
+    return replace(plan, from_checkpoint=serving.name) if is_alike else plan
 
 
 def start_from(home: Home, plan: Plan) -> Path | None:

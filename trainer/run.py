@@ -56,13 +56,14 @@ _LIBRARIES = ("torch", "transformers", "peft", "accelerate")
 
 def main(home: Home, told: argparse.Namespace, dials: Mapping[str, Any], who_stops: Callable[[], str], say: Say) -> int:
     """Do what was asked for; an exit code. Raises LmmError."""
-    plan = planning.plan_of(told, dials)
+    plan = planning.going_on(home, planning.plan_of(told, dials))
     ahead = _gone_on_with(home, told) or plan
     planning.base_of(home, ahead)  # what is missing is said now, not after minutes of making lessons
     planning.start_from(home, ahead)
     if told.dry_run:
         for line in gathering.dry_run(home, os.environ, plan):
             say(line)
+        say(f"begins at {plan.from_checkpoint or 'the base'}")
         return 0
     try:
         with training.lock(home).acquire(timeout=training.PATIENCE_s):
@@ -111,7 +112,8 @@ def _begun(home: Home, plan: Plan, told: argparse.Namespace, who_stops: Callable
     plans.save(plan, folder)
     state = RunState(run_id, began_ms, plan.hash)
     training_runs.save(folder, state)
-    say(f"run {run_id}: {plan.recipe.preset}, base {plan.recipe.base}")
+    going_on = f", going on from {plan.from_checkpoint}" if plan.from_checkpoint else ""
+    say(f"run {run_id}: {plan.recipe.preset}, base {plan.recipe.base}{going_on}")
     return Run(home, folder, plan, state, who_stops, say)
 
 
@@ -365,6 +367,7 @@ def _manifest(run: Run, verdict: Verdict, sheet: ScoreSheet) -> artifacts.Manife
         num_lessons=lessons.count(b"\n"),
         made_ms=run.state.started_ms,
         until_ms=run.plan.until_ms or run.state.started_ms,
+        start=run.plan.from_checkpoint,
         max_sentences=int(run.state.figures.get(MAY_WRITE, 0)),
     )
 
