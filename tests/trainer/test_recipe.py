@@ -68,7 +68,7 @@ def test_an_estimate_grows_with_what_is_to_be_learned_and_goes_by_what_was_measu
     recipe = preset("cpu-tiny")
     assert estimate(recipe, 2_000_000).seconds == pytest.approx(2 * estimate(recipe, 1_000_000).seconds)
     assert estimate(recipe, 900_000, tokens_per_s=3000).seconds == 300
-    assert estimate(recipe.but(seq_len=2048), 1).memory_bytes > estimate(recipe, 1).memory_bytes
+    assert estimate(recipe.but(seq_len=2048, tokens_per_step=2048), 1).memory_bytes > estimate(recipe, 1).memory_bytes
 
 
 def test_a_torn_last_line_of_the_log_costs_that_line_only(tmp_path: Path) -> None:
