@@ -2,7 +2,8 @@
 
 Only the standard library: it knows no proxy from the environment and follows no redirect, so what is asked goes nowhere else.
 The server's own template renders the prompt. It is asked to answer by its most probable words, and whatever it says goes
-through the same grammar and the same checks as what our own process says.
+through the same grammar and the same checks as what our own process says. llama.cpp, which tells its name with every reply,
+is held to that grammar while it writes, from the second question on; others are only parsed afterwards.
 """
 
 import http.client
@@ -14,12 +15,15 @@ from collections.abc import Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
+from lmm_mcp.domain.writing import MAX_CHOSEN
 from lmm_mcp.errors import ModelError
-from lmm_mcp.model.choosing import parse
+from lmm_mcp.model.choosing import NONE, parse
 from lmm_mcp.model.runtime import Chosen, FIRST_RETRY_s, LAST_RETRY_s
 
 MAX_ANSWER_bytes = 1_000_000
 MAX_CHOICE_tokens = 24
+TAKES_GRAMMAR = "llama.cpp"
+"""What a server that takes a grammar in its own notation (GBNF) calls itself in the header `Server`."""
 
 _log = logging.getLogger(__name__)
 
@@ -35,6 +39,8 @@ class LoopbackRuntime:
         self._model = adapter or model
         self._num_failures = 0
         self._retry_at_s = 0.0
+        self._takes_grammar: bool | None = None
+        """None while nobody knows."""
 
     @property
     def version(self) -> str:
@@ -43,16 +49,22 @@ class LoopbackRuntime:
 
     def choose(self, prompt: str, offered: Sequence[int], *, within_s: float) -> Chosen | None:
         """See `Runtime`. None, too, where the answer is none of those allowed."""
-        text = self.write(prompt, max_new_tokens=MAX_CHOICE_tokens, within_s=within_s)
+        text = self._answered(prompt, MAX_CHOICE_tokens, within_s, grammar_of(offered))
         chosen = None if text is None else parse(text.strip().rstrip("."), offered)
         return None if chosen is None else Chosen(chosen)
 
     def write(self, prompt: str, *, max_new_tokens: int, within_s: float) -> str | None:
         """See `Runtime`."""
+        return self._answered(prompt, max_new_tokens, within_s)
+
+    def close(self) -> None:
+        """Nothing is held between requests."""
+
+    def _answered(self, prompt: str, max_new_tokens: int, within_s: float, grammar: str = "") -> str | None:
         if within_s <= 0 or time.monotonic() < self._retry_at_s:
             return None
         try:
-            text = self._completed(prompt, max_new_tokens, time.monotonic() + within_s)
+            text = self._completed(prompt, max_new_tokens, time.monotonic() + within_s, grammar)
         except TimeoutError:  # slow is not broken
             return None
         except (OSError, http.client.HTTPException, ValueError, KeyError, IndexError, TypeError) as problem:
@@ -70,10 +82,7 @@ class LoopbackRuntime:
         self._num_failures = 0
         return text
 
-    def close(self) -> None:
-        """Nothing is held between requests."""
-
-    def _completed(self, prompt: str, max_new_tokens: int, until_s: float) -> str:
+    def _completed(self, prompt: str, max_new_tokens: int, until_s: float, grammar: str) -> str:
         asked: dict[str, Any] = {
             "messages": [{"role": "user", "content": prompt}],
             "max_tokens": max_new_tokens,
@@ -83,6 +92,8 @@ class LoopbackRuntime:
         }
         if self._model:
             asked["model"] = self._model
+        if grammar and self._takes_grammar:
+            asked["grammar"] = grammar
         connection = http.client.HTTPConnection(self._host, self._port, timeout=max(0.01, until_s - time.monotonic()))
         try:
             body = json.dumps(asked).encode()
@@ -95,11 +106,29 @@ class LoopbackRuntime:
                     raise TimeoutError
                 if len(said) > MAX_ANSWER_bytes:
                     raise ValueError(f"its answer is longer than {MAX_ANSWER_bytes:,} bytes")
+            if "grammar" in asked and 400 <= reply.status < 500:  # one that has its name and not its notation
+                self._takes_grammar = False
+            elif self._takes_grammar is None:
+                self._takes_grammar = (reply.getheader("Server") or "").startswith(TAKES_GRAMMAR)
             if reply.status != 200:
                 raise ValueError(f"it said {reply.status} {reply.reason}")
         finally:
             connection.close()
         return str(json.loads(said)["choices"][0]["message"]["content"] or "")
+
+
+def grammar_of(offered: Sequence[int]) -> str:
+    """The answers that `choosing.parse` reads, in the notation of llama.cpp; a number that comes twice is found only there.
+
+    >>> print(grammar_of((1, 2)))
+    root ::= "none" | line (" " line){0,1}
+    line ::= "1" | "2"
+    """
+    if not offered:
+        return f'root ::= "{NONE}"'
+    more = min(MAX_CHOSEN, len(offered)) - 1
+    lines = " | ".join(f'"{number}"' for number in offered)
+    return f'root ::= "{NONE}" | line (" " line){{0,{more}}}\nline ::= {lines}'
 
 
 def place_of(address: str) -> tuple[str, int, str]:

@@ -50,7 +50,7 @@ class Serving:
         return MemoryWriter(runtime, max_sentences=self.settings.max_sentences, allowed=self._sentences)
 
     def scribe(self) -> MemoryWriter | None:
-        """The same, to write what is wanted later."""
+        """The same, to write what is wanted later: as much as fits on a card, if what answers may write that much."""
         runtime = self._server or self._child
         if self.trouble or not runtime.version or self._is_forgotten():
             return None
@@ -85,10 +85,10 @@ class Serving:
     def _sentences(self, version: str) -> int:
         """How many sentences of its own a version may write, see `Manifest.max_sentences`.
 
-        What a server holds that is no version of ours is the user's to judge.
+        What a server holds that is no version of ours was judged by no gate: the setting decides, for briefs and cards alike.
         """
         if not places.VERSION_NAME.fullmatch(version):
-            return max(self.settings.max_sentences, MAX_SENTENCES)
+            return self.settings.max_sentences
         try:
             found = artifacts.find(self._home, version)
         except ModelError:  # deleted since

@@ -35,6 +35,7 @@ class Server(ThreadingHTTPServer):
         self.status = 200
         self.pause_s = 0.0
         self.body: bytes | None = None
+        self.name = "BaseHTTP/0.6"
 
     @property
     def address(self) -> str:
@@ -42,6 +43,9 @@ class Server(ThreadingHTTPServer):
 
 
 class Handler(BaseHTTPRequestHandler):
+    def version_string(self) -> str:
+        return self.server.name
+
     def do_POST(self) -> None:
         server = self.server
         request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
@@ -92,6 +96,35 @@ def test_an_adapter_is_asked_in_the_place_of_its_model(server):
 def test_what_the_grammar_does_not_allow_counts_as_no_answer(server, said):
     server.says = [said]
     assert MemoryWriter(LoopbackRuntime(server.address)).write("npm?", OFFERED, within_s=5) is None
+
+
+def test_a_server_that_takes_a_grammar_is_held_to_it_as_soon_as_it_has_told_its_name(server):
+    server.name, server.says = "llama.cpp", ["2", "2", "We use pnpm now [2]."]
+    model = LoopbackRuntime(server.address)
+    for _ in range(2):
+        assert model.choose("?", [1, 2], within_s=5).numbers == (2,)
+    assert model.write("?", max_new_tokens=9, within_s=5) == "We use pnpm now [2]."
+    sent = [asked.get("grammar") for _, asked in server.asked]
+    assert sent == [None, 'root ::= "none" | line (" " line){0,1}\nline ::= "1" | "2"', None]
+
+
+def test_no_other_server_is_sent_a_grammar(server):
+    model = LoopbackRuntime(server.address)
+    for _ in range(2):
+        assert model.choose("?", [1, 2], within_s=5).numbers == (2,)
+    assert not any("grammar" in asked for _, asked in server.asked)
+
+
+def test_a_server_that_refuses_a_grammar_is_sent_none_again(server, monkeypatch):
+    monkeypatch.setattr("lmm_mcp.model.loopback.FIRST_RETRY_s", 0.0)
+    server.name = "llama.cpp"
+    model = LoopbackRuntime(server.address)
+    assert model.choose("?", [2], within_s=5).numbers == (2,)
+    server.status = 400
+    assert model.choose("?", [2], within_s=5) is None
+    server.status = 200
+    assert model.choose("?", [2], within_s=5).numbers == (2,)
+    assert ["grammar" in asked for _, asked in server.asked] == [False, True, False]
 
 
 def test_sentences_are_checked_as_those_of_our_own_process_are(server):
@@ -214,6 +247,20 @@ def test_a_version_writes_only_as_much_as_it_passed_with_whatever_the_settings_a
     server.asked.clear()
     scribe = Serving(home, {}, config.Model(server=server.address, adapter=silent)).scribe()
     assert scribe.write("npm?", OFFERED, within_s=5).sentences == ()
+
+
+@pytest.mark.parametrize("max_sentences", [0, 1, 3])
+def test_a_server_that_no_gate_has_judged_writes_into_cards_no_more_than_the_settings_let_into_briefs(
+    server, tmp_path, max_sentences
+):
+    server.says = ["2", "We use pnpm now [2]. The user said: we use pnpm now [2]. In 2026-02 we use pnpm now [2]."]
+    settings = config.Model(server=server.address, name="qwen3", max_sentences=max_sentences)
+    scribe = Serving(Home(tmp_path / "lmm").ensure(), {}, settings).scribe()
+    written = scribe.write("npm?", OFFERED, within_s=5)
+    assert written.chosen == (2,)
+    assert bool(written.sentences) == bool(max_sentences)
+    assert len(written.sentences) <= max_sentences
+    assert len(server.asked) == 1 + bool(max_sentences)
 
 
 def test_it_is_told_where_the_settings_ask_for_sentences_that_the_model_may_not_write(tmp_path):
