@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 from lmm_mcp.domain.lesson import Lesson
 from lmm_mcp.evaluation import history
-from trainer import lessons, ordering
+from trainer import ordering, recitals
 from trainer.gathering import Pool
 from trainer.lint import lint
 from trainer.plan import Plan
@@ -86,4 +86,4 @@ def _capped(found: Sequence[Lesson], most: int) -> list[Lesson]:
 def _weight(lesson: Lesson, salience: Mapping[str, float] | None) -> float:
     if salience is None:
         return 1.0
-    return lessons.weight_of(max((salience[name] for name in lesson.sources if name in salience), default=None))
+    return recitals.weight_of(salience, *lesson.sources)

@@ -108,6 +108,7 @@ def pooled(
     until_ms = plan.until_ms or time.time_ns() // 1_000_000
     needs = questions.needs_of(memory.ledger, memory.archive, until_ms)
     cut_ms = _cut(needs, until_ms)
+    later = [need for need in needs if need.at_ms > cut_ms]
     look_up()
     salience = memory.facts.all_salience()
     facts = memory.facts.facts()
@@ -119,10 +120,12 @@ def pooled(
         needs=[need for need in needs if need.at_ms <= cut_ms],
         options=plan.options,
         until_ms=until_ms,
-        texts_until_ms=cut_ms,  # the sessions by which choices are judged must not have been read
+        texts_until_ms=cut_ms,
+        # The sessions by which choices are judged must not have been read: the cut moves on, and frozen probes stay.
+        unread={thread for need in later for thread in need.threads}
+        | probes.asked_in(memory.ledger, probes.load(home).probes),
     )
     look_up()
-    later = [need for need in needs if need.at_ms > cut_ms]
     asked_now = list(_probed(memory, built, later, until_ms, plan))
     retired = probes.superseded(facts, until_ms)
     if freezes:

@@ -8,7 +8,7 @@ taken out by `lint.py`, and what of the rest is rehearsed is chosen by `replay.p
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from random import Random
 
@@ -97,12 +97,13 @@ def build(
     options: Options | None = None,
     until_ms: int,
     texts_until_ms: int | None = None,
+    unread: Collection[tuple[str, str]] = (),
 ) -> Lessons:
     """Make all lessons of what was said until `until_ms`.
 
     `salience`: 0 to 1 by passage; those not named count as middling. `needs`: what sessions asked, see `questions.needs_of`.
     `texts_until_ms`: passages are read as texts up to here only; where choices are judged on sessions that came later, the
-    weights must not have read these.
+    weights must not have read these. `unread`: (agent, thread id) of further sessions that no text is read from.
     Raises TrainingError where there is nothing to learn from, StoreError.
     """
     options = options or Options()
@@ -117,6 +118,7 @@ def build(
         sources=sources,
         frequencies=store.frequencies(),
         seed=options.seed,
+        salience=salience,
     )
     left_out["facts that do not hold, are not sure enough, or have no passage"] += len(facts) - len(those)
     quests = _quests(those, [need for need in needs if need.at_ms <= until_ms], options, until_ms, left_out)
@@ -129,12 +131,13 @@ def build(
         found += recitals.lasting(each, elsewhere, spoken_in.get(elsewhere, ()))
     found += recitals.steps(those)
     found += passages.pairs(
-        those, index, use_chunk_pairs=options.use_chunk_pairs, max_per_memory=options.max_per_memory
+        those, index, salience, use_chunk_pairs=options.use_chunk_pairs, max_per_memory=options.max_per_memory
     )
     found += anchors.lessons()
     kept = _within_caps([each for each in found if each.lesson.slice in options.slices], options, left_out)
     texts_until_ms = until_ms if texts_until_ms is None else min(until_ms, texts_until_ms)
-    sampled = passages.sampled(store, texts_until_ms, options.max_texts, salience, Random(options.seed))  # noqa: S311
+    dice = Random(options.seed)  # noqa: S311
+    sampled = passages.sampled(store, texts_until_ms, options.max_texts, salience, dice, unread)
     if not kept and not sampled:
         raise TrainingError(
             "there is nothing to learn from yet. Run `lmm import`, and let more sessions come together."
@@ -231,7 +234,8 @@ def _from_recall(
         if served is None:
             left_out["questions of which no line holds what was needed"] += 1
             continue
-        weight = weight_of(salience.get(served.lines[served.numbers[0] - 1].chunk.id))
+        # The best line that answers: what else is shown is there to be told from it.
+        weight = recitals.weight_of(salience, served.lines[served.numbers[0] - 1].chunk.id)
         found.append(choices.choice(served, quest, weight))
         if written := choices.brief(served, quest, weight):
             found.append(written)
@@ -243,7 +247,7 @@ def _from_recall(
             if is_contested and (rival := choices.contested(served, quest, held.other, _older(held), dice)):
                 lent = replace(quest, threads=(*quest.threads, *held.lent))
                 found.append(choices.choice(rival, lent, weight, "two values"))
-        if looked := passages.clue(quest, served, store):
+        if looked := passages.clue(quest, served, store, weight):
             found.append(looked)
     return found + _so_many(silent, found, options), shown
 
@@ -282,11 +286,6 @@ def _foreign(quests: Sequence[Quest]) -> dict[str, Quest]:
 
 def _older(each: Held) -> int:
     return max(1, (each.fact.from_ms or each.at_ms) - 7 * 86_400_000)
-
-
-def weight_of(salience: float | None) -> float:
-    """What a lesson counts by what it is worth remembering: 0.5 to 2."""
-    return min(2.0, max(0.5, 0.5 + (0.5 if salience is None else salience)))
 
 
 def _within_caps(found: Sequence[Made], options: Options, left_out: Counter[str]) -> list[Made]:

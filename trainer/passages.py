@@ -4,7 +4,7 @@ Also the texts of continued pretraining, and which passage a fact was read from.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from random import Random
 
 from lmm_mcp import prompting
@@ -20,7 +20,7 @@ from lmm_mcp.store.search import Scope
 from lmm_mcp.store.terms import terms
 from trainer.choices import Quest, View
 from trainer.made import Made, made
-from trainer.recitals import Held
+from trainer.recitals import Held, weight_of
 
 MAX_CONTEXT_chars = 1_200
 MAX_TEXT_chars = 4_000
@@ -65,6 +65,7 @@ def ground_of(each: Held, index: Mapping[tuple[str, str, str], Sequence[Chunk]])
 def pairs(
     those: Sequence[Held],
     index: Mapping[tuple[str, str, str], Sequence[Chunk]],
+    salience: Mapping[ChunkId, float],
     *,
     use_chunk_pairs: bool,
     max_per_memory: int,
@@ -94,14 +95,14 @@ def pairs(
                 threads=((chunk.agent, chunk.thread_id),),
                 project=fact.project,
                 at_ms=max(chunk.last_ms, evidence.at_ms),
-                weight=each.weight,
+                weight=weight_of(salience, chunk.id),
             )
             own = max(0, len(fact.text) - len(fact.value) - len(fact.subject))
             found.append(made(lesson, "", template_chars=own, kind="pair"))
     return found
 
 
-def clue(quest: Quest, shown: View, store: ChunkStore) -> Made | None:
+def clue(quest: Quest, shown: View, store: ChunkStore, weight: float = 1.0) -> Made | None:
     """Which words would have found the answer: names of its best line that by themselves bring its passage, and are not asked with."""
     if not shown.numbers:
         return None
@@ -133,26 +134,43 @@ def clue(quest: Quest, shown: View, store: ChunkStore) -> Made | None:
         threads=tuple(dict.fromkeys([(best.chunk.agent, best.chunk.thread_id), *quest.threads])),
         project=quest.project,
         at_ms=max(quest.at_ms, best.chunk.last_ms),
+        weight=weight,
     )
     return made(lesson, quest.text, template_chars=quest.template_chars, kind="clue")
 
 
 def sampled(
-    store: ChunkStore, until_ms: int, limit: int, salience: Mapping[ChunkId, float], dice: Random
+    store: ChunkStore,
+    until_ms: int,
+    limit: int,
+    salience: Mapping[ChunkId, float],
+    dice: Random,
+    unread: Collection[tuple[str, str]] = (),
 ) -> list[Chunk]:
     """Passages for continued pretraining: of each project as many as the root of what it holds, so that none eats the rest.
 
-    Salient ones are likelier. Not more than `limit` in all.
+    Salient ones are likelier. Not more than `limit` in all, and none of the threads `unread`, as (agent, thread id).
     """
     sizes = {project: size for project, size in store.projects().items() if project}
     whole = sum(size**0.5 for size in sizes.values()) or 1.0
     found: list[Chunk] = []
     for project, size in sorted(sizes.items()):
         quota = min(size, max(1, round(limit * size**0.5 / whole)))
-        near = store.newest(Scope(project=project, until_ms=until_ms), 4 * quota)
+        near = _newest(store, Scope(project=project, until_ms=until_ms), 4 * quota, unread)
         near.sort(key=lambda chunk: -(dice.random() ** (1 / (0.1 + salience.get(chunk.id, 0.3)))))
         found += near[:quota]
     return found[:limit]
+
+
+def _newest(store: ChunkStore, scope: Scope, num: int, unread: Collection[tuple[str, str]]) -> list[Chunk]:
+    """The newest passages but those of `unread`: these are often the newest, so more is asked for until there are enough."""
+    asked = num
+    while True:
+        near = store.newest(scope, asked)
+        kept = [chunk for chunk in near if (chunk.agent, chunk.thread_id) not in unread]
+        if len(kept) >= num or len(near) < asked:
+            return kept[:num]
+        asked *= 2
 
 
 def text_of(chunk: Chunk) -> str:

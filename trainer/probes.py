@@ -28,6 +28,7 @@ from lmm_mcp.paths import Home
 from lmm_mcp.prompting import essence
 from lmm_mcp.recall.pipeline import Recaller
 from lmm_mcp.store.chunks import ChunkStore
+from lmm_mcp.store.ledger import Ledger
 from lmm_mcp.store.search import Scope
 from lmm_mcp.store.terms import terms
 from trainer import anchors, choices, papers, phrasings
@@ -158,6 +159,25 @@ def _room(probe: Probe) -> int:
     if not probe.answers:
         return MAX_OF_COHORT // 2
     return MAX_CHOICES_OF_COHORT if probe.slice == "choice" else MAX_OF_COHORT
+
+
+def asked_in(ledger: Ledger, probes: Iterable[Probe]) -> set[tuple[str, str]]:
+    """(agent, thread id) of the sessions by which frozen choices judge: whoever has read them has read what answers.
+
+    A probe names the threads of the lines that it shows, too, and those may be read. They were there before it was asked, so
+    only sessions count that ended in its week or later, which may be one too many.
+    """
+    weeks: dict[tuple[str, str], str] = {}
+    for probe in probes:
+        if probe.slice == "choice" and probe.answers:
+            weeks.update({thread: min(weeks.get(thread, probe.cohort), probe.cohort) for thread in probe.threads})
+    found: set[tuple[str, str]] = set()
+    for session in history.sessions(ledger):
+        mine = [(row.thread.agent, row.thread.thread_id) for row in session.rows]
+        named = [weeks[thread] for thread in mine if thread in weeks]
+        if named and week_of(max(row.last_ms for row in session.rows)) >= min(named):
+            found.update(mine)
+    return found
 
 
 def of_facts(those: Sequence[Held], *, seed: int, per_cohort: int = MAX_OF_COHORT) -> list[Probe]:

@@ -33,6 +33,7 @@ class Held:
     fact: Fact
     sources: tuple[ChunkId, ...]
     weight: float = 1.0
+    """See `weight_of`."""
     other: str = ""
     """A value of the same relation that this fact does not have."""
     was: str = ""
@@ -68,11 +69,12 @@ def held(
     sources: Mapping[str, tuple[ChunkId, ...]],
     frequencies: Frequencies,
     seed: int,
+    salience: Mapping[ChunkId, float] | None = None,
 ) -> list[Held]:
     """The facts that may be taught as of `until_ms`: those that hold then, are not volatile, and are sure enough.
 
     `sources`: passages of each fact by its id; a fact of sessions without one cannot be shown to anybody and is left out.
-    `frequencies`: by which the rare words of a sentence are told.
+    `frequencies`: by which the rare words of a sentence are told. `salience`: 0 to 1 by passage.
     """
     told = [known for fact in facts if (known := as_of(fact, until_ms))]
     before = {fact.superseded_by: fact for fact in told if fact.superseded_by and fact.until_ms <= until_ms}
@@ -93,7 +95,7 @@ def held(
         topic = ""
         if phrasings.group_of(fact) in phrasings.BY_TOPIC:
             topic = phrasings.topic_of(fact.value, lambda word: max(frequencies.idf(terms(word)).values(), default=0.0))
-        weight, earlier = min(2.0, 0.5 + fact.confidence), before.get(fact.id)
+        weight, earlier = weight_of(salience or {}, *sources.get(fact.id, ())), before.get(fact.id)
         lenders = [each for each in told if other and (each.relation, each.value) == (fact.relation, other)]
         found.append(
             Held(
@@ -142,6 +144,17 @@ def _asked_alike(each: Held) -> tuple[str, ...]:
 
 def _standing(each: Held) -> tuple[int, float, int]:
     return each.fact.num_sessions, each.fact.confidence, each.fact.from_ms
+
+
+def weight_of(salience: Mapping[ChunkId, float], *sources: ChunkId) -> float:
+    """What a lesson counts: 0.5 to 2, by the most salient passage that it was made from; as a middling one where none is known.
+
+    Training divides it by the mean of the lesson's slice, so that it moves nothing between slices.
+
+    >>> weight_of({"a": 0.2, "b": 0.9}, "a", "b"), weight_of({}, "a")
+    (1.4, 1.0)
+    """
+    return min(2.0, max(0.5, 0.5 + max((salience[name] for name in sources if name in salience), default=0.5)))
 
 
 def is_value(fact: Fact) -> bool:
@@ -253,6 +266,7 @@ def steps(those: Iterable[Held]) -> list[Made]:
             threads=tuple(dict.fromkeys(thread for each in order for thread in each.threads)),
             project=project,
             at_ms=max(each.at_ms for each in order),
+            weight=max(each.weight for each in order),
         )
         found.append(made(lesson, text, template_chars=len(text), kind="steps"))
     return found

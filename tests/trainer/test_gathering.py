@@ -9,7 +9,7 @@ from lmm_mcp.domain.fact import Fact
 from lmm_mcp.domain.lesson import Probe
 from lmm_mcp.paths import Home
 from lmm_mcp.store.facts import FactStore
-from trainer import gathering, papers, presets, probes
+from trainer import gathering, papers, presets, probes, questions
 from trainer.base import small_base
 from trainer.plan import Plan
 
@@ -76,3 +76,20 @@ def test_notes_hold_no_content(home, base, tmp_path):
     assert "clamp_heat" not in "\n".join(found.notes)
     papers.write_lessons(tmp_path / "lessons.jsonl", found.lessons)
     assert "clamp_heat" in (tmp_path / "lessons.jsonl").read_text(encoding="ascii")
+
+
+def test_a_session_by_which_a_frozen_choice_judges_is_never_read_as_a_text_and_those_it_shows_are(
+    home, base, bakery, monkeypatch
+):
+    monkeypatch.setattr(gathering, "MIN_ASKED", 1000)  # as if the cut had moved on behind all that was asked
+
+    def texts() -> str:
+        return "\n".join(gathering.gather(home, os.environ, plan(base), lambda: None, freezes=False).texts)
+
+    assert "MARCHHARE" in texts()
+    needs = questions.needs_of(bakery.ledger, bakery.archive, FIRST_OF_JUNE_ms)
+    last = max(need.at_ms for need in needs)
+    bank = probes.add(home, probes.of_needs([need for need in needs if need.at_ms == last], bakery.recaller))
+    assert any(len(each.threads) > 1 for each in bank.probes), "it shows lines of other sessions"
+    assert "MARCHHARE" not in texts()
+    assert "clamp_heat(40)" in texts()

@@ -300,3 +300,22 @@ def test_a_lesson_that_names_another_project_goes_with_what_is_known_of_that_one
     naming = [each for each in told.lessons if there in each.prompt and each.project != there]
     assert naming
     assert all((REPOSITORY, there) in each.threads for each in naming)
+
+
+def test_a_lesson_counts_by_the_most_salient_passage_it_was_made_from(bakery, made):
+    taught = {each.id: each for each in made.lessons if each.sources}
+    chosen = {source for each in of(made, "fact") for source in each.sources[:1]}
+    salience = dict.fromkeys({source for each in taught.values() for source in each.sources}, 0.1)
+    salience |= dict.fromkeys(chosen, 0.9)
+    needs = questions.needs_of(bakery.ledger, bakery.archive, FIRST_OF_MARCH_ms)
+    until_ms = FIRST_OF_MARCH_ms
+    weighed = lessons.build(
+        bakery.store, bakery.facts, salience, bakery.recaller, needs=needs, until_ms=until_ms, options=Options()
+    )
+    for name in ("fact", "chunk", "clue", "procedure"):
+        those = [each for each in weighed.lessons if each.slice == name and each.sources]
+        held = [each for each in those if each.memory in {one.fact.id for one in weighed.held}]
+        assert not held or all(each.weight in (0.6, 1.4) for each in held), name
+    assert {each.weight for each in of(weighed, "fact")} == {1.4}
+    assert {each.weight for each in weighed.lessons if each.slice == "general"} == {1.0}
+    assert {each.weight for each in of(made, "fact")} == {1.0}, "where nothing is known all count alike"
