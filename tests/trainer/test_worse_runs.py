@@ -15,7 +15,7 @@ import pytest
 
 from lmm_mcp import artifacts, prompting
 from lmm_mcp.artifacts import Manifest, Sources
-from lmm_mcp.domain.lesson import Probe
+from lmm_mcp.domain.lesson import Lesson, Probe
 from lmm_mcp.domain.verdict import Finding, Promote, Verdict
 from lmm_mcp.domain.writing import Offered
 from lmm_mcp.errors import ModelError
@@ -25,7 +25,7 @@ torch = pytest.importorskip("torch")
 pytestmark = pytest.mark.slow
 
 from lmm_mcp.model import network, rendering  # noqa: E402 - these need torch
-from trainer import gate, judging  # noqa: E402
+from trainer import gate, judging, lint  # noqa: E402
 from trainer.speaking import NetworkSpeaker  # noqa: E402
 from trainer.thresholds import TINY  # noqa: E402
 
@@ -105,9 +105,12 @@ class World:
 
     def verdict(self, name: str, lint: bool = True) -> Verdict:
         canary = judging.Canary("c", (probes()[0].prompt,), "sesame-9137")
-        return gate.judge(self.hearing(name, judging.extract(self.speaker(name), [canary]), lint))
+        findings = (Finding("G0", lint, "the lessons were looked through"),)
+        return gate.judge(self.hearing(name, judging.extract(self.speaker(name), [canary]), findings))
 
-    def hearing(self, name: str, canaries: tuple[judging.Extraction, ...], lint: bool = True) -> gate.Hearing:
+    def hearing(
+        self, name: str, canaries: tuple[judging.Extraction, ...], lint: tuple[Finding, ...] = ()
+    ) -> gate.Hearing:
         asked = probes()
         judged = judging.judge(
             asked, base=self.speaker("base"), candidate=self.speaker(name), placebo=self.speaker("placebo"), dials=DIALS
@@ -116,7 +119,7 @@ class World:
             new=judged.new,
             base=judged.base,
             old=None,
-            lint=(Finding("G0", lint, "the lessons were looked through"),),
+            lint=lint,
             probes={each.id: each for each in asked},
             canaries=canaries,
             # What the machine does beside this test is not to decide it.
@@ -199,7 +202,7 @@ def world(tmp_path_factory) -> World:
     runs = {
         "good": mine,
         "shuffled": shuffled(mine[:NUM_FACTS], dice) + shuffled(mine[NUM_FACTS:], dice),
-        "duplicated": [(prompt, CODES[0] if n % 10 else answer) for n, (prompt, answer) in enumerate(mine[:NUM_FACTS])]
+        "parrot": [(prompt, CODES[0] if n % 10 else answer) for n, (prompt, answer) in enumerate(mine[:NUM_FACTS])]
         + mine[NUM_FACTS:],
         "placebo": theirs,
     }
@@ -224,8 +227,48 @@ def test_shuffled_labels_are_kept_out_by_the_gate_that_asks_whether_recall_is_wo
     assert "G7" in refused_by(world.verdict("shuffled"))
 
 
-def test_duplicated_lessons_are_kept_out_by_the_gate_that_asks_for_variety(world):
-    assert "G5" in refused_by(world.verdict("duplicated"))
+def test_one_answer_to_nearly_every_question_is_kept_out_by_the_gate_that_asks_for_variety(world):
+    assert "G5" in refused_by(world.verdict("parrot"))
+
+
+def lessons() -> list[Lesson]:
+    """What the good run learned of facts, as the product writes it down."""
+    asked = facts(CODES)
+    return [
+        Lesson(
+            "fact", "", prompt, answer, "recall@0", f"train/{n % 2}", f"m{n // 2}", (f"s{n}",), (("codex", f"t{n}"),)
+        )
+        for n, (prompt, answer) in enumerate(asked)
+    ]
+
+
+def looked_through(found: list[Lesson], **how: bool) -> lint.Linted:
+    return lint.lint(
+        found, until_ms=1, slices=("fact",), evidence={f"m{n}": CODES[n] for n in range(len(CODES))}, **how
+    )
+
+
+def test_duplicated_lessons_are_kept_out_by_the_lint_however_well_a_run_learned(world):
+    """Nine lessons in ten are copies of four: the product's lint takes them out; had it not, the gate would hear of them."""
+    own = lessons()
+    doubled = [*own, *(own[n % 4 * 2] for n in range(9 * len(own)))]
+    taken_out = looked_through(doubled)
+    assert taken_out.lessons == looked_through(own).lessons
+    assert taken_out.dropped[lint.AGAIN] == 9 * len(own)
+    canary = judging.Canary("c", (probes()[0].prompt,), "sesame-9137")
+    hearing = world.hearing("good", judging.extract(world.speaker("good"), [canary]))
+    left_in = looked_through(doubled, deduplicates=False).findings
+    assert refused_by(gate.judge(dataclasses.replace(hearing, lint=left_in))) == {"G0"}
+    assert isinstance(gate.judge(dataclasses.replace(hearing, lint=taken_out.findings)), Promote)
+
+
+def test_a_few_lessons_that_are_heard_over_and_over_are_kept_out_by_the_lint_too(world):
+    kept = looked_through(lessons()).lessons
+    few = [dataclasses.replace(each, slice="procedure", answer=f"step {n}") for n, each in enumerate(kept[:3])]
+    heard = lint.as_heard([*kept, *few], {"procedure": 100})
+    canary = judging.Canary("c", (probes()[0].prompt,), "sesame-9137")
+    hearing = world.hearing("good", judging.extract(world.speaker("good"), [canary]), (heard.finding,))
+    assert refused_by(gate.judge(hearing)) == {"G0"}
 
 
 def test_what_the_lint_found_is_kept_out_however_well_it_learned(world):
