@@ -11,6 +11,8 @@ from lmm_mcp.domain.lesson import Lesson, Probe
 from lmm_mcp.errors import TrainingError
 
 LESSONS, TEXTS, PROBES, ABOUT = "lessons.jsonl", "texts.jsonl", "probes.jsonl", "about.json"
+UNTIL = "until_ms"
+"""In `ABOUT`: nothing later was learned from, also not by what the run goes on from."""
 
 
 def write_lessons(path: Path, lessons: Iterable[Lesson]) -> None:

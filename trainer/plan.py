@@ -40,14 +40,25 @@ class Plan:
     promotes: bool = True
     from_checkpoint: str = ""
     """A run's id, a version, or a folder with an adapter to go on from."""
+    start_is_implied: bool = False
+    """Nobody named it: it is what served when the run began."""
+    eases: bool = False
+    """Where it goes on from weights, it learns at half the rate."""
     processes: int = 1
     """That train together on this machine."""
 
     @property
+    def followed(self) -> Recipe:
+        """The recipe by which lessons are learned: that of the plan, at half the rate where it goes on from weights."""
+        return self.recipe.at_half_rate() if self.eases and self.from_checkpoint else self.recipe
+
+    @property
     def hash(self) -> str:
-        """Of everything in it but its processes, of which nothing depends that is learned: 16 hexadecimal digits."""
+        """Of everything that was asked for but processes, of which nothing depends that is learned: 16 hexadecimal digits."""
         tree = _tree(self)
         del tree["processes"]
+        if tree.pop("start_is_implied"):
+            del tree["from_checkpoint"]  # what serves may change while the run is not done, by the run itself at last
         return hashlib.blake2b(_json(tree).encode(), digest_size=8).hexdigest()
 
 

@@ -14,11 +14,11 @@ from typing import Any
 import torch
 
 from lmm_mcp import artifacts, training_runs
-from lmm_mcp.artifacts import durable
+from lmm_mcp.artifacts import durable, places, records
 from lmm_mcp.errors import BadInput, ModelError
 from lmm_mcp.model import network
 from lmm_mcp.paths import Home
-from trainer import engine, presets
+from trainer import engine, papers, presets
 from trainer import recipe as recipes
 from trainer.lessons import Options
 from trainer.plan import NEEDED, Plan
@@ -28,6 +28,8 @@ PLACEBO_LESSONS = 400
 NUM_PLACEBOS = 5
 FROM_BASE = "base"
 """As `--from-checkpoint`: begin at the base, whatever serves."""
+EACH_FROM_BASE = 8
+"""Of the versions each so manieth begins at the base, so that nothing is handed on for ever that no lesson holds any more."""
 ALIKE = ("method", "rank", "alpha")
 """What a recipe must share with that of the weights it goes on from."""
 NAMED = ("base", "method", "stage")
@@ -92,6 +94,7 @@ def plan_of(told: argparse.Namespace, dials: Mapping[str, Any]) -> Plan:
         placebo=told.placebo,
         promotes=not told.no_promote,
         from_checkpoint=told.from_checkpoint,
+        eases=not {"learning_rate", "cpt_learning_rate"} & set(dials),  # a rate that was asked for is kept
     )
     return by_processes(plan, 1 if told.processes is None else told.processes)
 
@@ -140,22 +143,29 @@ def going_on(home: Home, plan: Plan) -> Plan:
 
     A night that begins at the base has to learn all that holds in the steps of one night, and loses a tenth of it; one that
     goes on and rehearses loses a fiftieth (docs/benchmarks.md, ten nights). After a forgetting nothing clean may serve, and
-    a run begins at the base.
+    a run begins at the base; so does one that may learn up to a day only, where what serves learned later things, and the
+    one of each `EACH_FROM_BASE` versions.
     """
-    if plan.from_checkpoint == FROM_BASE:
-        return replace(plan, from_checkpoint="")
-    serving = artifacts.served(home) if plan.replay and not plan.from_checkpoint else None
+    if plan.from_checkpoint:
+        return replace(plan, from_checkpoint="") if plan.from_checkpoint == FROM_BASE else plan
+    plan = replace(plan, start_is_implied=True)
+    serving = artifacts.served(home) if plan.replay else None
     if serving is None or serving.manifest.base_hash != base_of(home, plan).fingerprint:
         return plan
     recipe = dataclasses.asdict(plan.recipe)
     is_alike = all(serving.manifest.recipe.get(name) == recipe[name] for name in ALIKE)
-    return replace(plan, from_checkpoint=serving.name) if is_alike else plan
+    is_too_late = plan.until_ms and not 0 < serving.manifest.until_ms <= plan.until_ms
+    number = max(int(each.name[1:]) for each in artifacts.versions(home)) + 1
+    if not is_alike or is_too_late or number % EACH_FROM_BASE == 0:
+        return plan
+    return replace(plan, from_checkpoint=serving.name)
 
 
 def start_from(home: Home, plan: Plan) -> Path | None:
     """The folder of what a plan goes on from; None where it starts from the base. Raises BadInput where there is none.
 
-    Raises ModelError where something of it was forgotten, or nothing tells what it was trained on.
+    BadInput also where it learned later things than the plan may. Raises ModelError where something of it was forgotten, or
+    nothing tells what it was trained on.
     """
     name = plan.from_checkpoint
     if not name:
@@ -168,10 +178,32 @@ def start_from(home: Home, plan: Plan) -> Path | None:
                 raise ModelError(
                     f"{name} does not say what it was trained on, so that forgetting could not reach what goes on from it. Name a version or a run of this memory."
                 )
+            if plan.until_ms and not 0 < (learned_ms := _learned_until_ms(folder)) <= plan.until_ms:
+                raise BadInput(
+                    f"{name} {'learned what came after the day of --until' if learned_ms else 'does not say until when it learned'}; name an earlier one, or write --from-checkpoint {FROM_BASE}."
+                )
             return folder
     raise BadInput(
         f"{name} holds nothing to go on from; name a version (`lmm model list`), a run (`lmm train log`), or a folder with an adapter."
     )
+
+
+def learns_until_ms(home: Home, plan: Plan, started_ms: int) -> int:
+    """The time after which nothing was said that a run's weights have seen, with what they go on from. Raises as `start_from`."""
+    start = start_from(home, plan)
+    return max(plan.until_ms or started_ms, _learned_until_ms(start) if start is not None else 0)
+
+
+def _learned_until_ms(learned: Path) -> int:
+    """The last moment of which the adapter in a version's or a run's folder may know; 0 where nothing tells."""
+    version = learned.parent
+    if (version / places.MANIFEST).is_file():
+        try:
+            return records.manifest_of(durable.read_json(version / places.MANIFEST)).until_ms
+        except ValueError:
+            return 0
+    about = durable.read_json(learned.parent.parent / papers.ABOUT) or {}
+    return int(about.get(papers.UNTIL, 0))
 
 
 def with_those_of_its_start(home: Home, plan: Plan, own: artifacts.Sources) -> artifacts.Sources:

@@ -114,6 +114,12 @@ class Recipe:
         """What answers of that slice are pulled towards."""
         return dict(self.pulls).get(slice_name, Pull(1.0, 0.0))
 
+    def at_half_rate(self) -> "Recipe":
+        """The same for weights that have learned by it before, and that would be shaken by the rates of a beginning."""
+        return dataclasses.replace(
+            self, learning_rate=self.learning_rate / 2, cpt_learning_rate=self.cpt_learning_rate / 2
+        )
+
     def but(self, **changes: Any) -> "Recipe":
         """The same with some dials turned. Raises TrainingError for an unknown one, or where they do not go together."""
         unknown = set(changes) - {each.name for each in dataclasses.fields(self)}

@@ -1,7 +1,8 @@
 """What is rehearsed in a run: new lessons, old ones by what speaks for them, and old ones by lot. Pure.
 
-An adapter is made anew from its base in every run, so what is not rehearsed is forgotten. While all lessons fit, all are in;
-beyond that, half of a run is new, three tenths are the old lessons with most need, a fifth is drawn from all old ones alike.
+A run goes on from the adapter that serves, or begins at the base; either way what is not rehearsed is forgotten. While all
+lessons fit, all are in; beyond that, half of a run is new, three tenths are the old lessons with most need, a fifth is drawn
+from all old ones alike.
 How well a memory is held is its stage, of Leitner's boxes: a passed probe advances it, a failed one sets it back.
 """
 

@@ -23,11 +23,12 @@ def write(folder: Path, state: RunState, verdict: Verdict | None, *, trained: st
     """Write the page, whole or not at all; where it lies. Raises OSError."""
     about: dict[str, Any] = durable.read_json(folder / papers.ABOUT) or {}
     said: dict[str, Any] = durable.read_json(folder / "said.json") or {}
-    recipe = durable.read_json(folder / plan.FILE) or {}
+    planned = durable.read_json(folder / plan.FILE) or {}
+    followed = durable.read_json(folder / trained / "recipe.json")
     sheet = artifacts.sheet_of(durable.read_json(folder / "sheet-new.json"))
     view = RunView(
         state=state,
-        recipe=recipe.get("recipe", {}),
+        recipe=followed or planned.get("recipe", {}),
         metrics=run_log.read(folder / trained),
         mix=[(slice_, part, num) for slice_, part, num in about.get("mix", ())],
         notes=about.get("notes", ()),

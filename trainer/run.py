@@ -24,7 +24,7 @@ from lmm_mcp import artifacts, children, training, training_runs
 from lmm_mcp.artifacts import durable
 from lmm_mcp.domain.verdict import Keep, Promote, ScoreSheet, Verdict
 from lmm_mcp.domain.wording import counted
-from lmm_mcp.errors import BadInput, LmmError, TrainingBusy, TrainingError
+from lmm_mcp.errors import BadInput, LmmError, ModelError, TrainingBusy, TrainingError
 from lmm_mcp.paths import Home
 from lmm_mcp.training_runs import RunState
 from trainer import (
@@ -81,9 +81,20 @@ def _gone_on_with(home: Home, told: argparse.Namespace) -> Plan | None:
     unfinished = training_runs.unfinished(home)
     if unfinished is None or told.fresh or artifacts.is_unclean(unfinished[0]):
         return None
-    if not told.resume and not (told.by_schedule and unfinished[1].stopped_by != "user"):
-        return None
-    return _loaded(unfinished[0], told)
+    if told.resume or (told.by_schedule and unfinished[1].stopped_by != "user" and _has_its_start(home, *unfinished)):
+        return _loaded(unfinished[0], told)
+    return None
+
+
+def _has_its_start(home: Home, folder: Path, state: RunState) -> bool:
+    """Whether what a run goes on from is still there, where it needs it yet: it may be forgotten, or have given way."""
+    if "training" in state.done:
+        return True
+    try:
+        planning.start_from(home, plans.load(folder))
+    except (BadInput, ModelError):
+        return False
+    return True
 
 
 def _loaded(folder: Path, told: argparse.Namespace) -> Plan:
@@ -99,7 +110,7 @@ def _begun(home: Home, plan: Plan, told: argparse.Namespace, who_stops: Callable
         folder, state = unfinished
         # What the user stopped is the user's to go on with.
         is_ours = state.stopped_by != "user" if told.by_schedule else state.options_hash == plan.hash
-        is_wanted = told.resume or is_ours
+        is_wanted = told.resume or (is_ours and _has_its_start(home, folder, state))
         if is_wanted and not artifacts.is_unclean(folder):
             say(f"going on with run {state.run_id} at {state.next_station}")
             return Run(home, folder, _loaded(folder, told), replace(state, stopped_by=""), who_stops, say)
@@ -112,7 +123,8 @@ def _begun(home: Home, plan: Plan, told: argparse.Namespace, who_stops: Callable
     plans.save(plan, folder)
     state = RunState(run_id, began_ms, plan.hash)
     training_runs.save(folder, state)
-    going_on = f", going on from {plan.from_checkpoint}" if plan.from_checkpoint else ""
+    rate = " at half the rate" if plan.followed != plan.recipe else ""
+    going_on = f", going on from {plan.from_checkpoint}{rate}" if plan.from_checkpoint else ""
     say(f"run {run_id}: {plan.recipe.preset}, base {plan.recipe.base}{going_on}")
     return Run(home, folder, plan, state, who_stops, say)
 
@@ -177,7 +189,10 @@ def _facts(run: Run) -> Run:
 
 
 def _lessons(run: Run) -> Run:
-    found = gathering.gather(run.home, os.environ, run.plan, run.look_up)
+    # What its version says of itself must hold, however late this station has its turn.
+    plan = replace(run.plan, until_ms=run.plan.until_ms or run.state.started_ms)
+    found = gathering.gather(run.home, os.environ, plan, run.look_up)
+    until_ms = planning.learns_until_ms(run.home, run.plan, run.state.started_ms)
     own = artifacts.Sources.of(found.threads, found.chunks, as_of=found.as_of)
     sources = planning.with_those_of_its_start(run.home, run.plan, own)
     with gathering.nothing_forgotten(run.home, found.as_of):  # who forgets from now on finds what this run has read
@@ -185,7 +200,7 @@ def _lessons(run: Run) -> Run:
         papers.write_lessons(run.folder / papers.LESSONS, found.lessons)
         papers.write_texts(run.folder / papers.TEXTS, found.texts)
         papers.write_probes(run.folder / papers.PROBES, found.probes)
-        durable.write_json(run.folder / papers.ABOUT, {**found.about, "notes": found.notes})
+        durable.write_json(run.folder / papers.ABOUT, {**found.about, "notes": found.notes, papers.UNTIL: until_ms})
     for line in found.notes:
         run.say(f"  {line}")
     counts = {"lessons": len(found.lessons), "texts": len(found.texts), "probes": len(found.probes)}
@@ -351,13 +366,14 @@ def _is_of(version: "artifacts.Version | artifacts.Torn", run_id: str) -> bool:
 def _manifest(run: Run, verdict: Verdict, sheet: ScoreSheet) -> artifacts.Manifest:
     base = planning.base_of(run.home, run.plan)
     lessons = (run.folder / papers.LESSONS).read_bytes()
+    about = durable.read_json(run.folder / papers.ABOUT) or {}
     return artifacts.Manifest(
         base=run.plan.recipe.base,
         base_hash=base.fingerprint,
         store_version=run.state.store_version,
         lessons_hash=hashlib.sha256(lessons).hexdigest()[:16],
         probes_hash=sheet.probes_hash,
-        recipe=dataclasses.asdict(run.plan.recipe),
+        recipe=dataclasses.asdict(run.plan.followed),
         seed=run.plan.recipe.seed,
         run=run.state.run_id,
         code_version=_version_of("lmm-mcp"),
@@ -366,7 +382,7 @@ def _manifest(run: Run, verdict: Verdict, sheet: ScoreSheet) -> artifacts.Manife
         verdict=verdict,
         num_lessons=lessons.count(b"\n"),
         made_ms=run.state.started_ms,
-        until_ms=run.plan.until_ms or run.state.started_ms,
+        until_ms=int(about.get(papers.UNTIL, 0)),
         start=run.plan.from_checkpoint,
         max_sentences=int(run.state.figures.get(MAY_WRITE, 0)),
     )

@@ -41,7 +41,7 @@ def teaching(home: Home, folder: Path, plan: Plan, name: str) -> Teaching:
             plan.recipe.but(stage="sft"), (), list(base_texts.items(PLACEBO_SEED, planning.PLACEBO_LESSONS)), None
         )
     lessons, texts = papers.read_lessons(folder / papers.LESSONS), papers.read_texts(folder / papers.TEXTS)
-    return Teaching(plan.recipe, texts, lessons, planning.start_from(home, plan))
+    return Teaching(plan.followed, texts, lessons, planning.start_from(home, plan))
 
 
 def follow(home: Home, folder: Path, plan: Plan, name: str, **listeners: Any) -> loop.Trained:
