@@ -23,6 +23,10 @@ from trainer.made import Made, made
 from trainer.recitals import Held, weight_of
 
 MAX_CONTEXT_chars = 1_200
+SHORT_ROLES = ("user", "command", "note")
+"""Of a session in short: what was typed, run and noted."""
+MAX_SHORT_chars = 120
+"""Of each such line."""
 MAX_TEXT_chars = 4_000
 """Of one passage in continued pretraining: what is longer was printed for the most part."""
 MAX_CLUES = 5
@@ -79,7 +83,7 @@ def pairs(
             if told >= max_per_memory or not near:
                 continue
             chunk = near[0]
-            context = _around(chunk, evidence) if use_chunk_pairs else _session_in_short(chunk, index)
+            context = _around(chunk, evidence) if use_chunk_pairs else _session_in_short(chunk, evidence, index)
             if not stands_in(fact.value, context):
                 continue
             told += 1
@@ -199,11 +203,32 @@ def _around(chunk: Chunk, evidence: Evidence) -> str:
     return "\n".join(f"{line.role}: {line.text[:MAX_CONTEXT_chars]}" for line in lines)
 
 
-def _session_in_short(chunk: Chunk, index: Mapping[tuple[str, str, str], Sequence[Chunk]]) -> str:
-    """What was typed and run in the session, then the passage itself, as far as there is room."""
-    told: dict[str, None] = {}
-    for (agent, thread_id, _), chunks in index.items():
-        if (agent, thread_id) == (chunk.agent, chunk.thread_id):
-            told.update(dict.fromkeys(each.header.splitlines()[0] for each in chunks if each.header))
-    lines = [*chunk.text_of("user", "command", "note").splitlines(), *chunk.text_of().splitlines(), *told]
-    return "\n".join(dict.fromkeys(lines))[:MAX_CONTEXT_chars]
+def _session_in_short(chunk: Chunk, evidence: Evidence, index: Mapping[tuple[str, str, str], Sequence[Chunk]]) -> str:
+    """What was typed, run and noted in the session until then, in few words each, and the line that says it, in full."""
+    thread = chunk.agent, chunk.thread_id
+    passages = {
+        each.id: each
+        for key, found in index.items()
+        if key[:2] == thread
+        for each in found
+        if each.ordinal <= chunk.ordinal
+    }
+    told: dict[str, bool] = {}
+    for each in sorted(passages.values(), key=lambda each: each.ordinal):
+        for line in each.lines:
+            says_it = each.id == chunk.id and _overlap(evidence, line.span)
+            if says_it or line.role in SHORT_ROLES:
+                text = line.text[: MAX_CONTEXT_chars if says_it else MAX_SHORT_chars]
+                told[f"{line.role}: {text}"] = says_it
+    if not any(told.values()):
+        return _around(chunk, evidence)
+    lines = list(told)
+    at = first = next(n for n, line in enumerate(lines) if told[line])
+    last, size = at, len(lines[at])
+    while grows := [
+        n for n in (first - 1, last + 1) if 0 <= n < len(lines) and size + len(lines[n]) < MAX_CONTEXT_chars
+    ]:
+        nearest = min(grows, key=lambda n: abs(n - at))
+        size += len(lines[nearest]) + 1
+        first, last = min(first, nearest), max(last, nearest)
+    return "\n".join(lines[first : last + 1])

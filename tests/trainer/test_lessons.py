@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from lmm_mcp import prompting
-from lmm_mcp.domain.chunk import Span
+from lmm_mcp.domain.chunk import Chunk, Line, Span
 from lmm_mcp.domain.fact import Evidence, Fact
 from lmm_mcp.domain.lesson import Probe
 from lmm_mcp.domain.recall import Question
@@ -15,7 +15,7 @@ from lmm_mcp.evaluation.history import stands_in
 from lmm_mcp.model.validating import NOTHING, validated
 from lmm_mcp.recall.offering import offered
 from lmm_mcp.store.facts import REPOSITORY
-from trainer import asked, choices, lessons, phrasings, questions, recitals
+from trainer import asked, choices, lessons, passages, phrasings, questions, recitals
 from trainer.lessons import Options
 
 LONG_AFTER_ms = 1_790_000_000_000
@@ -199,6 +199,39 @@ def test_pairs_stand_on_their_passage_or_on_their_session_in_short(bakery):
             fact = next(fact for fact in bakery.facts if fact.id == lesson.memory)
             assert stands_in(fact.value, lesson.prompt)
             assert lesson.answer == fact.text
+
+
+def test_a_session_in_short_tells_what_came_before_and_leaves_out_what_agents_said(bakery):
+    """Of the same facts the two modes show something else, and both stay within their room."""
+    pairs, shorts = (of(built(bakery, use_chunk_pairs=each), "chunk") for each in (True, False))
+    passage = {(each.memory, each.sources): each.prompt for each in pairs}
+    both = [
+        (passage[each.memory, each.sources], each.prompt) for each in shorts if (each.memory, each.sources) in passage
+    ]
+    assert both
+    assert any(one != other for one, other in both)
+    assert any("agent: " in one and "agent: " not in other for one, other in both)
+    assert all(len(other) < passages.MAX_CONTEXT_chars + 400 for _, other in both)
+
+
+def test_a_session_in_short_reaches_back_over_its_passages_and_never_ahead():
+    def passage(n: int, *said: tuple[str, str]) -> Chunk:
+        lines = tuple(Line(role, text, Span(f"e{n}", 10 * k, 10 * k + 9)) for k, (role, text) in enumerate(said))
+        return Chunk(f"c{n}", "codex", "s", "t", "p", "", n, n, 0, n, "", lines, (), (), "h")
+
+    session = [
+        passage(0, ("user", "mend the oven " + "x" * 400), ("agent", "it is mended")),
+        passage(1, ("command", "pytest -q"), ("agent", "the chamber stays at 27 degrees"), ("output", "8 passed")),
+        passage(2, ("user", "now the shop")),
+    ]
+    index = {("codex", "t", f"e{n}"): [each] for n, each in enumerate(session)}
+    evidence = Evidence("codex", "t", "s", Span("e1", 12, 18), "agent", 1)
+    short = passages._session_in_short(session[1], evidence, index).splitlines()
+    assert short == [
+        "user: mend the oven " + "x" * (passages.MAX_SHORT_chars - len("mend the oven ")),
+        "command: pytest -q",
+        "agent: the chamber stays at 27 degrees",
+    ]
 
 
 def test_slices_that_are_not_asked_for_are_not_made(bakery):
