@@ -255,6 +255,14 @@ def derive(
             request.unlink(missing_ok=True)
 
 
+def _pause(pause_s: float, look_up: Callable[[], None]) -> None:
+    """Wait so long; `look_up` may raise to end that."""
+    end_s = time.monotonic() + pause_s
+    while (left_s := end_s - time.monotonic()) > 0:
+        look_up()
+        time.sleep(min(left_s, 0.2))
+
+
 def _wait_until_derived(home: Home, child: IngestChild, silent_s: float, look_up: Callable[[], None]) -> None:
     sign: tuple[int, int] = (0, 0)
     heard_s = time.monotonic()
@@ -263,7 +271,7 @@ def _wait_until_derived(home: Home, child: IngestChild, silent_s: float, look_up
         code, said = child.poll(), progress(home) or Progress()
         waiting = waiting_requests(home, child.pid)
         if code == TOO_MUCH_MEMORY_code:
-            time.sleep(restarts.pause_s(home))
+            _pause(restarts.pause_s(home), look_up)
             child.start_again()
         elif code:
             told = said.error if said.pid == child.pid else ""

@@ -31,7 +31,6 @@ from lmm_mcp.training_runs import EXPERIMENT, RunState
 from trainer import ablations, gathering, judging, papers, planning, scoring
 from trainer import plan as plans
 from trainer.ablations import UNCAPPED, Ablation
-from trainer.asked import Recall
 from trainer.plan import Plan
 from trainer.recalling import Recalls
 from trainer.scoring import Row
@@ -95,7 +94,7 @@ def _all_done(experiment: _Experiment, max_per_memory: int) -> list[Run]:
     runs = [_begun(experiment, number, each) for number, each in enumerate(ablations.RUNS)]
     if not all("lessons" in run.state.done for run in runs):
         runs = _with_lessons(experiment, runs, max_per_memory)
-    recall: Recall | None = None
+    recall: Recalls | None = None
     for number, (run, ablation) in enumerate(zip(runs, ablations.RUNS, strict=True)):
         run.look_up()
         if "training" not in run.state.done:
@@ -108,9 +107,9 @@ def _all_done(experiment: _Experiment, max_per_memory: int) -> list[Run]:
             run.tell("judging", 0.0, ablation.name)
             rows = [asdict(row) for row in _judged(run, ablation, recall)]
             durable.write_json(run.folder / ROWS, rows)
-            training_runs.without_weights(run.folder, has_version=True)  # its rows are all that is kept of it
             run = run.knowing(ended_ms=time.time_ns() // 1_000_000).past("judging")
             runs[number] = run
+        training_runs.without_weights(run.folder, has_version=True)  # its rows are all that is kept of it
     runs[-1].tell("done", 1.0, EXPERIMENT)
     return runs
 
@@ -171,7 +170,7 @@ def _with_lessons(experiment: _Experiment, runs: Sequence[Run], max_per_memory: 
     return found
 
 
-def _judged(run: Run, ablation: Ablation, recall: Recall) -> Iterator[Row]:
+def _judged(run: Run, ablation: Ablation, recall: Recalls) -> Iterator[Row]:
     """What this run's model says by heart; of the first also retrieval alone, of the first and last with generation."""
     asked = papers.read_probes(run.folder / papers.PROBES)
     base = network.find_base(run.plan.recipe.base, bases=artifacts.bases_folder(run.home))
@@ -194,7 +193,10 @@ def _judged(run: Run, ablation: Ablation, recall: Recall) -> Iterator[Row]:
     if ablation is ablations.BASE:
         yield row(scoring.RETRIEVAL, judging.ranked(asked, recall=recall))
     if ablation in (ablations.BASE, ablations.RUNS[-1]):
-        yield row(f"{scoring.RETRIEVAL} + {ablation.name}", judging.served(asked, speaker, recall=recall))
+        yield row(
+            f"{scoring.RETRIEVAL} + {ablation.name}",
+            judging.served(asked, speaker, recall=recall, is_sure=recall.is_sure),
+        )
 
 
 def _probes(pool: gathering.Pool, most: int) -> list[Probe]:

@@ -201,11 +201,16 @@ def judge(
 
 
 def served(
-    probes: Sequence[Probe], speaker: Speaker, *, recall: Recall = no_evidence, dials: Dials | None = None
+    probes: Sequence[Probe],
+    speaker: Speaker,
+    *,
+    recall: Recall = no_evidence,
+    is_sure: Sure = always,
+    dials: Dials | None = None,
 ) -> tuple[Outcome, ...]:
     """What a reader is served with this model, whole: `Outcome.output` is all that the budget holds."""
     ways = dials or Dials()
-    answers = _served(_spoken(laid_out(probes, recall).shown, speaker, ways), ways)
+    answers = _served(_spoken(laid_out(probes, recall, is_sure).shown, speaker, ways), ways)
     return tuple(replace(each.outcome, output=each.given) for each in answers)
 
 

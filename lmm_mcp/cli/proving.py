@@ -3,7 +3,7 @@
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
 
@@ -148,7 +148,12 @@ def _next_step(why: str, cut_ms: int) -> str:
 
     if why == receipts.NO_MODEL:
         return ""
-    return f"; `lmm train --until {datetime.fromtimestamp(cut_ms / 1000, UTC):%Y-%m-%d}` makes one that has not"
+    return f"; `lmm train --until {_last_day_before(cut_ms):%Y-%m-%d}` makes one that has not"
+
+
+def _last_day_before(cut_ms: int) -> datetime:
+    """The last day that ends before the cut: `--until` names a day and means its end."""
+    return datetime.fromtimestamp(cut_ms / 1000, UTC) - timedelta(days=1) + timedelta(milliseconds=1)
 
 
 def _without_model(desk: Desk) -> Desk:
@@ -207,7 +212,7 @@ def _apply(desk: Desk, parts: "Sequence[Worth]") -> None:
     from lmm_mcp.evaluation.fitting import UNJUDGED
 
     before = config.load(desk.home.config, {}).recall.without
-    judged = {each.part for each in parts} - set(UNJUDGED)
+    judged = {each.part for each in parts if each.held_out} - set(UNJUDGED)
     wanted = sorted({each.part for each in parts if each.proposed} | (set(before) - judged))
     if wanted == sorted(before):
         terminal.say("Your settings are that already; nothing was written.")

@@ -17,7 +17,7 @@ NEARLY = 0.9
 _WORD = re.compile(r"""(?:[^\s,;()\[\]{}"'`*|]|(?<=\w)'(?=\w))+""")
 _NO = frozenset(
     """no not never none nothing nobody neither nor without cannot unless except hardly only almost non false off
-    ä¸ æ²¡ æ²¡æ æ  é å« æª""".split()
+    不 没 没有 无 非 别 未""".split()
 )
 
 
@@ -55,7 +55,7 @@ def told_once(found: Sequence[Evidence]) -> Folded:
             earlier = kept[at]
             is_same = each.line.role == earlier.line.role and each.chunk.session_id == earlier.chunk.session_id
             if is_same and each.chunk.last_ms > earlier.chunk.last_ms:
-                kept[at] = replace(each, terms=earlier.terms)
+                kept[at], each = replace(each, terms=earlier.terms), earlier
         else:
             longer = (n for length in _lengths(len(own)) for n in of_length.get(length, ()))
             at = next((n for n in longer if distinct <= holds[n] and says_nearly(words[n], own)), None)

@@ -60,7 +60,8 @@ def looked(table: Any, before: Blocks, wanted: Sequence[str]) -> Blocks:
     held = [block.row_ids[block.is_there] for block in kept]
     new = np.setdiff1d(now, np.concatenate(held), assume_unique=True) if held else now
     if len(new):
-        kept = (*kept, made(fetched(table, new, wanted, of=len(now))))
+        block = made(fetched(table, new, wanted, of=len(now)))
+        kept = (*kept, block) if len(block.is_there) else kept  # they may have gone since they were listed
     return kept if len(kept) <= MANY_BLOCKS else _fewer(kept)
 
 

@@ -351,7 +351,9 @@ def test_what_was_cut_off_while_the_talks_were_written_is_no_obstacle(bench, tmp
     home = tmp_path / "memory"
     home.mkdir()
     (home / ".conversations.jsonl.123.part").write_text("{", encoding="utf-8")
-    assert "recall · all · 1 question" in bench("locomo", locomo_file(tmp_path), "--home", home, "--limit", "1")
+    assert "recall without confidence · all · 1 question" in bench(
+        "locomo", locomo_file(tmp_path), "--home", home, "--limit", "1"
+    )
 
 
 @pytest.mark.parametrize(

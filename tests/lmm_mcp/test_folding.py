@@ -49,7 +49,7 @@ def test_what_says_something_else_is_told(other):
     assert len(folded(LONG, other).kept) == 2
 
 
-@pytest.mark.parametrize("word", ["not", "never", "8080", "don't", "nothing"])
+@pytest.mark.parametrize("word", ["not", "never", "8080", "don't", "nothing", "不", "无"])
 def test_a_negation_or_a_number_between_them_is_a_difference(word):
     assert len(folded(LONG.replace(" now", f" {word}"), LONG.replace(" now", "")).kept) == 2
 
@@ -62,6 +62,7 @@ def test_lines_that_differ_only_at_their_end_are_told():
 def test_the_newest_saying_of_a_session_is_cited():
     found = told_once([evidence(LONG, at_ms=1), evidence(LONG, at_ms=5)])
     assert [each.chunk.last_ms for each in found.kept] == [5]
+    assert [(each.chunk.last_ms, by.chunk.last_ms) for each, by in found.folds] == [(1, 5)]
 
 
 def test_what_goes_over_the_share_of_a_passage_is_named():

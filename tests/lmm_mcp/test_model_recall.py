@@ -116,9 +116,12 @@ def test_the_budget_holds_with_sentences_too(desk, budget):
 def test_a_model_that_finds_no_answer_does_not_silence_what_the_ranking_is_sure_of(desk):
     writer = Scripted(lambda lines: Written((), model="v1"))
     recaller = with_writer(desk, writer)
-    sure, unsure = recaller.answer(Question(ASKED)), recaller.answer(Question("anonymous gardens of the moon"))
+    sure, unsure = (
+        recaller.answer(Question(ASKED)),
+        recaller.answer(Question("anonymous gardens, a moon, a quiet lamp")),
+    )
     assert sure.lines == tuple(desk.recaller().evidence(Question(ASKED)))
-    assert desk.recaller().evidence(Question("anonymous gardens of the moon"))
+    assert desk.recaller().evidence(Question("anonymous gardens, a moon, a quiet lamp"))
     assert unsure.lines == ()
     assert len(writer.shown) == 2
 

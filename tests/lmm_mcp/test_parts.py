@@ -13,6 +13,7 @@ from lmm_mcp.domain.chunk import Chunk, Line, Span
 from lmm_mcp.domain.recall import PARTS, Question
 from lmm_mcp.domain.writing import Written
 from lmm_mcp.recall import naming
+from lmm_mcp.recall.changes import Change
 from lmm_mcp.recall.pipeline import Recaller
 from lmm_mcp.recall.reranking import FEATURES, Model
 from lmm_mcp.store.chunks import ChunkStore
@@ -71,6 +72,15 @@ class Kept:
 
     def of(self, project: str) -> Sequence[Card]:
         return self.cards
+
+
+class Replaced:
+    """A port that an edit replaced."""
+
+    def of(self, project: str) -> Mapping[str, Sequence[Change]]:
+        at_ms = LATER.last_ms
+        about, marks = frozenset({"tid", "port"}), frozenset({"7440"})
+        return {"7311": [Change("7311", "7440", at_ms, at_ms, 0, "edit", about, marks)]}
 
 
 @dataclass(frozen=True)
@@ -283,6 +293,14 @@ CASES: dict[str, Case] = {
         ["The tide table"],
         ["The tide service"],
         given={"writer": Second()},
+    ),
+    "changes": Case(
+        "which port does the tide service listen on?",
+        (TIDES,),
+        ["agent (7311 is superseded by 7440): The tide service"],
+        ["agent: The tide service"],
+        given={"changes": Replaced()},
+        with_label=True,
     ),
     "cards": Case(
         "what should I know about src/till.py?",
