@@ -6,7 +6,7 @@ taken to do.
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from lmm_mcp import artifacts, training_runs
 from lmm_mcp.errors import TrainingError
@@ -17,7 +17,7 @@ from trainer.plan import Plan
 from trainer.recipe import Recipe
 
 TOKENS_of_placebo = 35_000
-"""Of the invented lessons of a placebo, seen once: 209,000 in six epochs, measured with the small base's tokenizer."""
+"""Of the invented lessons of a placebo, seen once; of 3.7 characters each, as the small base's tokenizer has them."""
 TOKENS_of_probe = 19_000
 """What judging one probe costs in all arms, as tokens that are only read: 132 s for 83 probes and a million parameters on two
 cores. A token that is written takes as long as many that are read."""
@@ -71,8 +71,10 @@ def cost_of(home: Home, plan: Plan, amount: Amount) -> Cost:
     speed = before.get("tokens/s", 0.0)
     whole = presets.estimate(recipe, num_tokens, num_parameters=amount.num_parameters, tokens_per_s=speed)
     seconds = {"facts and lessons": before.get("facts s", 0.0) + amount.made_s, "training": whole.seconds}
-    if plan.placebo and not planning.placebo_folder(home, plan).is_dir():
-        _, of_placebo = _steps(plan, TOKENS_of_placebo, recipe.epochs)
+    num_steps = steps.get("sft", 0)
+    if plan.placebo and not planning.placebo_folder(home, plan, num_steps).is_dir():
+        as_long = replace(plan, recipe=planning.placebo_recipe(recipe, num_steps))
+        _, of_placebo = _steps(as_long, TOKENS_of_placebo, recipe.epochs)
         rate = before.get("placebo tokens/s", speed)
         seconds["placebo"] = presets.estimate(
             recipe, of_placebo, num_parameters=amount.num_parameters, tokens_per_s=rate

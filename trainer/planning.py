@@ -18,13 +18,12 @@ from lmm_mcp.artifacts import durable, places, records
 from lmm_mcp.errors import BadInput, ModelError
 from lmm_mcp.model import network
 from lmm_mcp.paths import Home
-from trainer import engine, papers, presets
+from trainer import engine, papers, presets, stranger
 from trainer import recipe as recipes
 from trainer.lessons import Options
 from trainer.plan import NEEDED, Plan
+from trainer.recipe import Recipe
 
-PLACEBO_LESSONS = 400
-"""Invented lessons that a placebo learns."""
 NUM_PLACEBOS = 5
 FROM_BASE = "base"
 """As `--from-checkpoint`: begin at the base, whatever serves."""
@@ -124,9 +123,22 @@ def base_of(home: Home, plan: Plan) -> Base:
     return Base(folder, network.fingerprint(folder), engine.chosen_device(plan.recipe.device))
 
 
-def placebo_folder(home: Home, plan: Plan) -> Path:
+def placebo_recipe(recipe: Recipe, num_steps: int) -> Recipe:
+    """How a placebo learns beside a candidate that took so many steps on its lessons: in no fewer, unless 0 are known.
+
+    Rounded up to a power of two, as far as the recipe goes, so that runs of nearly the same length share one.
+    """
+    if not num_steps:
+        return recipe.but(stage="sft")
+    num = 1 << (num_steps - 1).bit_length()
+    num = min(num, recipe.max_steps) if recipe.max_steps else num
+    return recipe.but(stage="sft", min_steps=num, max_steps=num)
+
+
+def placebo_folder(home: Home, plan: Plan, num_steps: int) -> Path:
     """Where the placebo of this recipe on this base lies, once it was trained: the next run need not do it again."""
-    told = f"{recipes.to_json(plan.recipe)} {base_of(home, plan).fingerprint} {PLACEBO_LESSONS}"
+    recipe = placebo_recipe(plan.recipe, num_steps)
+    told = f"{recipes.to_json(recipe)} {base_of(home, plan).fingerprint} {stranger.MADE}"
     return artifacts.placebos_folder(home) / hashlib.blake2b(told.encode(), digest_size=8).hexdigest()
 
 

@@ -42,7 +42,7 @@ from trainer import (
 )
 from trainer import plan as plans
 from trainer.plan import Plan
-from trainer.taught import ADAPTER, PLACEBO, UNSEEN, trained
+from trainer.taught import ADAPTER, PLACEBO, UNSEEN, placebo_folder, trained
 from trainer.underway import Run, Say, Stopped
 
 CANARIES = "canaries.json"
@@ -214,7 +214,7 @@ def _training(run: Run) -> Run:
 def _placebo(run: Run) -> Run:
     if not run.plan.placebo:
         return run
-    target = planning.placebo_folder(run.home, run.plan)
+    target = placebo_folder(run.home, run.folder, run.plan)
     if target.is_dir():
         os.utime(target)
         return run
@@ -241,7 +241,7 @@ def _judging(run: Run) -> Run:
         asked,
         str(about.get("probes_hash", "")),
         candidate=run.folder / ADAPTER / "adapter",
-        placebo=planning.placebo_folder(run.home, run.plan) if run.plan.placebo else None,
+        placebo=placebo_folder(run.home, run.folder, run.plan) if run.plan.placebo else None,
         on_arm=on_arm,
         look_up=run.look_up,
     )

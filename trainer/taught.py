@@ -10,16 +10,15 @@ from lmm_mcp import artifacts
 from lmm_mcp.artifacts import durable
 from lmm_mcp.domain.lesson import Lesson
 from lmm_mcp.paths import Home
-from trainer import base_texts, loop, papers, planning, together
+from trainer import loop, papers, planning, run_log, stranger, together
 from trainer import plan as plans
 from trainer.plan import Plan
 from trainer.recipe import Recipe
+from trainer.stages import sft
 from trainer.underway import Run, Stopped
 
 ADAPTER, PLACEBO = "training", "placebo"
 """Folders of a run in which something is trained."""
-PLACEBO_SEED = 90_001
-"""Of the invented user whose lessons the placebo learns: no base was made with it."""
 UNSEEN = "unseen.json"
 """Ids of lessons that were made and not learned."""
 
@@ -37,11 +36,21 @@ class Teaching:
 def teaching(home: Home, folder: Path, plan: Plan, name: str) -> Teaching:
     """Read what the training `name` of the run in `folder` learns from. Raises TrainingError where it cannot be read."""
     if name == PLACEBO:
-        return Teaching(
-            plan.recipe.but(stage="sft"), (), list(base_texts.items(PLACEBO_SEED, planning.PLACEBO_LESSONS)), None
-        )
+        recipe = planning.placebo_recipe(plan.recipe, num_lesson_steps(folder))
+        return Teaching(recipe, (), stranger.of_placebo(), None)
     lessons, texts = papers.read_lessons(folder / papers.LESSONS), papers.read_texts(folder / papers.TEXTS)
     return Teaching(plan.followed, texts, lessons, planning.start_from(home, plan))
+
+
+def num_lesson_steps(folder: Path) -> int:
+    """In how many steps the candidate of the run in `folder` learned its lessons; 0 where it learned none."""
+    found = (line["num_steps"] for line in run_log.read(folder / ADAPTER) if line.get("stage") == sft.NAME)
+    return int(next(found, 0))
+
+
+def placebo_folder(home: Home, folder: Path, plan: Plan) -> Path:
+    """Where the placebo of the run in `folder` lies, or is to lie."""
+    return planning.placebo_folder(home, plan, num_lesson_steps(folder))
 
 
 def follow(home: Home, folder: Path, plan: Plan, name: str, **listeners: Any) -> loop.Trained:

@@ -58,7 +58,7 @@ def test_a_placebo_counts_until_there_is_one_and_judging_always(home, base):
     twice = costs.cost_of(home, wanted, replace(AMOUNT, num_probes=160))
     assert twice.seconds["judging"] == pytest.approx(2 * found.seconds["judging"])
     assert "placebo" not in costs.cost_of(home, replace(wanted, placebo=False), AMOUNT).seconds
-    durable.make_folder(planning.placebo_folder(home, wanted))
+    durable.make_folder(planning.placebo_folder(home, wanted, found.steps["sft"]))
     assert "placebo" not in costs.cost_of(home, wanted, AMOUNT).seconds
 
 
@@ -74,6 +74,21 @@ def test_what_an_earlier_run_of_the_same_kind_measured_is_taken(home, base):
     assert found.seconds["facts and lessons"] == 67
     assert found.seconds["judging"] == 240
     assert found.seconds["training"] == pytest.approx(124, rel=0.05)
-    assert found.seconds["placebo"] == pytest.approx(420, rel=0.05)
+    assert found.seconds["placebo"] == pytest.approx(249, rel=0.05)
     assert "by the figures of run 2026-01-01-000000-001" in found.told("cpu-tiny", "cpu")
     assert "taken to do" in costs.cost_of(home, plan(base, method="full"), AMOUNT).told("cpu-tiny", "cpu")
+
+
+def test_a_placebo_learns_in_as_many_steps_as_the_candidate_and_runs_of_like_length_share_it(home, base):
+    recipe = plan(base, min_steps=20, max_steps=1000).recipe
+    steps = {num: planning.placebo_recipe(recipe, num) for num in (0, 1, 150, 200, 1000)}
+    assert [(each.min_steps, each.max_steps) for each in steps.values()] == [
+        (20, 1000),
+        (1, 1),
+        (256, 256),
+        (256, 256),
+        (1000, 1000),
+    ]
+    assert {each.stage for each in steps.values()} == {"sft"}
+    folders = [planning.placebo_folder(home, plan(base, max_steps=1000), num) for num in (150, 200, 300)]
+    assert folders[0] == folders[1] != folders[2]
