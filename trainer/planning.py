@@ -109,12 +109,12 @@ def by_processes(plan: Plan, num_processes: int) -> Plan:
 
 
 def fitting() -> str:
-    """The largest preset that fits this machine."""
+    """The largest preset that fits this machine; `cpu-tiny` where its GPU is too small for all of them."""
     device = engine.chosen_device("auto")
     if device != "cuda":
         return "mps" if device == "mps" else "cpu-tiny"
     gigabytes = torch.cuda.get_device_properties(0).total_memory / 1e9
-    return next((name for least, name in ((75, "80gb"), (22, "24gb"), (11, "12gb")) if gigabytes >= least), "8gb")
+    return presets.of_gpu(gigabytes)
 
 
 def base_of(home: Home, plan: Plan) -> Base:

@@ -44,6 +44,12 @@ def prepared(recipe: Recipe, hall: Engine, *, bases: Path | None, learned: Path 
     return Network(model, network.tokenizer, network.card), teacher
 
 
+def check(recipe: Recipe) -> None:
+    """Raises TrainingError where a package is missing that the recipe needs."""
+    if recipe.method == "qlora":
+        _four_bits()
+
+
 def _teacher(
     recipe: Recipe, network: Network, hall: Engine, bases: Path | None, learned: Path | None
 ) -> nn.Module | None:

@@ -77,6 +77,8 @@ PRESETS: dict[str, Recipe] = {
 _RATES = {"cpu": 2.5e10, "cuda": 6e13, "mps": 4e12}
 """Operations a second that a device is taken to reach, until a run has measured it: two cores, a consumer's card, a laptop."""
 NUM_PARAMETERS = {"tiny": 1_000_000, "Qwen/Qwen3-0.6B": 600_000_000, "Qwen/Qwen3-1.7B": 1_720_000_000, "Qwen/Qwen3-4B": 4_020_000_000}  # fmt: skip
+SMALLEST_GPU_gb = 7
+"""Smaller ones hold no preset: a card that is sold as one of 8 GB tells of 7.5 and more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,10 +108,9 @@ def estimate(
     operations = (6 if recipe.method == "full" else 4) + (2 if recipe.checkpointing else 0)
     seconds = num_tokens / tokens_per_s if tokens_per_s else num_tokens * operations * num_parameters / _RATES[device]
     width = _width(num_parameters)
-    num_layers = max(2, num_parameters // (13 * width * width))
+    num_layers = _layers(num_parameters)
     weights = num_parameters * {"full": 4, "lora": 4 if device == "cpu" else 2, "qlora": 0.6}[recipe.method]
-    # An adapter on all linear layers: seven matrices a layer, rank times the sum of their sides; value, gradient, two moments.
-    learned = num_parameters if recipe.method == "full" else num_layers * recipe.rank * 22 * width
+    learned = learned_parameters(recipe, num_parameters)  # each with its value, gradient and two moments
     tokens = recipe.seq_len * recipe.micro_rows
     kept = (
         tokens * width * (num_layers + 40 if recipe.checkpointing else num_layers * 34) * (4 if device == "cpu" else 2)
@@ -118,9 +119,30 @@ def estimate(
     return Estimate(seconds, int(weights + learned * 16 + kept + logits + (300_000_000 if device != "cpu" else 0)))
 
 
+def learned_parameters(recipe: Recipe, num_parameters: int) -> int:
+    """How many numbers move: of an adapter on all linear layers, seven matrices a layer, rank times the sum of their sides."""
+    if recipe.method == "full":
+        return num_parameters
+    return _layers(num_parameters) * recipe.rank * 22 * _width(num_parameters)
+
+
+def of_gpu(gigabytes: float) -> str:
+    """The largest preset for a CUDA device of that memory; `cpu-tiny`, which computes beside it, where none fits.
+
+    >>> of_gpu(80), of_gpu(16), of_gpu(8.5), of_gpu(4)
+    ('80gb', '12gb', '8gb', 'cpu-tiny')
+    """
+    of_memory = ((75, "80gb"), (22, "24gb"), (11, "12gb"), (SMALLEST_GPU_gb, "8gb"))
+    return next((name for least, name in of_memory if gigabytes >= least), "cpu-tiny")
+
+
 def reading_s(recipe: Recipe, num_tokens: int, *, num_parameters: int) -> float:
     """Seconds in which a network of that size reads so many tokens, by what its device is taken to reach."""
     return num_tokens * 2 * num_parameters / _RATES[recipe.device if recipe.device != "auto" else "cpu"]
+
+
+def _layers(num_parameters: int) -> int:
+    return max(2, num_parameters // (13 * _width(num_parameters) ** 2))
 
 
 def _width(num_parameters: int) -> int:

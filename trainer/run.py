@@ -35,6 +35,7 @@ from trainer import (
     judging,
     papers,
     planning,
+    preflight,
     probes,
     reporting,
     thresholds,
@@ -60,6 +61,8 @@ def main(home: Home, told: argparse.Namespace, dials: Mapping[str, Any], who_sto
     ahead = _gone_on_with(home, told) or plan
     planning.base_of(home, ahead)  # what is missing is said now, not after minutes of making lessons
     planning.start_from(home, ahead)
+    for line in preflight.look(home, plan) if ahead is plan else ():  # what is gone on with has its room
+        say(line)
     if told.dry_run:
         for line in gathering.dry_run(home, os.environ, plan):
             say(line)

@@ -243,6 +243,15 @@ def test_a_device_or_base_that_is_not_here_is_named_with_the_next_step(base: Pat
         train(RECIPE.but(base="tiny"), TEXTS, (), tmp_path, bases=tmp_path / "none")
 
 
+def test_weights_of_four_bits_name_the_package_that_is_missing(
+    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "bitsandbytes", None)
+    with pytest.raises(TrainingError, match=r"bitsandbytes.*pip install 'lmm-mcp\[qlora\]'.*--method lora"):
+        run(base, tmp_path, RECIPE.but(method="qlora"))
+    assert not list(tmp_path.rglob("*.safetensors"))
+
+
 def test_whole_weights_can_be_trained_with_the_base_as_teacher(base: Path, tmp_path: Path) -> None:
     done = run(base, tmp_path, RECIPE.but(method="full", stage="sft", learning_rate=1e-3))
     assert (done.adapter / "model.safetensors").is_file() and done.losses[-1] < done.losses[0]

@@ -1,0 +1,59 @@
+"""What a run lacks is said before it begins."""
+
+import sys
+from dataclasses import replace
+
+import pytest
+
+from lmm_mcp.errors import ModelError, TrainingError
+from lmm_mcp.paths import Home
+from trainer import preflight, presets
+from trainer.plan import Plan
+from trainer.presets import of_gpu, preset
+
+PLAN = Plan(recipe=preset("cpu-tiny", base="small"))
+
+
+def test_what_a_small_run_needs_is_here(home: Home) -> None:
+    assert preflight.look(home, PLAN) == []
+
+
+def test_a_disk_without_room_is_refused_with_how_much_it_lacks(home: Home) -> None:
+    with pytest.raises(TrainingError, match=r"keeps up to 0\.[12] GB.*0\.1 GB are free.*free some space"):
+        preflight.look(home, PLAN, free_bytes=lambda _folder: 90_000_000)
+
+
+def test_more_memory_than_there_is_is_said_and_not_refused(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(preflight, "memory_bytes", lambda _device: 10_000_000)
+    (told,) = preflight.look(home, PLAN)
+    assert "--seq-len" in told
+
+
+def test_a_gpu_that_no_preset_fits_is_said_to_be_left_alone(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(preflight, "gpu_bytes", lambda: 4_000_000_000)
+    (told,) = preflight.look(home, PLAN)
+    assert "4.0 GB" in told
+    monkeypatch.setattr(preflight, "gpu_bytes", lambda: 24_000_000_000)
+    assert preflight.look(home, PLAN) == []
+
+
+def test_a_package_or_a_base_that_is_missing_is_named(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "bitsandbytes", None)
+    with pytest.raises(TrainingError, match=r"lmm-mcp\[qlora\]"):
+        preflight.look(home, replace(PLAN, recipe=PLAN.recipe.but(method="qlora")))
+    with pytest.raises(ModelError, match="make-base"):
+        preflight.look(home, replace(PLAN, recipe=PLAN.recipe.but(base="tiny")))
+
+
+def test_checkpoints_of_a_large_model_take_room_as_its_rank_does() -> None:
+    narrow, wide = (preflight.disk_bytes(preset("24gb", rank=rank, alpha=rank), 4_020_000_000) for rank in (16, 64))
+    assert 1e9 < narrow < wide < 20e9
+    assert preflight.disk_bytes(preset("24gb", method="full"), 4_020_000_000) > 100e9
+
+
+@pytest.mark.parametrize(
+    ("gigabytes", "name"), [(4, "cpu-tiny"), (6.4, "cpu-tiny"), (7.6, "8gb"), (11.5, "12gb"), (24, "24gb")]
+)
+def test_a_gpu_that_is_too_small_for_every_preset_is_left_alone(gigabytes: float, name: str) -> None:
+    assert of_gpu(gigabytes) == name
+    assert presets.PRESETS["cpu-tiny"].device == "cpu"
