@@ -47,16 +47,16 @@ class Account:
     def notes(self) -> Iterator[str]:
         """In lines."""
         built, studied = self.built, self.studied
+        left = {each.slice for each in self.linted.lessons}
+        for name in SLICES:  # first, since a model that was never taught a thing looks like one that cannot learn it
+            if name not in left:
+                yield f"NONE of the kind {name!r} is left of what this memory gives"
         yield f"made {len(built.lessons)} lessons: {_counted(each.slice for each in built.lessons)}"
         yield f"of {len(built.held)} facts; {len(built.texts)} texts; template text {100 * built.template_share:.0f} %"
         if studied is not None:
             yield f"a model on this machine was asked {studied.num_asked} times and added {len(studied.lessons)} lessons, {len(studied.texts)} texts"
-        made = {each.slice for each in built.lessons}
-        for name in SLICES:
-            if name not in made:
-                yield f"NONE of the kind {name!r} could be made of this memory"
-        left: Mapping[str, int] = {**built.left_out, **self.linted.dropped}
-        for reason, num in sorted(left.items(), key=lambda each: -each[1]):
+        lost: Mapping[str, int] = {**built.left_out, **self.linted.dropped}
+        for reason, num in sorted(lost.items(), key=lambda each: -each[1]):
             yield f"left out: {num} {reason}"
         for finding in self.linted.findings:
             yield f"{'well' if finding.passed else 'BAD '}: {finding.told}"

@@ -20,7 +20,7 @@ from lmm_mcp.refusal import refusal_behind
 from trainer.engine import Engine, like, whole
 
 KEPT = 3
-"""Of a run; the last ones are compared before one is chosen."""
+"""Of a run, which goes on from the newest. What it ends with is judged by the gate, and no earlier one is compared with it."""
 _STATE = ("exp_avg", "exp_avg_sq", "step")
 
 

@@ -171,6 +171,7 @@ def gather(
         template_share=built.template_share,
         max_template_share=plan.options.max_template_share,
     )
+        wanted=plan.options.slices,
     mix = _rehearsed(linted.lessons, home, plan, salience, until_ms)
     times = dict(plan.repeats)
     heard = as_heard(mix.lessons, times)

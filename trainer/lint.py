@@ -60,12 +60,13 @@ def lint(
     template_share: float = 0.0,
     max_template_share: float = 0.5,
     deduplicates: bool = True,
+    wanted: Collection[str] = (),
 ) -> Linted:
     """Drop what may not be trained on. Raises TrainingError where nothing is left of a slice that was asked for.
 
     `evidence`: by memory the text of its sources, for lessons that are asked without evidence; of those not named the answer
     is held against nothing. `slices`: those that must not be empty. `template_share`: see `lessons.Lessons`. `deduplicates`:
-    off only where it is measured what that is worth.
+    off only where it is measured what that is worth. `wanted`: slices of which it is told where nothing is left.
     """
     dropped: Counter[str] = Counter()
     kept = []
@@ -82,9 +83,11 @@ def lint(
             told = ", ".join(f"{num} {reason}" for reason, num in dropped.most_common(3)) or "none was made"
             raise TrainingError(
                 f"no lesson of the kind {name!r} is left ({told}). Let more sessions come together, or train without it: "
-                f"`lmm train --slices {','.join(each for each in slices if each != name)}`."
+                f"`lmm train --slices {','.join(dict.fromkeys(each.slice for each in kept)) or 'general'}`."
             )
-    return Linted(tuple(kept), dict(dropped), _findings(kept, dropped, slices, template_share, max_template_share))
+    return Linted(
+        tuple(kept), dict(dropped), _findings(kept, dropped, slices, wanted, template_share, max_template_share)
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -281,7 +284,12 @@ def _clusters(answers: Sequence[str]) -> list[list[int]]:
 
 
 def _findings(
-    lessons: Sequence[Lesson], dropped: Counter[str], slices: Collection[str], template_share: float, most: float
+    lessons: Sequence[Lesson],
+    dropped: Counter[str],
+    slices: Collection[str],
+    wanted: Collection[str],
+    template_share: float,
+    most: float,
 ) -> tuple[Finding, ...]:
     targets = [_target(lesson) for lesson in lessons if _target(lesson)]
     p4 = parrot_share(targets)
@@ -307,7 +315,9 @@ def _findings(
         )
     told = ", ".join(f"{counts[name]} {name}" for name in counts) or "none"
     figures = {**{name: float(num) for name, num in counts.items()}, **{r: float(n) for r, n in dropped.items() if n}}
-    found.append(Finding(GATE, all(counts[name] for name in slices), f"lessons: {told}.", figures))
+    missing = [name for name in dict.fromkeys((*slices, *wanted)) if not counts[name]]
+    none = f" NONE of the kind {', '.join(missing)}: this model is not taught that." if missing else ""
+    found.append(Finding(GATE, all(counts[name] for name in slices), f"lessons: {told}.{none}", figures))
     return tuple(found)
 
 

@@ -15,7 +15,7 @@ from trainer.lessons import Options
 from trainer.recipe import Recipe
 
 FILE = "plan.json"
-NEEDED = ("choice",)
+NEEDED = ("choice", "brief", "fact")
 """Kinds of lessons without which nothing is trained, unless the user names others."""
 
 

@@ -1,7 +1,9 @@
 """Facts in, more lessons about them out, written by a model on this machine: other wordings, the reverse question, a short text.
 
-Off unless a model is configured. What it writes must pass a round trip: it must answer the question rightly from the
-evidence, and fail without it, or the question gives its answer away. Every answer is kept by (fact, prompt, model), so that
+Off unless a model is configured. All that it writes must pass the lint: no secret, nothing like a probe, no name that its
+evidence does not hold. A question for the value must pass a round trip besides: the model must answer it rightly from the evidence, and
+fail without it, or the question gives its answer away. A reverse question names the value and is answered by the fact's own
+sentence, a text asks nothing: these have no round trip. Every answer is kept by (fact, prompt, model), so that
 the next run asks only about what is new. Nothing is sent to another machine: an address that is not loopback is refused.
 """
 

@@ -7,6 +7,7 @@ import pytest
 
 from lmm_mcp.domain.fact import Fact
 from lmm_mcp.domain.lesson import Probe
+from lmm_mcp.errors import TrainingError
 from lmm_mcp.paths import Home
 from lmm_mcp.store.facts import FactStore
 from trainer import gathering, papers, presets, probes, questions
@@ -93,3 +94,12 @@ def test_a_session_by_which_a_frozen_choice_judges_is_never_read_as_a_text_and_t
     assert any(len(each.threads) > 1 for each in bank.probes), "it shows lines of other sessions"
     assert "MARCHHARE" not in texts()
     assert "clamp_heat(40)" in texts()
+
+
+def test_a_memory_without_facts_is_not_trained_on_unless_that_is_asked_for(home, base, monkeypatch):
+    monkeypatch.setattr(FactStore, "facts", lambda self, *a, **k: [])
+    with pytest.raises(TrainingError, match=r"'fact' is left .*--slices choice,brief"):
+        gathering.gather(home, os.environ, plan(base), lambda: None, freezes=False)
+    found = gathering.gather(home, os.environ, plan(base, needed=("choice",)), lambda: None, freezes=False)
+    assert found.notes[0] == "NONE of the kind 'fact' is left of what this memory gives"
+    assert "NONE of the kind" in found.about["findings"][-2]["told"]

@@ -209,3 +209,10 @@ def test_silence_and_numbers_are_no_answers_that_are_heard_too_often():
     silent = [brief(n, answer=NOTHING) for n in range(30)]
     chosen = [brief(n, slice="choice", template="choose@0", answer="1") for n in range(30)]
     assert lint.as_heard([*silent, *chosen], {"choice": 10}).num_dropped == 0
+
+
+def test_a_slice_that_a_memory_does_not_give_is_told_to_the_gate_though_the_run_goes_on():
+    told = linted(brief(0), wanted=("brief", "clue", "fact")).findings[-1]
+    assert told.passed
+    assert "NONE of the kind clue, fact" in told.told
+    assert "NONE" not in linted(brief(0), wanted=("brief",)).findings[-1].told
