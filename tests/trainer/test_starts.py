@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 
 import pytest
 
@@ -108,6 +109,22 @@ def test_what_serves_does_not_change_what_was_asked_for_and_a_name_does(home):
     assert plan_of(home).hash == before
     named, based = plan_of(home, "--from-checkpoint", first), plan_of(home, "--from-checkpoint", "base")
     assert len({before, named.hash, based.hash}) == 3
+
+
+def test_a_run_whose_start_is_gone_gives_way_to_a_new_one_and_until_then_is_gone_on_with(home):
+    def begun():
+        told = cli.parser().parse_args(["run", *DIALS])
+        plan = planning.going_on(home, planning.plan_of(told, {}))
+        return run._begun(home, plan, told, lambda: "", [].append)
+
+    first = made(home, until_ms=end_of(JUNE))
+    stopped = begun()
+    assert stopped.plan.from_checkpoint == first
+    second = made(home, until_ms=end_of(JUNE))
+    assert begun().folder == stopped.folder, "it goes on from what it began with, whatever serves since"
+    shutil.rmtree(artifacts.find(home, first).folder)
+    shutil.move(stopped.folder, stopped.folder.with_name("2026-06-01-000000-001"))  # names are of seconds
+    assert begun().plan.from_checkpoint == second
 
 
 def test_weights_that_have_learned_before_go_on_at_half_the_rate_unless_a_rate_was_asked_for(home):
