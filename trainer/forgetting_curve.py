@@ -7,13 +7,15 @@ before. The matrix lies in the artifacts as JSON without any text, and survives 
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lmm_mcp.artifacts import durable
 from lmm_mcp.domain.verdict import ScoreSheet
 
-GENERAL = "general"
+GENERAL, BASE = "general", "base"
+BY_HEART, BY_BASE = "weights", "no memory"
+"""Arms of a score sheet: what a version says without evidence, and what its base says to the same."""
 ALARM_per_version = -0.01
 """Slope of what is left from which a slow loss, too small for the gate each night, is told."""
 MIN_ROWS_for_slope = 4
@@ -29,6 +31,8 @@ class Row:
     """Cohorts that were in its lessons."""
     scores: Mapping[str, tuple[float, int]]
     """Mean score and number of probes, by cohort; `base` scores stand in the row of version `base`."""
+    promoted: bool = True
+    """Whether it came to serve when it was made. Others are shown, and count for no transfer: nothing went on from them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,14 +54,16 @@ class Transfer:
         return self.slope is not None and self.slope <= ALARM_per_version
 
 
-def row_of(sheet: ScoreSheet, *, made_ms: int, learned: Sequence[str]) -> Row:
-    """A version's line, from what it answered without evidence."""
+def row_of(
+    sheet: ScoreSheet, *, made_ms: int, learned: Sequence[str], promoted: bool = True, arm: str = BY_HEART
+) -> Row:
+    """A version's line, from what it answered without evidence; with the arm `BY_BASE` that of its base."""
     found: dict[str, list[float]] = {}
-    for each in sheet.outcomes.get("weights", ()):
+    for each in sheet.outcomes.get(arm, ()):
         if each.cohort != GENERAL and not each.should_abstain:
             found.setdefault(each.cohort, []).append(each.score)
     scores = {cohort: (sum(values) / len(values), len(values)) for cohort, values in found.items()}
-    return Row(sheet.model, made_ms, tuple(learned), scores)
+    return Row(BASE if arm == BY_BASE else sheet.model, made_ms, tuple(learned), scores, promoted)
 
 
 def added(rows: Sequence[Row], row: Row) -> tuple[Row, ...]:
@@ -65,10 +71,26 @@ def added(rows: Sequence[Row], row: Row) -> tuple[Row, ...]:
     return (*(each for each in rows if each.version != row.version), row)
 
 
+def after_run(rows: Sequence[Row], row: Row, sheet: ScoreSheet, before: ScoreSheet | None) -> tuple[Row, ...]:
+    """The matrix after one more run: its version's line, its base's, and what served until then on what it was not asked before.
+
+    `sheet` is the version's, `before` that of what served, asked the same: it tells what was known of a cohort before it was learned.
+    """
+    base = row_of(sheet, made_ms=0, learned=(), arm=BY_BASE)
+    known = next((each for each in rows if each.version == BASE), base)
+    whole = [replace(base, scores={**known.scores, **base.scores}), *(each for each in rows if each.version != BASE)]
+    if before is not None:
+        said = row_of(before, made_ms=0, learned=()).scores
+        whole = [
+            replace(each, scores={**said, **each.scores}) if each.version == before.model else each for each in whole
+        ]
+    return added(whole, row)
+
+
 def transfer(rows: Sequence[Row]) -> Transfer:
     """Read the matrix. The row of `base`, if there is one, stands for what was known before anything was learned."""
-    trained = [each for each in rows if each.version != "base"]
-    base = next((each for each in rows if each.version == "base"), None)
+    trained = [each for each in rows if each.version != BASE and each.promoted]
+    base = next((each for each in rows if each.version == BASE), None)
     first = _first_learned(trained)
     backward, forward = [], []
     left: list[tuple[int, float]] = []
@@ -95,7 +117,7 @@ def table(rows: Sequence[Row]) -> str:
     lines = [" ".join(["version ", *(cohort.rjust(width) for cohort in cohorts)])]
     for row in rows:
         cells = [_cell(row, cohort).rjust(width) for cohort in cohorts]
-        lines.append(" ".join([row.version.ljust(8), *cells]))
+        lines.append(" ".join([row.version.ljust(8), *cells, *([] if row.promoted else [" not promoted"])]))
     return "\n".join([*lines, told(transfer(rows))])
 
 
@@ -122,6 +144,7 @@ def load(path: Path) -> tuple[Row, ...]:
                 int(each["made_ms"]),
                 tuple(map(str, each["learned"])),
                 {str(cohort): (float(score), int(num)) for cohort, (score, num) in each["scores"].items()},
+                each.get("promoted", True) is True,
             )
             for each in found["rows"]
         )
@@ -137,6 +160,7 @@ def save(path: Path, rows: Sequence[Row]) -> None:
             "made_ms": row.made_ms,
             "learned": list(row.learned),
             "scores": {cohort: list(score) for cohort, score in row.scores.items()},
+            "promoted": row.promoted,
         }
         for row in rows
     ]

@@ -59,6 +59,8 @@ class RunView:
     learned: Sequence[str] = ()
     """Prompts of probes that were wrong before and are right now."""
     forgotten: Sequence[str] = ()
+    kept: str = ""
+    """What each version knows of each week, as a table in text."""
 
 
 def page(view: RunView) -> str:
@@ -72,6 +74,7 @@ def page(view: RunView) -> str:
         _section("What was taught", _mix(view.mix), _list(view.notes)),
         _section("Learned", _list(view.learned[:MAX_CHANGED], len(view.learned))),
         _section("Forgotten", _list(view.forgotten[:MAX_CHANGED], len(view.forgotten))),
+        _section("What each version knows of each week", f"<pre>{escape(view.kept)}</pre>" if view.kept else ""),
         _section("Samples", *(_sample(each) for each in view.samples[:MAX_SAMPLES])),
         _section("Recipe", _pairs(view.recipe)),
         _section("Stations", _pairs(view.state.figures)),

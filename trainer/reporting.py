@@ -19,8 +19,8 @@ _BY_CATEGORY = ("no memory", "weights", "retrieval", "retrieval + weights")
 """Arms that are told category by category: by heart before and after, served without a model and with it."""
 
 
-def write(folder: Path, state: RunState, verdict: Verdict | None, *, trained: str = "training") -> Path:
-    """Write the page, whole or not at all; where it lies. Raises OSError."""
+def write(folder: Path, state: RunState, verdict: Verdict | None, *, trained: str = "training", kept: str = "") -> Path:
+    """Write the page, whole or not at all; where it lies. `kept`: see `RunView`. Raises OSError."""
     about: dict[str, Any] = durable.read_json(folder / papers.ABOUT) or {}
     said: dict[str, Any] = durable.read_json(folder / "said.json") or {}
     planned = durable.read_json(folder / plan.FILE) or {}
@@ -38,6 +38,7 @@ def write(folder: Path, state: RunState, verdict: Verdict | None, *, trained: st
         samples=[Sample(**each) for each in said.get("samples", ())],
         learned=said.get("learned", ()),
         forgotten=said.get("forgotten", ()),
+        kept=kept,
     )
     durable.write(folder / FILE, page(view).encode("utf-8", "replace"))
     return folder / FILE

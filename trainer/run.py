@@ -294,8 +294,13 @@ def _promotion(run: Run) -> Run:
         made = artifacts.commit(run.home, draft, _manifest(run, verdict, sheet), sheet, sources)
     learned = sorted({each.cohort for each in papers.read_probes(run.folder / papers.PROBES)} - {"general"})
     curve = artifacts.curve_file(run.home)
-    row = forgetting_curve.row_of(replace(sheet, model=made.name), made_ms=run.state.started_ms, learned=learned)
-    rows = forgetting_curve.added(forgetting_curve.load(curve), row)
+    row = forgetting_curve.row_of(
+        replace(sheet, model=made.name),
+        made_ms=run.state.started_ms,
+        learned=learned,
+        promoted=isinstance(verdict, Promote) and run.plan.promotes,
+    )
+    rows = forgetting_curve.after_run(forgetting_curve.load(curve), row, sheet, _sheet(run, "old"))
     forgetting_curve.save(curve, rows)
     if (change := forgetting_curve.transfer(rows)).is_alarming:
         run.say(f"  {forgetting_curve.told(change)}")
@@ -322,7 +327,8 @@ def _ended(run: Run) -> int:
     verdict = _verdict(run)
     reasons = verdict.reasons if isinstance(verdict, Keep) else ()
     run = _at_its_end(run, "promote" if isinstance(verdict, Promote) else "keep", reasons)
-    page = reporting.write(run.folder, run.state, verdict)
+    kept = forgetting_curve.table(forgetting_curve.load(artifacts.curve_file(run.home)))
+    page = reporting.write(run.folder, run.state, verdict, kept=kept)
     has_version = any(_is_of(each, run.state.run_id) for each in artifacts.versions(run.home))
     training_runs.without_weights(run.folder, has_version=has_version)
     training_runs.save(run.folder, run.state)  # last: whoever dies before goes on here

@@ -82,3 +82,35 @@ def test_the_table_marks_where_a_cohort_was_learned():
     assert lines[0].split() == ["version", "a", "b", "c"]
     assert lines[2].split() == ["v0001", "*0.80", "0.10", "0.10"]
     assert lines[-1].startswith("backward transfer -0.500")
+
+
+def sheet_of(model: str, weights: dict[str, float], base: dict[str, float]) -> ScoreSheet:
+    arms = {"weights": weights, "no memory": base}
+    said = {
+        arm: tuple(Outcome(f"{cohort} {arm}", "fact", "", cohort, score) for cohort, score in scores.items())
+        for arm, scores in arms.items()
+    }
+    return ScoreSheet(model, "p", said)
+
+
+def test_runs_write_the_base_and_what_served_before_so_that_forward_transfer_is_known(tmp_path):
+    first, second = sheet_of("v1", {"a": 0.8}, {"a": 0.1}), sheet_of("v2", {"a": 0.6, "b": 0.9}, {"a": 0.1, "b": 0.2})
+    rows = curve.after_run((), curve.row_of(first, made_ms=1, learned=["a"]), first, None)
+    before = sheet_of("v1", {"a": 0.7, "b": 0.5}, {})
+    rows = curve.after_run(rows, curve.row_of(second, made_ms=2, learned=["a", "b"]), second, before)
+    assert [each.version for each in rows] == ["base", "v1", "v2"]
+    assert rows[1].scores["a"][0] == 0.8, "what it said when it was made stands"
+    found = curve.transfer(rows)
+    assert found.forward == pytest.approx(0.5 - 0.2)
+    assert found.backward == pytest.approx(0.6 - 0.8)
+    curve.save(tmp_path / "forgetting.json", rows)
+    assert curve.load(tmp_path / "forgetting.json") == rows
+
+
+def test_what_was_refused_is_shown_and_counts_for_no_transfer(tmp_path):
+    refused = Row("v0004", 1, ("a",), {"a": (0.0, 10)}, promoted=False)
+    rows = (*FADING, refused)
+    assert curve.transfer(rows) == curve.transfer(FADING)
+    assert curve.table(rows).splitlines()[5].startswith("v0004") and "not promoted" in curve.table(rows)
+    curve.save(tmp_path / "forgetting.json", rows)
+    assert not curve.load(tmp_path / "forgetting.json")[-1].promoted

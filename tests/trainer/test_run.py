@@ -15,7 +15,7 @@ import pytest
 from lmm_mcp import artifacts, training, training_runs
 from lmm_mcp.domain.writing import Offered
 from lmm_mcp.errors import ModelError, TrainingBusy, TrainingError
-from trainer import cli, examining, gathering, papers, planning, recalling, reporting, run
+from trainer import cli, examining, forgetting_curve, gathering, papers, planning, recalling, reporting, run, taught
 from trainer import plan as plans
 
 SLICES = "choice,brief,fact,clue,chunk,general"
@@ -52,6 +52,11 @@ def test_a_run_ends_with_a_verdict_a_version_and_a_page_and_serves_nothing_that_
     page = (folder / "report.html").read_text(encoding="utf-8")
     assert "Not promoted" in page
     assert page.count("<svg") == 8  # both stages
+    rows = forgetting_curve.load(artifacts.curve_file(home))
+    assert [(each.version, each.promoted) for each in rows] == [("base", True), (state.version, False)]
+    assert rows[0].scores.keys() == rows[1].scores.keys()
+    assert f"{state.version} " in page.split("What each version knows")[1]
+    assert taught.placebo_folder(home, folder, plans.load(folder)).is_dir()
     assert "the old model stays" in told[-1]
     assert not list(folder.rglob("checkpoints/*"))
     assert {path.stat().st_mode & 0o077 for path in folder.rglob("*")} == {0}
