@@ -1,5 +1,6 @@
 """Candidate chunks in, evidence lines out: the lines that answer, most useful first, each told once."""
 
+import math
 import re
 from collections.abc import Collection, Container, Mapping, Sequence
 
@@ -137,7 +138,12 @@ def _session_scores(chunks: Sequence[Chunk], scores: Mapping[str, float]) -> dic
     of_session: dict[str, list[float]] = {}
     for chunk in chunks:
         of_session.setdefault(chunk.session_id, []).append(scores.get(chunk.id, 0.0))
-    means = {each: sum(sorted(found)[-BEST_PASSAGES:]) / BEST_PASSAGES for each, found in of_session.items()}
+    # Between the mean of those there are, by which one passage is as good as three, and that of three, by which a short
+    # session never comes up.
+    means = {
+        each: sum(sorted(found)[-BEST_PASSAGES:]) / math.sqrt(BEST_PASSAGES * min(BEST_PASSAGES, len(found)))
+        for each, found in of_session.items()
+    }
     best = max(means.values(), default=0.0) or 1.0
     return {each: mean / best for each, mean in means.items()}
 
