@@ -18,6 +18,8 @@ from lmm_mcp.paths import Home
 from lmm_mcp.server import idleness
 
 LOOK_EVERY_s = 20.0
+WATCH_EVERY_s = 5.0
+"""While we train: so long the machine may be wanted before the trainer hears of it; it stops at its next step."""
 NIGHT = (1, 6)
 """Hours, local time: from, to."""
 QUIET_s = {"nightly": 300.0, "idle": 1800.0, "after": 120.0}
@@ -113,7 +115,9 @@ class Teacher:
             self._child.let_go()
 
     def _keep(self) -> None:
-        while not self._over.wait(self._look_every_s):
+        while not self._over.wait(
+            self._look_every_s if self._child is None else min(self._look_every_s, WATCH_EVERY_s)
+        ):
             try:
                 self.told = self.look()
             except (LmmError, OSError) as problem:

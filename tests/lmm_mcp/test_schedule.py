@@ -137,6 +137,37 @@ def test_the_trainer_is_started_when_idle_and_asked_to_stop_when_the_machine_is_
     assert started[0].wait(30) == 0
 
 
+def test_a_trainer_hears_within_seconds_that_the_machine_is_wanted(home, monkeypatch):
+    """However seldom is looked whether a run is due: it stops a short watch and a step later."""
+    machine, started = [IDLE], []
+
+    def start(where, *_, **__):
+        started.append(a_trainer_that_obeys(where))
+        return started[-1]
+
+    monkeypatch.setattr(training, "start", start)
+    monkeypatch.setattr(idleness, "look", lambda *_, **__: machine[0])
+    monkeypatch.setattr(lessons_due, "WATCH_EVERY_s", 0.2)
+    teacher = Teacher(
+        home,
+        {},
+        schedule=lambda: "after 10",
+        standing=lambda: Standing(20, 0),
+        quiet_s=lambda: machine[0].quiet_s,
+        look_every_s=3600.0,
+    )
+    assert teacher.look() == "training"
+    teacher.start()
+    try:
+        machine[0] = Machine(0.1, True, "", 2.0)
+        wanted_s = time.monotonic()
+        assert started[0].wait(30) == 0
+        assert time.monotonic() - wanted_s < 10.0
+        assert training.stop_wanted(home) == "schedule"
+    finally:
+        teacher.stop()
+
+
 def test_a_trainer_by_schedule_does_not_outlive_its_engine(home, monkeypatch):
     process = subprocess.Popen([sys.executable, "-c", "import sys; sys.stdin.read()"], stdin=subprocess.PIPE)
     monkeypatch.setattr(training, "start", lambda *_, **__: training.Trainer(process, home))
