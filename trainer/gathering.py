@@ -17,6 +17,7 @@ from lmm_mcp.errors import TrainingError
 from lmm_mcp.evaluation.receipt import store_hash
 from lmm_mcp.model import network
 from lmm_mcp.paths import Home
+from lmm_mcp.recall.changebox import ChangeBox
 from lmm_mcp.recall.pipeline import Recaller
 from lmm_mcp.store.archive import Archive
 from lmm_mcp.store.chunks import ChunkStore
@@ -79,7 +80,7 @@ def opened(home: Home, env: Mapping[str, str]) -> Memory:
     store.hold()  # hundreds of questions are coming
     model = embedding.load(home, config.load(home.config, env).embedder, num_threads=0)
     embedder = None if isinstance(model, embedding.NoEmbedder) else model
-    recaller = Recaller(store, embedder, frozenset({"model"}))
+    recaller = Recaller(store, embedder, frozenset({"model"}), changes=ChangeBox(home.facts))
     return Memory(store, FactStore.open(home.facts), Ledger.open(home.ledger), Archive(home.archive), recaller)
 
 
@@ -170,8 +171,8 @@ def gather(
         evidence=built.grounds,
         template_share=built.template_share,
         max_template_share=plan.options.max_template_share,
-    )
         wanted=plan.options.slices,
+    )
     mix = _rehearsed(linted.lessons, home, plan, salience, until_ms)
     times = dict(plan.repeats)
     heard = as_heard(mix.lessons, times)

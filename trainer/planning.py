@@ -225,7 +225,8 @@ def with_those_of_its_start(home: Home, plan: Plan, own: artifacts.Sources) -> a
     if known is None:
         return own
     chunks = tuple(dict.fromkeys((*own.chunks, *known.chunks)))
-    return artifacts.Sources(own.threads | known.threads, chunks, min(own.as_of, known.as_of))
+    # Of `own`, not of the start: that it is clean was looked at just now.
+    return artifacts.Sources(own.threads | known.threads, chunks, own.as_of)
 
 
 def _sources_of(learned: Path) -> artifacts.Sources | None:
