@@ -25,6 +25,8 @@ from trainer.plan import NEEDED, Plan
 from trainer.recipe import Recipe
 
 NUM_PLACEBOS = 5
+MOST_of_placebo = 256
+"""Steps. So many teach it its sixty facts, and more would take as long as what it is compared with."""
 FROM_BASE = "base"
 """As `--from-checkpoint`: begin at the base, whatever serves."""
 EACH_FROM_BASE = 8
@@ -124,13 +126,13 @@ def base_of(home: Home, plan: Plan) -> Base:
 
 
 def placebo_recipe(recipe: Recipe, num_steps: int) -> Recipe:
-    """How a placebo learns beside a candidate that took so many steps on its lessons: in no fewer, unless 0 are known.
+    """How a placebo learns beside a candidate that took so many steps on its lessons: in no fewer, up to MOST_of_placebo.
 
     Rounded up to a power of two, as far as the recipe goes, so that runs of nearly the same length share one.
     """
     if not num_steps:
         return recipe.but(stage="sft")
-    num = 1 << (num_steps - 1).bit_length()
+    num = min(1 << (num_steps - 1).bit_length(), MOST_of_placebo)
     num = min(num, recipe.max_steps) if recipe.max_steps else num
     return recipe.but(stage="sft", min_steps=num, max_steps=num)
 

@@ -23,6 +23,7 @@ SLICES = "choice,brief,fact,clue,chunk,general"
 DIALS = (
     *("--base", "small", "--slices", SLICES, "--max-steps", "6", "--epochs", "1", "--cpt-epochs", "0.2"),
     *("--max-lessons", "24", "--tokens-per-step", "1024", "--seq-len", "1024", "--until", "2026-06-01"),
+    *("--num-threads", "1"),  # numbers are added in one order, whatever other tests have set
 )
 
 
