@@ -204,7 +204,7 @@ def test_a_run_that_read_what_is_forgotten_meanwhile_ends_and_keeps_nothing_of_i
 
 
 def test_a_full_disk_in_the_middle_is_told_and_what_was_done_is_gone_on_with(home, monkeypatch):
-    def full(*_):
+    def full(*_, **_more):
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as broken:
@@ -217,7 +217,7 @@ def test_a_full_disk_in_the_middle_is_told_and_what_was_done_is_gone_on_with(hom
 
 
 def test_a_run_that_dies_at_its_very_end_has_its_page_when_it_is_gone_on_with(home, monkeypatch):
-    def full(*_):
+    def full(*_, **_more):
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as broken:
