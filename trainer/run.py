@@ -58,9 +58,16 @@ _LIBRARIES = ("torch", "transformers", "peft", "accelerate")
 def main(home: Home, told: argparse.Namespace, dials: Mapping[str, Any], who_stops: Callable[[], str], say: Say) -> int:
     """Do what was asked for; an exit code. Raises LmmError."""
     plan = planning.going_on(home, planning.plan_of(told, dials))
-    ahead = _gone_on_with(home, told) or plan
+    resumed = _gone_on_with(home, told)
+    ahead = _loaded(resumed[0], told) if resumed else plan
     planning.base_of(home, ahead)  # what is missing is said now, not after minutes of making lessons
-    planning.start_from(home, ahead)
+    if resumed is None:
+        planning.start_from(home, ahead)
+    elif not _has_its_start(home, *resumed):
+        raise BadInput(
+            f"{ahead.from_checkpoint}, from which run {resumed[1].run_id} goes on, was forgotten or is gone, and it has not "
+            "learned all of its lessons yet. `lmm train --fresh` starts a new one."
+        )
     for line in preflight.look(home, plan) if ahead is plan else ():  # what is gone on with has its room
         say(line)
     if told.dry_run:
@@ -79,13 +86,13 @@ def main(home: Home, told: argparse.Namespace, dials: Mapping[str, Any], who_sto
         ) from problem
 
 
-def _gone_on_with(home: Home, told: argparse.Namespace) -> Plan | None:
-    """The plan of the run that is to be resumed, whatever the options say; None where a new one is wanted."""
+def _gone_on_with(home: Home, told: argparse.Namespace) -> tuple[Path, RunState] | None:
+    """The run that is to be resumed by its own plan, whatever the options say; None where a new one is wanted."""
     unfinished = training_runs.unfinished(home)
     if unfinished is None or told.fresh or artifacts.is_unclean(unfinished[0]):
         return None
     if told.resume or (told.by_schedule and unfinished[1].stopped_by != "user" and _has_its_start(home, *unfinished)):
-        return _loaded(unfinished[0], told)
+        return unfinished
     return None
 
 

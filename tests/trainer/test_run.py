@@ -14,7 +14,7 @@ import pytest
 
 from lmm_mcp import artifacts, training, training_runs
 from lmm_mcp.domain.writing import Offered
-from lmm_mcp.errors import ModelError, TrainingBusy, TrainingError
+from lmm_mcp.errors import BadInput, ModelError, TrainingBusy, TrainingError
 from trainer import cli, examining, forgetting_curve, gathering, papers, planning, recalling, reporting, run, taught
 from trainer import plan as plans
 
@@ -183,6 +183,24 @@ def test_a_run_goes_on_from_what_serves_unless_it_is_told_otherwise_or_that_is_n
     assert artifacts.find(home, newest(home)[1].version).manifest.start == first
     artifacts.mark_unclean(home, [(row.thread.agent, row.thread.thread_id) for row in bakery.ledger.threads()])
     assert planning.going_on(home, plans.Plan()).from_checkpoint == ""
+
+
+def test_a_run_of_which_the_start_gave_way_is_judged_where_it_has_learned_and_told_where_not(home):
+    learn(home, "--no-placebo")
+    first = newest(home)[1].version
+    artifacts.promote(home, first, force=True)
+    learn(home, "--no-placebo", "--seed", "2", stop=lambda: "user" if is_at(home, "training") else "")
+    learn(home, "--no-placebo", "--resume", stop=lambda: "user" if is_at(home, "judging") else "")
+    assert "training" in newest(home)[1].done
+    shutil.rmtree(artifacts.find(home, first).folder)
+    learn(home, "--no-placebo", "--resume")
+    second = newest(home)[1]
+    assert (second.verdict, artifacts.find(home, second.version).manifest.start) == ("keep", first)
+    artifacts.promote(home, second.version, force=True)
+    learn(home, "--no-placebo", "--seed", "3", stop=lambda: "user" if is_at(home, "training") else "")
+    shutil.rmtree(artifacts.find(home, second.version).folder)
+    with pytest.raises(BadInput, match=rf"{second.version}, from which run .*--fresh"):
+        learn(home, "--no-placebo", "--resume")
 
 
 def test_a_run_that_read_what_is_forgotten_meanwhile_ends_and_keeps_nothing_of_it(home, bakery):
