@@ -2,7 +2,7 @@
 
     python benchmarks/learning.py --base FOLDER facts          new facts, other words, no retrieval; and a placebo
     python benchmarks/learning.py --base FOLDER renderings     the same facts said once, three and six times
-    python benchmarks/learning.py --base FOLDER nights         ten nights of six new facts, with what is old and without
+    python benchmarks/learning.py --base FOLDER nights         ten nights of six new facts, as `lmm train` goes on by itself and otherwise
     python benchmarks/learning.py --base FOLDER forget         what comes out before `lmm forget` and after the rebuild
     python benchmarks/learning.py --base FOLDER briefs         which sentences stand, and what 250 tokens hold
 
@@ -11,6 +11,7 @@ forgetting are the product's own; only the users are invented (learning_world.py
 """
 
 import argparse
+import dataclasses
 import os
 import platform
 import sys
@@ -27,18 +28,33 @@ sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 import learning_world as world  # noqa: E402
 import torch  # noqa: E402
 
+from lmm_mcp import artifacts  # noqa: E402
 from lmm_mcp.domain.fact import Fact  # noqa: E402
 from lmm_mcp.domain.lesson import Lesson, Probe  # noqa: E402
-from lmm_mcp.domain.verdict import ScoreSheet  # noqa: E402
+from lmm_mcp.domain.verdict import Keep, Promote, ScoreSheet  # noqa: E402
 from lmm_mcp.evaluation import runs  # noqa: E402
 from lmm_mcp.model import network  # noqa: E402
-from trainer import forgetting_curve, judging, loop, ordering, presets, replay  # noqa: E402
+from lmm_mcp.paths import Home  # noqa: E402
+from trainer import (  # noqa: E402
+    cli,
+    forgetting_curve,
+    gate,
+    gathering,
+    judging,
+    loop,
+    ordering,
+    planning,
+    presets,
+    replay,
+    thresholds,
+)
 from trainer.judging import Dials  # noqa: E402
+from trainer.plan import Plan  # noqa: E402
 from trainer.replay import Standing  # noqa: E402
 from trainer.speaking import NetworkSpeaker  # noqa: E402
 
-REBUILT, REHEARSED, NEW_ONLY = "rebuilt", "gone on with, rehearsing", "gone on with, new only"
-"""How a night learns: from the base, all that is known; from last night's adapter, all that is known; from that, what is new."""
+BY_ITSELF, REBUILT, NEW_ONLY = "as lmm train by itself", "from the base", "new only"
+"""How a night learns: as `lmm train` chooses, all that holds; always from the base, all that holds; from last night, what is new."""
 CLOSED = Dials(writes=False)
 NUM_FACTS, RENDERINGS = 24, 6
 NUM_NIGHTS, NUM_A_NIGHT, NUM_CHANGED = 10, 6, 2
@@ -56,13 +72,13 @@ class Bench:
     """Of the recipe, where they differ from the preset's."""
 
 
-def taught(bench: Bench, name: str, lessons: Sequence[Lesson], *, seed: int, begin: Path | None = None) -> Path:
-    """An adapter by the preset `cpu-tiny`, in the order in which a run would learn. `begin`: one to go on from."""
+def taught(bench: Bench, name: str, lessons: Sequence[Lesson], *, seed: int) -> Path:
+    """An adapter by the preset `cpu-tiny`, in the order in which a run would learn."""
     recipe = presets.preset(
         "cpu-tiny", base=str(bench.base), stage="sft", shuffled=False, seed=seed, num_threads=1, **bench.dials
     )
     ordered = ordering.for_steps(lessons, tokens_per_step=recipe.tokens_per_step, seed=seed)
-    return loop.train(recipe, (), ordered, bench.folder / name, start_from=begin).adapter
+    return loop.train(recipe, (), ordered, bench.folder / name).adapter
 
 
 def judged(bench: Bench, probes: Sequence[Probe], adapter: Path, placebo: Path | None = None) -> judging.Judged:
@@ -144,36 +160,95 @@ def show_renderings(bench: Bench, seeds: Sequence[int], nums: Sequence[int]) -> 
 # Nights ------------------------------------------------------------------------------------------------------------------
 
 
-def nights(
-    bench: Bench, seed: int, way: str, num: int = NUM_NIGHTS, most: int = 0
-) -> list[tuple[ScoreSheet, set[str]]]:
-    """A sheet for every night, and the probes that held then. `way`: one of the above. `most`: lessons a night, 0 = all."""
-    user = f"n{seed}"
+@dataclass(frozen=True, slots=True)
+class Night:
+    """What one night gave."""
+
+    sheet: ScoreSheet
+    """On every probe that held then."""
+    start: str
+    """The version that it went on from, '' = the base."""
+    rate: float
+    """Peak of its learning."""
+    serves: bool
+    """False where gate G3 kept it out, so that the next night goes on from what served before."""
+
+
+def planned(bench: Bench, home: Home, way: str, *, seed: int, most: int = 0) -> Plan:
+    """What `lmm train` does that night, told nothing but the way: where it begins, at which rate, in how many steps."""
+    serving = artifacts.served(home)
+    start = {REBUILT: planning.FROM_BASE, NEW_ONLY: serving.name if serving else ""}.get(way, "")
+    options = ["--preset", "cpu-tiny", "--base", str(bench.base), "--stage", "sft", "--max-lessons", str(most)]
+    told = cli.parser().parse_args(["run", *options, "--from-checkpoint", start])
+    return planning.going_on(home, planning.plan_of(told, {"seed": seed, "num_threads": 1, **bench.dials}))
+
+
+def nights(bench: Bench, seed: int, way: str, num: int = NUM_NIGHTS, most: int = 0) -> list[Night]:
+    """One user's nights, each a version of a memory of its own. `way`: one of the above. `most`: lessons a night, 0 = all."""
+    user, home = f"n{seed}", Home(bench.folder / f"{way} {seed} {most}")
     known: list[Fact] = []
     standings: dict[str, Standing] = {}
-    probes: dict[str, Probe] = {}
-    adapter: Path | None = None
-    found: list[tuple[ScoreSheet, set[str]]] = []
+    frozen: dict[str, Probe] = {}
+    found: list[Night] = []
     for night in range(num):
         now_ms = world.FIRST_ms + night * world.WEEK_ms  # a week apart, so that every night has a cohort
         known, new = _a_night(known, user, now_ms, night)
         held = world.held(known, until_ms=now_ms + world.WEEK_ms - 1)
-        probes |= {each.memory: each for each in world.asked(held, seed=seed) if each.memory not in probes}
+        frozen |= {each.memory: each for each in world.asked(held, seed=seed) if each.memory not in frozen}
+        probes = [
+            frozen[each.fact.id] for each in held if each.fact.id in frozen
+        ]  # what was superseded is asked of nobody
+        plan = planned(bench, home, way, seed=seed, most=most)
         lessons = world.lessons(held, RENDERINGS, seed=seed)
         if way == NEW_ONLY:
             lessons = [each for each in lessons if each.memory in new]
         else:
-            mix = replay.chosen(lessons, standings, salience={}, now_ms=now_ms, num=most, seed=seed)
+            mix = replay.chosen(lessons, standings, salience={}, now_ms=now_ms, num=plan.max_lessons, seed=seed)
             lessons = list(mix.lessons)
-        begin: Path | None = None if way == REBUILT else adapter
-        adapter = taught(bench, f"{way} {seed} {most} {night}", lessons, seed=seed, begin=begin)
-        sheet = judged(bench, list(probes.values()), adapter).new
-        memory_of = {each.id: each.memory for each in probes.values()}
-        recalled = {memory_of[each.probe_id]: each.score for each in sheet.outcomes["weights"]}
+        one = _slept(bench, home, plan, lessons, probes, f"{way} {seed} {most} {night}")
+        memory_of = {each.id: each.memory for each in probes}
+        recalled = {memory_of[each.probe_id]: each.score for each in one.sheet.outcomes["weights"]}
         standings = replay.advanced(standings, recalled, {each.memory for each in lessons})
-        found.append((sheet, {each.id for each in probes.values() if each.memory in {h.fact.id for h in held}}))
-        print(f"  {way}, night {night + 1}: {share(_of(found[-1])):.2f} of {len(found[-1][1])}", flush=True)
+        found.append(one)
+        begun = f"from {one.start or 'the base'} at {one.rate:g}{'' if one.serves else ', kept out by G3'}"
+        print(f"  {way}, night {night + 1} {begun}: {share(_right(one)):.2f} of {len(probes)}", flush=True)
     return found
+
+
+def _slept(
+    bench: Bench, home: Home, plan: Plan, lessons: Sequence[Lesson], probes: Sequence[Probe], name: str
+) -> Night:
+    """Learn, be asked, be compared with what serves, and serve."""
+    recipe, served = plan.followed, artifacts.served(home)
+    trained = loop.train(
+        recipe, (), gathering.as_learned(lessons, plan), bench.folder / name, start_from=planning.start_from(home, plan)
+    )
+    seen = judged(bench, probes, trained.adapter)
+    old = judged(bench, probes, served.adapter).new if served else None
+    limits = thresholds.thresholds_for(recipe.preset)
+    kept = gate.g3_old_knowledge(gate.Hearing(new=seen.new, base=seen.base, old=old, lint=(), probes={}, limits=limits))
+    manifest = artifacts.Manifest(
+        base=recipe.base,
+        base_hash=planning.base_of(home, plan).fingerprint,
+        store_version="",
+        lessons_hash="",
+        probes_hash=seen.new.probes_hash,
+        recipe=dataclasses.asdict(recipe),
+        seed=recipe.seed,
+        run=name,
+        code_version="",
+        libraries={},
+        hardware="",
+        verdict=Promote((kept,)) if kept.passed else Keep((kept,)),
+        start=plan.from_checkpoint,
+    )
+    draft = artifacts.draft(home)
+    planning.copy_weights(trained.adapter, draft / "adapter")
+    made = artifacts.commit(home, draft, manifest, seen.new, artifacts.Sources.of((), (), as_of=0))
+    serves = kept.passed or not plan.start_is_implied  # the other ways show what becomes of them without a gate
+    if serves:
+        artifacts.promote(home, made.name, force=True)
+    return Night(seen.new, plan.from_checkpoint, recipe.learning_rate, serves)
 
 
 def _a_night(known: list[Fact], user: str, now_ms: int, night: int) -> tuple[list[Fact], set[str]]:
@@ -188,18 +263,19 @@ def _a_night(known: list[Fact], user: str, now_ms: int, night: int) -> tuple[lis
     return [*(old.get(each.id, each) for each in known), *new], {each.id for each in new}
 
 
-def _of(night: tuple[ScoreSheet, set[str]]) -> dict[str, float]:
-    return {each.probe_id: each.score for each in night[0].outcomes["weights"] if each.probe_id in night[1]}
+def _right(night: Night) -> dict[str, float]:
+    return {each.probe_id: each.score for each in night.sheet.outcomes["weights"]}
 
 
-def rows_of(found: Sequence[tuple[ScoreSheet, set[str]]]) -> tuple[forgetting_curve.Row, ...]:
+def rows_of(found: Sequence[Night]) -> tuple[forgetting_curve.Row, ...]:
     """The matrix of versions and weeks, over the facts that still hold at the end: the others shall be forgotten."""
-    lasting = found[-1][1]
+    lasting = set(_right(found[-1]))
     rows = []
-    for number, (sheet, _) in enumerate(found):
-        outcomes = tuple(each for each in sheet.outcomes["weights"] if each.probe_id in lasting)
-        kept = ScoreSheet(f"night {number + 1}", "", {"weights": outcomes}, 0.0, 0, 0.0)
-        rows.append(forgetting_curve.row_of(kept, made_ms=number, learned=sorted({each.cohort for each in outcomes})))
+    for number, night in enumerate(found):
+        outcomes = tuple(each for each in night.sheet.outcomes["weights"] if each.probe_id in lasting)
+        kept = dataclasses.replace(night.sheet, model=f"night {number + 1}", outcomes={"weights": outcomes})
+        learned = sorted({each.cohort for each in outcomes})
+        rows.append(forgetting_curve.row_of(kept, made_ms=number, learned=learned, promoted=night.serves))
     return tuple(rows)
 
 
@@ -208,13 +284,13 @@ def show_nights(bench: Bench, seeds: Sequence[int], ways: Sequence[str], most: i
     for way in ways:
         ends, backward, slopes = [], [], []
         for seed in seeds:
-            found = nights(bench, seed, way, most=most)
-            transfer = forgetting_curve.transfer(rows_of(found))
-            ends.append(share(_of(found[-1])))
+            rows = rows_of(found := nights(bench, seed, way, most=most))
+            transfer = forgetting_curve.transfer(rows)
+            ends.append(share(_right([each for each in found if each.serves][-1])))
             backward.append(transfer.backward or 0.0)
             slopes.append(transfer.slope or 0.0)
+            print(forgetting_curve.table(rows), flush=True)
         print(f"| {way} | {_mean(ends):.2f} | {_mean(backward):+.3f} | {_mean(slopes):+.3f} |", flush=True)
-        print(forgetting_curve.table(rows_of(found)), flush=True)
 
 
 def _mean(values: Sequence[float]) -> float:
@@ -232,11 +308,8 @@ def main() -> None:
         default=world.SMALL["min_steps"],
         help="of a training, the fewest; 0: by the preset as it is",
     )
-    parser.add_argument(
-        "--epochs", type=float, default=0, help="at least so many, so that steps grow with what is known"
-    )
     parser.add_argument("--renderings", type=int, nargs="+", default=[1, 3, 6], help="of a fact")
-    parser.add_argument("--ways", nargs="+", default=[REBUILT, REHEARSED, NEW_ONLY], help="in which a night learns")
+    parser.add_argument("--ways", nargs="+", default=[BY_ITSELF, REBUILT, NEW_ONLY], help="in which a night learns")
     parser.add_argument("--most", type=int, default=0, help="lessons a night, 0 = all")
     parser.add_argument("--run", type=Path, help="for briefs: a run that was made, instead of one on invented sessions")
     args = parser.parse_args()
@@ -249,9 +322,7 @@ def main() -> None:
     )
     began_s = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
-        most = 2000 if args.epochs else args.steps
-        steps = {"min_steps": args.steps, "max_steps": most, "epochs": args.epochs or 1}
-        dials = {**world.SMALL, **steps} if args.steps else {}
+        dials = {**world.SMALL, "min_steps": args.steps, "max_steps": args.steps} if args.steps else {}
         bench = Bench(args.base.resolve(), Path(folder), dials)
         match args.what:
             case "facts":

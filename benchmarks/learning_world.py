@@ -17,7 +17,6 @@ SMALL: Mapping[str, int | float] = {
     "seq_len": 256,
     "min_seq_len": 128,
     "micro_rows": 4,
-    "learning_rate": 4e-3,
     "epochs": 1,
     "min_steps": 500,
     "max_steps": 500,

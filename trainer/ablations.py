@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 
 from lmm_mcp.domain.lesson import Lesson
 from lmm_mcp.evaluation import history
-from trainer import ordering, recitals
-from trainer.gathering import Pool
+from trainer import recitals
+from trainer.gathering import Pool, as_learned
 from trainer.lint import lint
 from trainer.plan import Plan
 from trainer.recipe import Stage
@@ -66,10 +66,8 @@ def lessons_of(ablation: Ablation, pool: Pool, plan: Plan, *, max_per_memory: in
     if ablation.is_deduplicated:
         fit = tuple(_capped(fit, max_per_memory))
     drawn = history.spread(fit, plan.max_lessons or len(fit), ids=lambda each: each.id, groups=lambda each: each.slice)
-    weights, times = pool.salience if ablation.is_weighted else None, dict(plan.repeats)
-    weighed = [replace(each, weight=_weight(each, weights)) for each in drawn]
-    repeated = [each for lesson in weighed for each in [lesson] * times.get(lesson.slice, 1)]
-    return ordering.for_steps(repeated, tokens_per_step=plan.recipe.tokens_per_step, seed=plan.options.seed)
+    weights = pool.salience if ablation.is_weighted else None
+    return as_learned([replace(each, weight=_weight(each, weights)) for each in drawn], plan)
 
 
 def _capped(found: Sequence[Lesson], most: int) -> list[Lesson]:

@@ -181,9 +181,8 @@ def gather(
     dropped = {**linted.dropped, PARROTED: linted.dropped.get(PARROTED, 0) + heard.num_dropped}
     linted = replace(linted, dropped=dropped, findings=(*linted.findings, heard.finding))
     beside = {fact.fact.id: fact.fact.superseded_by for fact in built.held if fact.fact.superseded_by}
-    repeated = [each for lesson in heard.lessons for each in [lesson] * times.get(lesson.slice, 1)]
     tokens_per_step = plan.recipe.tokens_per_step
-    ordered = ordering.for_steps(repeated, tokens_per_step=tokens_per_step, seed=plan.options.seed, beside=beside)
+    ordered = as_learned(heard.lessons, plan, beside)
     order = ordering.mixed(ordered, size=tokens_per_step * CHARS_PER_TOKEN, beside=beside)
     account = Account(
         built, linted, mix, ordered, order, tokens_per_step, bank, len(pool.held_out) - len(bank.probes), studied
@@ -204,6 +203,14 @@ def gather(
         about=account.about(),
         notes=list(account.notes()),
     )
+
+
+def as_learned(those: Sequence[Lesson], plan: Plan, beside: Mapping[str, str] | None = None) -> list[Lesson]:
+    """Lessons as often as the plan has each kind heard, in the order in which they are learned."""
+    times = dict(plan.repeats)
+    repeated = [each for lesson in those for each in [lesson] * times.get(lesson.slice, 1)]
+    tokens_per_step, seed = plan.recipe.tokens_per_step, plan.options.seed
+    return ordering.for_steps(repeated, tokens_per_step=tokens_per_step, seed=seed, beside=beside)
 
 
 def dry_run(home: Home, env: Mapping[str, str], plan: Plan) -> Iterator[str]:

@@ -11,6 +11,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from lmm_mcp.domain.verdict import Finding
 from trainer import base
 
 pytestmark = pytest.mark.slow
@@ -72,3 +73,25 @@ def test_what_was_learned_and_forgotten_does_not_come_out_of_the_model_that_is_m
     assert found.after[bench.learning_memory.KEPT].num_hits > 0
     assert (found.served_before, found.served_after) == ("v0001", "")
     assert found.left_in == ()
+
+
+def test_nights_begin_and_learn_as_lmm_train_would_by_itself(bench, base_folder, tmp_path, monkeypatch):
+    learning = bench.learning
+    dials = {**bench.learning_world.SMALL, "min_steps": 2, "max_steps": 2, "saves": 1}
+    here = learning.Bench(base_folder, tmp_path, dials)
+    by_itself = learning.nights(here, 1, learning.BY_ITSELF, num=9)
+    assert [each.start for each in by_itself] == ["", *(f"v000{n}" for n in range(1, 7)), "", "v0008"]
+    assert [each.rate for each in by_itself] == [4e-3, *[2e-3] * 6, 4e-3, 2e-3]
+    assert [len(learning._right(each)) for each in by_itself[:3]] == [6, 10, 14], (
+        "what was superseded is asked of nobody"
+    )
+    from_base = learning.nights(here, 1, learning.REBUILT, num=2)
+    assert [(each.start, each.rate) for each in from_base] == [("", 4e-3)] * 2
+
+    monkeypatch.setattr(learning.gate, "g3_old_knowledge", lambda _: Finding("G3", False, "lost"))
+    kept_out = learning.nights(here, 2, learning.BY_ITSELF, num=2)
+    assert [(each.start, each.serves) for each in kept_out] == [("", False)] * 2, (
+        "nothing goes on from what never served"
+    )
+    rows = learning.rows_of(kept_out)
+    assert not any(row.promoted for row in rows)
