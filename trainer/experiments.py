@@ -28,7 +28,7 @@ from lmm_mcp.paths import Home
 from lmm_mcp.store.ledger import Ledger
 from lmm_mcp.store.terms import terms
 from lmm_mcp.training_runs import EXPERIMENT, RunState
-from trainer import ablations, gathering, judging, papers, planning, scoring
+from trainer import ablations, gathering, judging, leaks, papers, planning, scoring
 from trainer import plan as plans
 from trainer.ablations import UNCAPPED, Ablation
 from trainer.plan import Plan
@@ -146,13 +146,15 @@ def _with_lessons(experiment: _Experiment, runs: Sequence[Run], max_per_memory: 
         raise TrainingError(
             "nothing in this memory can be asked by which runs could be compared. Let more sessions come together."
         )
+    words = leaks.Wordings.of(pool.held_out)
+    unprobed = [each for each in pool.built.texts if not words.stand_in(each)]
     experiment.say(f"{len(asked)} probes{' (too few to tell runs apart)' if len(asked) < MIN_PROBES else ''}")
     found = []
     for run, ablation in zip(runs, ablations.RUNS, strict=True):
         mine = ablations.lessons_of(ablation, pool, plan, max_per_memory=max_per_memory)
         if ablation.stage is not None and not mine:
             raise TrainingError(f"there is no lesson for the run {ablation.name!r}. Let more sessions come together.")
-        texts = list(pool.built.texts) if ablation.stage == "both" else []
+        texts = unprobed if ablation.stage == "both" else []
         threads = {thread for lesson in mine for thread in lesson.threads}
         threads |= {thread for probe in asked for thread in probe.threads}
         threads |= set(pool.built.text_threads) if texts else set()

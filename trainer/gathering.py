@@ -172,6 +172,7 @@ def gather(
         template_share=built.template_share,
         max_template_share=plan.options.max_template_share,
         wanted=plan.options.slices,
+        texts=[*built.texts, *(studied.texts if studied else ())],
     )
     mix = _rehearsed(linted.lessons, home, plan, salience, until_ms)
     times = dict(plan.repeats)
@@ -188,10 +189,9 @@ def gather(
         built, linted, mix, ordered, order, tokens_per_step, bank, len(pool.held_out) - len(bank.probes), studied
     )
     asked: list[Lesson | Probe] = [*linted.lessons, *bank.probes]
-    texts = [*built.texts, *(studied.texts if studied else ())]
     return Gathered(
         lessons=ordered,
-        texts=texts,
+        texts=list(linted.texts),
         probes=list(bank.probes),
         threads={thread for each in asked for thread in each.threads}
         | set(built.text_threads)

@@ -15,7 +15,7 @@ from lmm_mcp.errors import TrainingError
 from lmm_mcp.evaluation.needs import names_in
 from lmm_mcp.evaluation.proving import ABOUT_A_FILE
 from lmm_mcp.model.validating import NOTHING
-from trainer import near
+from trainer import leaks, near
 from trainer.choices import NOBODY
 
 GATE = "G0"
@@ -32,6 +32,8 @@ _TIMES_EVEN = 2.0
 SECRET = "holds a secret"  # noqa: S105 - a reason, no secret
 TOO_NEW = "was said after the time up to which is trained"
 PROBED = "is a probe, or words or asks like one"
+LEAKED = "holds the words of a frozen probe"
+LEAKED_text = "texts that hold the words of a frozen probe"
 UNGROUNDED = "names something that stands neither in its context nor in its sources"
 AGAIN = "says nearly the same as another"
 PARROTED = "gives an answer that too many give"
@@ -48,6 +50,8 @@ class Linted:
     """How many, by reason."""
     findings: tuple[Finding, ...]
     """Of gate G0: as the lessons are now, each with its figures."""
+    texts: tuple[str, ...] = ()
+    """Of continued pretraining."""
 
 
 def lint(
@@ -61,8 +65,9 @@ def lint(
     max_template_share: float = 0.5,
     deduplicates: bool = True,
     wanted: Collection[str] = (),
+    texts: Sequence[str] = (),
 ) -> Linted:
-    """Drop what may not be trained on. Raises TrainingError where nothing is left of a slice that was asked for.
+    """Drop what may not be trained on, of lessons and of texts of continued pretraining. Raises TrainingError where nothing is left of a slice that was asked for.
 
     `evidence`: by memory the text of its sources, for lessons that are asked without evidence; of those not named the answer
     is held against nothing. `slices`: those that must not be empty. `template_share`: see `lessons.Lessons`. `deduplicates`:
@@ -78,6 +83,8 @@ def lint(
             kept.append(lesson)
     if deduplicates:
         kept = _less_parroted(_each_once(kept, dropped), dropped)
+    read = tuple(each for each in texts if not held_out.wordings.stand_in(each))
+    dropped[LEAKED_text] += len(texts) - len(read)
     for name in slices:
         if not any(lesson.slice == name for lesson in kept):
             told = ", ".join(f"{num} {reason}" for reason, num in dropped.most_common(3)) or "none was made"
@@ -85,9 +92,8 @@ def lint(
                 f"no lesson of the kind {name!r} is left ({told}). Let more sessions come together, or train without it: "
                 f"`lmm train --slices {','.join(dict.fromkeys(each.slice for each in kept)) or 'general'}`."
             )
-    return Linted(
-        tuple(kept), dict(dropped), _findings(kept, dropped, slices, wanted, template_share, max_template_share)
-    )
+    findings = _findings(kept, dropped, slices, wanted, template_share, max_template_share)
+    return Linted(tuple(kept), dict(+dropped), findings, read)
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,18 +146,20 @@ class _HeldOut:
     """Of choices, in whatever order and among whatever lines: a later run might find the session that asked to be past."""
     files: frozenset[str]
     """That choices ask about, in whatever words."""
+    wordings: leaks.Wordings
 
     @classmethod
     def of(cls, probes: Sequence[Probe]) -> "_HeldOut":
         choices = [each for each in probes if each.slice in ("choice", "brief") and each.answers]
         before, after = ABOUT_A_FILE.split("{file}")
-        asked = frozenset(_question(each.prompt) for each in choices)
+        asked = frozenset(leaks.question_of(each.prompt) for each in choices)
         return cls(
             families=frozenset(each.family for each in probes),
             prompts=frozenset(each.prompt for each in probes),
             memories=frozenset(each.memory for each in choices),
             questions=asked,
             files=frozenset(each.removeprefix(before).removesuffix(after) for each in asked if each.startswith(before)),
+            wordings=leaks.Wordings.of(probes),
         )
 
     def holds(self, lesson: Lesson) -> bool:
@@ -160,14 +168,9 @@ class _HeldOut:
             return True
         if lesson.slice not in ("choice", "brief", "clue"):
             return False
-        question = _question(lesson.prompt)
+        question = leaks.question_of(lesson.prompt)
         asks_of_file = lesson.family.startswith("train/file/") and any(file in question for file in self.files)
         return lesson.memory in self.memories or question in self.questions or asks_of_file
-
-
-def _question(prompt: str) -> str:
-    found = re.search(r"^Question: (.*)$", prompt, re.MULTILINE)
-    return found[1] if found else ""
 
 
 def _objection(lesson: Lesson, until_ms: int, held_out: _HeldOut, evidence: Mapping[str, str]) -> str:
@@ -177,6 +180,9 @@ def _objection(lesson: Lesson, until_ms: int, held_out: _HeldOut, evidence: Mapp
         return TOO_NEW
     if held_out.holds(lesson):
         return PROBED
+    # A clean prompt is the same question with fewer of the same lines.
+    if held_out.wordings.stand_in(f"{lesson.prompt}\n{lesson.answer}"):
+        return LEAKED
     if redaction.count(lesson.prompt) or redaction.count(lesson.answer) or redaction.count(lesson.clean_prompt):
         return SECRET
     return UNGROUNDED if ungrounded(lesson, evidence.get(lesson.memory)) else ""

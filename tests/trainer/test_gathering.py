@@ -5,12 +5,14 @@ import shutil
 
 import pytest
 
+from lmm_mcp import prompting
 from lmm_mcp.domain.fact import Fact
 from lmm_mcp.domain.lesson import Probe
+from lmm_mcp.domain.writing import Offered
 from lmm_mcp.errors import TrainingError
 from lmm_mcp.paths import Home
 from lmm_mcp.store.facts import FactStore
-from trainer import gathering, papers, presets, probes, questions
+from trainer import gathering, leaks, lint, papers, presets, probes, questions
 from trainer.base import small_base
 from trainer.plan import Plan
 
@@ -94,6 +96,26 @@ def test_a_session_by_which_a_frozen_choice_judges_is_never_read_as_a_text_and_t
     assert any(len(each.threads) > 1 for each in bank.probes), "it shows lines of other sessions"
     assert "MARCHHARE" not in texts()
     assert "clamp_heat(40)" in texts()
+
+
+def test_what_holds_the_words_of_a_frozen_probe_is_neither_read_nor_taught_and_counted(home, base):
+    def gathered():
+        return gathering.gather(home, os.environ, plan(base), lambda: None, freezes=False)
+
+    before = gathered()
+    said = "The crust of the rye loaf burns; the oven_curve overshoots"
+    asked = prompting.choosing(said, [Offered(1, "a" * 16, 0, "user", "nothing", "2026-02-01")])
+    probes.add(home, [Probe("choice", "", asked, ("1",), "probe/prompt", "another", "2026-W01")])
+    after = gathered()
+    words = leaks.Wordings.of([*after.probes])
+    assert any(words.stand_in(each) for each in before.texts)
+    assert not any(words.stand_in(each) for each in after.texts)
+    assert any(words.stand_in(f"{each.prompt} {each.answer}") for each in before.lessons)
+    assert not any(words.stand_in(f"{each.prompt} {each.answer}") for each in after.lessons)
+    left = len(before.texts) - len(after.texts)
+    assert after.about["dropped"][lint.LEAKED_text] == left > 0
+    assert after.about["dropped"][lint.LEAKED] > 0
+    assert f"left out: {left} {lint.LEAKED_text}" in after.notes
 
 
 def test_a_memory_without_facts_is_not_trained_on_unless_that_is_asked_for(home, base, monkeypatch):

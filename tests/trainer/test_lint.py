@@ -9,7 +9,7 @@ from lmm_mcp.domain.lesson import Lesson, Probe
 from lmm_mcp.domain.writing import Offered
 from lmm_mcp.errors import TrainingError
 from lmm_mcp.model.validating import NOTHING
-from trainer import lint, near
+from trainer import leaks, lint, near
 from trainer.choices import NOBODY
 
 UNTIL_ms = 1_772_000_000_000
@@ -114,6 +114,33 @@ def test_what_a_probe_asks_is_not_taught_among_other_lines_or_about_the_same_fil
     found = linted(brief(0), same, shuffled, probes=[probe, again])
     assert found.lessons == (brief(0),)
     assert found.dropped[lint.PROBED] == 2
+
+
+def test_the_words_of_a_probe_stand_in_no_lesson_and_no_text():
+    asked = "Could you look up the port of the oven for me?"
+    probe = Probe("fact", "", prompting.recalling(asked, "oven"), ("4477",), "probe/noun", "memory 1", "2026-W05")
+    shown = Offered(1, "a" * 16, 0, "user", "could you look up the PORT\nof the oven, for me", "2026-02-01")
+    planted = [
+        brief(1, prompt=prompting.writing("what was I asked?", [shown])),
+        brief(2, answer=f"I was asked: {asked}"),
+        brief(3, prompt=prompting.remembering(f"user: {asked}\nagent: 4477", "oven"), slice="chunk"),
+    ]
+    texts = ("user: 'Could you look up the port of the oven for me?'", "the port of the oven is 4477")
+    found = linted(brief(0), *planted, probes=[probe], texts=texts)
+    assert (found.lessons, found.texts) == ((brief(0),), texts[1:])
+    assert found.dropped == {lint.LEAKED: 3, lint.LEAKED_text: 1}
+    assert linted(brief(0), texts=texts).texts == texts
+
+
+def test_a_short_question_is_a_leak_only_with_its_answer_behind_it():
+    probe = Probe("fact", "", prompting.recalling("which port?", "oven"), ("4477", "the usual"), "p", "m", "2026-W05")
+    words = leaks.Wordings.of([probe])
+    assert words.stand_in(f"{probe.prompt} 4477")
+    assert words.stand_in("Which port? The usual.")
+    assert not words.stand_in("which port? it is 4477")
+    chinese = Probe("choice", "", "Question: 烤炉的端口是多少？", ("1",), "p", "m", "2026-W05")
+    assert leaks.Wordings.of([chinese]).stand_in("用户：烤炉的端口是多少\n")
+    assert not leaks.Wordings.of([probe, chinese]).stand_in("烤炉的颜色是多少, which port")
 
 
 def test_an_answer_that_too_many_give_is_thinned_out():
