@@ -10,7 +10,6 @@ from trainer import probes, replay, selfstudy
 from trainer.lessons import Lessons
 from trainer.lint import Linted
 from trainer.ordering import Mixed
-from trainer.phrasings import template_share
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,11 +60,7 @@ class Account:
         for finding in self.linted.findings:
             yield f"{'well' if finding.passed else 'BAD '}: {finding.told}"
         yield from self.mix.told()
-        # The cap on template text holds for the lessons that are made, each counted once: it keeps our words from being all the
-        # words there are. To hear one of them again teaches no more of our wording, since losses are taken on answers alone;
-        # counted as often as facts are heard it would keep out every small network that learns facts by heart.
-        own = [built.wordings[each.id] for each in self.ordered if each.id in built.wordings]
-        yield f"heard in one epoch: {len(self.ordered)} ({_counted(each.slice for each in self.ordered)}), template text {100 * template_share(own):.0f} %"
+        yield f"heard in one epoch: {len(self.ordered)} ({_counted(each.slice for each in self.ordered)})"
         yield self.order.told(self.tokens_per_step)
         bank = self.bank
         yield f"{len(bank.probes)} probes ({_counted(each.slice for each in bank.probes)}) of {len(bank.cohorts)} weeks, bank {bank.hash}"

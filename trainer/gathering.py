@@ -26,7 +26,7 @@ from lmm_mcp.store.ledger import Ledger
 from trainer import costs, engine, lessons, ordering, papers, probes, questions, replay, selfstudy
 from trainer.account import Account
 from trainer.costs import Amount
-from trainer.lint import PARROTED, as_heard, lint
+from trainer.lint import PARROTED, Heard, OwnChars, as_heard, lint, templates_within
 from trainer.plan import Plan
 from trainer.questions import Need
 
@@ -169,18 +169,17 @@ def gather(
         slices=plan.needed,
         probes=pool.held_out,
         evidence=built.grounds,
-        template_share=built.template_share,
-        max_template_share=plan.options.max_template_share,
         wanted=plan.options.slices,
         texts=[*built.texts, *(studied.texts if studied else ())],
     )
     mix = _rehearsed(linted.lessons, home, plan, salience, until_ms)
-    times = dict(plan.repeats)
-    heard = as_heard(mix.lessons, times)
+    wordings = {**built.wordings, **{each.lesson.id: each.chars for each in (studied.lessons if studied else ())}}
+    times, heard, in_templates = _as_heard(mix.lessons, plan, wordings)
+    plan = replace(plan, repeats=tuple(times.items()))
     kept = {each.id for each in heard.lessons}
     mix = replace(mix, rehearsed=tuple(each for each in mix.rehearsed if each.lesson.id in kept))
     dropped = {**linted.dropped, PARROTED: linted.dropped.get(PARROTED, 0) + heard.num_dropped}
-    linted = replace(linted, dropped=dropped, findings=(*linted.findings, heard.finding))
+    linted = replace(linted, dropped=dropped, findings=(in_templates, *linted.findings, heard.finding))
     beside = {fact.fact.id: fact.fact.superseded_by for fact in built.held if fact.fact.superseded_by}
     tokens_per_step = plan.recipe.tokens_per_step
     ordered = as_learned(heard.lessons, plan, beside)
@@ -203,6 +202,19 @@ def gather(
         about=account.about(),
         notes=list(account.notes()),
     )
+
+
+def _as_heard(those: Sequence[Lesson], plan: Plan, wordings: OwnChars) -> tuple[dict[str, int], Heard, Finding]:
+    """How often each kind is heard, what is left of the lessons then, and how much of that is templates'."""
+    times = dict(plan.repeats)
+    while (
+        True
+    ):  # who leaves out answers that are given too often changes the share of templates, and the other way round
+        heard = as_heard(those, times)
+        fewer, finding = templates_within(heard.lessons, times, wordings, plan.options.max_template_share)
+        if all(fewer[name] == times.get(name, 1) for name in fewer):
+            return fewer, heard, finding
+        times = fewer
 
 
 def as_learned(those: Sequence[Lesson], plan: Plan, beside: Mapping[str, str] | None = None) -> list[Lesson]:

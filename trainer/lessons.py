@@ -153,7 +153,7 @@ def build(
         template_share=share_of_templates(kept),
         held=tuple(those),
         grounds={each.fact.id: passages.ground_of(each, index) for each in those},
-        wordings={each.lesson.id: (each.template_chars, each.all_chars) for each in kept},
+        wordings={each.lesson.id: each.chars for each in kept},
     )
 
 

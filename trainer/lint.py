@@ -17,6 +17,7 @@ from lmm_mcp.evaluation.proving import ABOUT_A_FILE
 from lmm_mcp.model.validating import NOTHING
 from trainer import leaks, near
 from trainer.choices import NOBODY
+from trainer.phrasings import template_share
 
 GATE = "G0"
 MOST_FREQUENT = 4
@@ -61,8 +62,6 @@ def lint(
     slices: Collection[str],
     probes: Sequence[Probe] = (),
     evidence: Mapping[str, str] | None = None,
-    template_share: float = 0.0,
-    max_template_share: float = 0.5,
     deduplicates: bool = True,
     wanted: Collection[str] = (),
     texts: Sequence[str] = (),
@@ -70,7 +69,7 @@ def lint(
     """Drop what may not be trained on, of lessons and of texts of continued pretraining. Raises TrainingError where nothing is left of a slice that was asked for.
 
     `evidence`: by memory the text of its sources, for lessons that are asked without evidence; of those not named the answer
-    is held against nothing. `slices`: those that must not be empty. `template_share`: see `lessons.Lessons`. `deduplicates`:
+    is held against nothing. `slices`: those that must not be empty. `deduplicates`:
     off only where it is measured what that is worth. `wanted`: slices of which it is told where nothing is left.
     """
     dropped: Counter[str] = Counter()
@@ -92,8 +91,36 @@ def lint(
                 f"no lesson of the kind {name!r} is left ({told}). Let more sessions come together, or train without it: "
                 f"`lmm train --slices {','.join(dict.fromkeys(each.slice for each in kept)) or 'general'}`."
             )
-    findings = _findings(kept, dropped, slices, wanted, template_share, max_template_share)
+    findings = _findings(kept, dropped, slices, wanted)
     return Linted(tuple(kept), dict(+dropped), findings, read)
+
+
+OwnChars = Mapping[str, tuple[int, int]]
+"""By lesson id how many characters of its question and answer we wrote, and how many there are."""
+
+
+def templates_within(
+    lessons: Sequence[Lesson], times: Mapping[str, int], wordings: OwnChars, most: float
+) -> tuple[dict[str, int], Finding]:
+    """How often lessons of each slice may be heard: as `times` says, or less often where more than `most` of the words heard are ours.
+
+    The slice with the most of our words is heard once less until it is enough; each lesson stays, and is heard once at least.
+    """
+    by_slice: dict[str, list[tuple[int, int]]] = {}
+    for each in lessons:
+        by_slice.setdefault(each.slice, []).append(wordings.get(each.id, (0, 0)))
+    sizes = {name: (sum(own for own, _ in those), sum(all_ for _, all_ in those)) for name, those in by_slice.items()}
+    fewer = {name: max(1, times.get(name, 1)) for name in sizes}
+
+    def share() -> float:
+        return template_share([(own * fewer[name], all_ * fewer[name]) for name, (own, all_) in sizes.items()])
+
+    while (now := share()) > most:
+        left = [name for name in sizes if fewer[name] > 1 and template_share([sizes[name]]) > now]
+        if not left:
+            break
+        fewer[max(left, key=lambda name: template_share([sizes[name]]))] -= 1
+    return fewer, _finding("text from templates, as often as it is heard", now, most, False, {})
 
 
 @dataclass(frozen=True, slots=True)
@@ -294,8 +321,6 @@ def _findings(
     dropped: Counter[str],
     slices: Collection[str],
     wanted: Collection[str],
-    template_share: float,
-    most: float,
 ) -> tuple[Finding, ...]:
     targets = [_target(lesson) for lesson in lessons if _target(lesson)]
     p4 = parrot_share(targets)
@@ -304,7 +329,6 @@ def _findings(
         _finding(
             "the four most frequent answers", p4, MAX_P4, len(targets) < MIN_FOR_SHARES, {"num": float(len(targets))}
         ),
-        _finding("text from templates", template_share, most, False, {}),
     ]
     for name, nothing in (("choice", NOBODY), ("brief", NOTHING)):
         mine = [lesson.answer for lesson in lessons if lesson.slice == name]

@@ -17,6 +17,11 @@ class Made:
     kind: str = ""
     """What it was made from, for the counts: `prompt`, `edit`, `fact`, `nothing there`, ..."""
 
+    @property
+    def chars(self) -> tuple[int, int]:
+        """Those that we wrote, and all."""
+        return self.template_chars, self.all_chars
+
 
 def made(lesson: Lesson, question: str, *, template_chars: int, kind: str) -> Made:
     """Count the question and the answer; quoted evidence stands between them and counts as neither."""

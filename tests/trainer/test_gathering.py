@@ -14,6 +14,7 @@ from lmm_mcp.paths import Home
 from lmm_mcp.store.facts import FactStore
 from trainer import gathering, leaks, lint, papers, presets, probes, questions
 from trainer.base import small_base
+from trainer.lessons import Options
 from trainer.plan import Plan
 
 FIRST_OF_JUNE_ms = 1_780_272_000_000
@@ -72,6 +73,20 @@ def test_what_is_heard_more_often_is_looked_through_as_often_as_it_is_heard(home
     facts = [each.id for each in found.lessons if each.slice == "fact"]
     assert len(facts) == 10 * len(set(facts)) > 0
     assert any(line.startswith(f"heard in one epoch: {len(found.lessons)} ") for line in found.notes)
+
+
+def test_facts_are_heard_less_often_where_more_of_what_is_heard_would_be_templates(home, base):
+    def facts_heard(most):
+        wanted = plan(base, repeats=(("fact", 10),), options=Options(max_template_share=most))
+        found = gathering.gather(home, os.environ, wanted, lambda: None, freezes=False)
+        (share,) = (each["figures"] for each in found.about["findings"] if each["told"].startswith("text from temp"))
+        facts = [each.id for each in found.lessons if each.slice == "fact"]
+        return share["share"], len(facts) / len(set(facts))
+
+    assert facts_heard(0.5)[1] == 10
+    share, times = facts_heard(0.2)
+    assert share <= 0.2
+    assert 1 <= times < 10
 
 
 def test_notes_hold_no_content(home, base, tmp_path):

@@ -176,9 +176,20 @@ def test_choices_that_nearly_all_begin_alike_fail_the_gate():
     assert [each.told for each in failed] == ["choices that begin with one number: 100%, at most 40% are allowed."]
 
 
-def test_too_much_template_text_fails_the_gate():
-    failed = [each for each in linted(brief(0), template_share=0.7).findings if not each.passed]
-    assert failed[0].figures["share"] == 0.7
+def test_template_text_is_counted_as_often_as_it_is_heard_and_repeats_give_way_to_its_cap():
+    asked, told = brief(1, slice="fact"), brief(2)
+    wordings = {asked.id: (60, 100), told.id: (20, 100)}
+    times, finding = lint.templates_within([asked, told], {"fact": 2}, wordings, 0.5)
+    assert (times, finding.passed, finding.figures["share"]) == ({"fact": 2, "brief": 1}, True, 140 / 300)
+    times, finding = lint.templates_within([asked, told], {"fact": 10}, wordings, 0.5)
+    assert (times, finding.passed, finding.figures["share"]) == ({"fact": 3, "brief": 1}, True, 0.5)
+
+
+def test_too_much_template_text_fails_the_gate_where_nothing_is_repeated_any_more():
+    asked = brief(1, slice="fact")
+    times, finding = lint.templates_within([asked], {"fact": 3}, {asked.id: (70, 100)}, 0.5)
+    assert (finding.gate, finding.passed, finding.figures["share"]) == ("G0", False, 0.7)
+    assert times == {"fact": 3}, "to hear it less often would change nothing"
 
 
 def test_a_slice_without_a_lesson_stops_the_run_and_says_how_to_go_on():
