@@ -1,9 +1,9 @@
 """Facts in, more lessons about them out, written by a model on this machine: other wordings, the reverse question, a short text.
 
 Off unless a model is configured. All that it writes must pass the lint: no secret, nothing like a probe, no name that its
-evidence does not hold. A question for the value must pass a round trip besides: the model must answer it rightly from the evidence, and
-fail without it, or the question gives its answer away. A reverse question names the value and is answered by the fact's own
-sentence, a text asks nothing: these have no round trip. Every answer is kept by (fact, prompt, model), so that
+evidence does not hold. A question must pass a round trip besides: the model must answer it rightly from the evidence, and
+fail without it, or the question gives its answer away. Right is the value; for a reverse question, which names the value, it is
+what that was said of. A text asks nothing and has no round trip. Every answer is kept by (fact, prompt, model), so that
 the next run asks only about what is new. Nothing is sent to another machine: an address that is not loopback is refused.
 """
 
@@ -20,11 +20,13 @@ from typing import Protocol
 
 from lmm_mcp import prompting, redaction
 from lmm_mcp.artifacts import durable
+from lmm_mcp.domain.fact import Fact
 from lmm_mcp.domain.lesson import Lesson
 from lmm_mcp.evaluation.judging import folded
 from lmm_mcp.model import generate
 from lmm_mcp.model.loopback import LoopbackRuntime
 from lmm_mcp.model.network import Network
+from lmm_mcp.store.terms import terms
 from trainer import lint, near
 from trainer.made import Made, made
 from trainer.recitals import Held
@@ -228,27 +230,42 @@ def _objection(
     *,
     is_reverse: bool,
 ) -> str:
-    answer = each.fact.value
+    value = folded(each.fact.value)
     if not question.endswith("?") or len(question) > MAX_QUESTION_chars:
         return UNFIT
     if redaction.count(question):
         return SECRET
-    if not is_reverse and folded(answer) in folded(question):
+    if is_reverse and value not in folded(question):
+        return UNFIT
+    wanted = _said_of(each.fact) - set(terms(question))
+    if not wanted if is_reverse else value in folded(question):
         return TOLD
     mine = near.shingles(prompting.recalling(question, each.fact.project))
     if any(near.overlap(mine, probe) >= near.NEARLY for probe in probes):
         return PROBED
     if reason := _strange(question, each, evidence, must_tell=False):
         return reason
-    if is_reverse:
-        return "" if folded(answer) in folded(question) else UNFIT
+
+    def is_right(said: str) -> bool:
+        if not is_reverse:
+            return value in folded(said)
+        found = wanted & set(terms(said))
+        return found == wanted if each.fact.subject else bool(found)
+
     looked_up = desk.ask("study_answer", each, evidence=evidence, question=question)
     by_heart = desk.ask("study_answer", each, evidence="(nothing)", question=question)
     if looked_up is None or by_heart is None:
         return UNASKED
-    if folded(answer) not in folded(looked_up):
+    if not is_right(looked_up):
         return UNANSWERED
-    return TOLD if folded(answer) in folded(by_heart) else ""
+    return TOLD if is_right(by_heart) else ""
+
+
+def _said_of(fact: Fact) -> set[str]:
+    """The terms of what a value was said of: of the subject, all of which an answer must name; without one, of the rest of the
+    sentence, such as `tests` and `run`, of which one will do.
+    """
+    return set(terms(fact.subject or fact.text.replace(fact.value, " ")))
 
 
 def _strange(text: str, each: Held, evidence: str, *, must_tell: bool = True) -> str:

@@ -46,6 +46,8 @@ class Scribe:
 def scribe() -> Scribe:
     return Scribe(
         {
+            "(nothing)": "no idea",
+            "Question: What is 6391": "the port of the cache",
             "three different questions": "1. Where can the cache of the till be reached?\n- Is it port 6391?\nNo question",
             "Write one question that names": "What is 6391 to this project?",
             "two or three sentences": "The cache of the till listens on port 6391.",
@@ -113,6 +115,36 @@ def test_a_question_that_the_model_itself_answers_wrongly_is_dropped(home, addre
     assert study(home, address).dropped[selfstudy.UNANSWERED] == 1
 
 
+@pytest.mark.parametrize(
+    ("asked", "looked_up", "by_heart", "reason"),
+    [
+        ("What is 6391 to this project?", "a number", "no idea", selfstudy.UNANSWERED),
+        ("What is 6391 to this project?", "the cache", "the cache", selfstudy.TOLD),
+        ("Is 6391 the port of the cache?", "yes, the port of the cache", "no idea", selfstudy.TOLD),
+        ("What is the cache to this project?", "the cache", "no idea", selfstudy.UNFIT),
+    ],
+)
+def test_a_reverse_question_must_give_back_what_the_value_was_said_of_and_only_from_the_evidence(
+    home, address, scribe, asked, looked_up, by_heart, reason
+):
+    assert [each.lesson.answer for each in study(home, address).lessons] == ["6391", FACT.text]
+    scribe.said |= {"(nothing)": by_heart, "Question: What is 6391": looked_up, "Write one question that names": asked}
+    places.study_file(home).unlink()
+    found = study(home, address)
+    assert [each.lesson.answer for each in found.lessons] == ["6391"]
+    usual = {selfstudy.TOLD: 1, selfstudy.UNFIT: 1}
+    assert found.dropped == usual | {reason: usual.get(reason, 0) + 1}
+
+
+def test_a_value_that_was_said_of_the_project_itself_is_given_back_by_a_word_of_what_was_said(home, address, scribe):
+    fact = replace(FACT, relation="test command", subject="", value="make till", text="Tests are run with `make till`.")
+    grounds = {fact.id: "user: the tests of this run with make till"}
+    scribe.said |= {"Write one question that names": "What is `make till` for?", "Question: What is": "for the tests"}
+    kept = selfstudy.Kept(places.study_file(home))
+    found = selfstudy.study([replace(HELD, fact=fact)], grounds, selfstudy.Served(address, "small"), kept)
+    assert [each.lesson.answer for each in found.lessons] == [fact.text]
+
+
 def test_a_text_that_names_what_its_evidence_does_not_is_dropped(home, address, scribe):
     scribe.said["two or three sentences"] = "The cache listens on port 6391 and CACHE_SECRET_FILE names its key."
     found = study(home, address)
@@ -152,9 +184,9 @@ def test_what_was_kept_goes_when_its_source_is_forgotten(home, address):
 
 
 def test_it_asks_no_more_often_than_it_may_and_what_it_has_stands(home, address):
-    found = study(home, address, max_asked=3)
-    assert found.num_asked == 3
-    assert [each.lesson.answer for each in found.lessons] == [FACT.text]
+    found = study(home, address, max_asked=5)
+    assert found.num_asked == 5
+    assert [each.lesson.answer for each in found.lessons] == ["6391"]
     assert found.dropped[selfstudy.UNASKED] == 1
 
 
