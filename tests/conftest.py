@@ -3,6 +3,7 @@
 import ipaddress
 import os
 import shutil
+import signal
 import socket
 import tarfile
 import tempfile
@@ -22,6 +23,10 @@ AGENTS = tuple(
 )
 """How the variables begin that tell where an agent keeps its sessions."""
 OTHER_HOMES = ("XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_CACHE_HOME", "XDG_STATE_HOME")
+
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a run in the background: what tests start would not hear ctrl-C
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 class NetworkRefused(AssertionError):

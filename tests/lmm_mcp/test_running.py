@@ -103,9 +103,7 @@ def ended(process: "subprocess.Popen[str]") -> Iterator[None]:
 def test_lmm_watch_reads_until_it_is_interrupted_and_a_second_one_says_who_does(plain_env):
     command = [sys.executable, "-m", "lmm_mcp", "watch"]
     env = {**plain_env, "PYTHONUNBUFFERED": "1"}
-    # Who runs in the background of a shell has its Ctrl-C ignored, and would hand that on.
-    hears = lambda: signal.signal(signal.SIGINT, signal.default_int_handler)  # noqa: E731
-    watching = subprocess.Popen(command, env=env, stdout=subprocess.PIPE, text=True, encoding="utf-8", preexec_fn=hears)
+    watching = subprocess.Popen(command, env=env, stdout=subprocess.PIPE, text=True, encoding="utf-8")
     with watching, ended(watching):
         assert any(line.startswith("up to date, watching") for line in watching.stdout)
         second = subprocess.run(command, env=env, capture_output=True, text=True, timeout=60, check=False)
