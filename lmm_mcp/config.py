@@ -96,6 +96,8 @@ class Train:
     """Sizes that fit a machine: `cpu-tiny`, `8gb`, `12gb`, `24gb`, `80gb`, `mps`, or `auto` for what is found here."""
     base: str = ""
     """The model to start from, a folder or the name of one that is on this machine; empty for what the preset says."""
+    processes: int = 1
+    """How many processes of this machine train together, one on each GPU."""
     schedule: str = "off"
     """When to train without being asked, while `lmm serve` runs: `off`, `nightly`, `idle`, or `after N` new passages."""
     study: str = ""

@@ -61,6 +61,7 @@ def parser() -> argparse.ArgumentParser:
     run.set_defaults(does=_train)
     run.add_argument("--dry-run", action="store_true", help="show lessons, mix, time and memory; train nothing")
     run.add_argument("--resume", action="store_true", help="go on with the run that was stopped, by its own recipe")
+    run.add_argument("--only-check", action="store_true", help=argparse.SUPPRESS)
     run.add_argument("--by-schedule", action="store_true", help=argparse.SUPPRESS)
     run.add_argument("--fresh", action="store_true", help="start anew, also where a run could be gone on with")
     run.add_argument("--stage", choices=[*STAGES, "ranking", "embedder"], default=None, help="default both")
@@ -174,7 +175,7 @@ def _train(home: Home, told: argparse.Namespace, should_stop: Callable[[], str])
 
     if told.by_schedule:  # nobody is there to say more than the settings do
         settings = config.load(home.config, os.environ).train
-        told.preset, told.base = settings.preset, settings.base
+        told.preset, told.base, told.processes = settings.preset, settings.base, settings.processes
     return run.main(home, told, dials_of(told), should_stop, _say)
 
 

@@ -70,6 +70,8 @@ def main(home: Home, told: argparse.Namespace, dials: Mapping[str, Any], who_sto
         )
     for line in preflight.look(home, plan) if ahead is plan else ():  # what is gone on with has its room
         say(line)
+    if told.only_check:
+        return 0
     if told.dry_run:
         for line in gathering.dry_run(home, os.environ, plan):
             say(line)

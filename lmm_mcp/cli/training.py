@@ -6,7 +6,7 @@ import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -82,6 +82,9 @@ def run(
         ),
     ] = "",
     base: Annotated[str, typer.Option(metavar="MODEL", help="The model to start from: a folder, or OWNER/NAME.")] = "",
+    processes: Annotated[
+        int | None, typer.Option(metavar="N", help="So many train together here, one on each GPU; default 1.")
+    ] = None,
     stage: Annotated[
         str, typer.Option(metavar="STAGE", help="cpt, sft or both; ranking or embedder for what recall learns.")
     ] = "",
@@ -97,12 +100,26 @@ def run(
     [dim]lmm train --schedule nightly[/]
     """
     home = terminal.home()
-    if schedule:
-        _keep_schedule(home, schedule, installs_unit=install_unit)
-        return
     settings = config.load(home.config, os.environ).train
-    told = {"--preset": preset or settings.preset, "--base": base or settings.base, "--stage": stage}
-    arguments = [part for name, value in told.items() if value for part in (name, value)]
+    given = {"preset": preset, "base": _absolute(base), "processes": processes}
+    given = {name: value for name, value in given.items() if value not in ("", None)}
+    usual = {"preset": settings.preset, "base": settings.base, "processes": settings.processes}
+    # One process is not named, so that a run that began with several is gone on with by them.
+    told = {**{name: value for name, value in usual.items() if value not in ("", 1)}, **given}
+    arguments = [f"--{name}={value}" for name, value in told.items()]
+    if schedule:
+        others = {
+            "--dry-run": dry_run,
+            "--background": background,
+            "--stage": stage,
+            " ".join(context.args): context.args,
+        }
+        if refused := [name for name, is_given in others.items() if is_given]:
+            raise BadInput(f"a schedule keeps --preset, --base and --processes only; leave out {' '.join(refused)}.")
+        _keep_schedule(home, schedule, given, arguments, installs_unit=install_unit)
+        return
+    if stage:
+        arguments.append(f"--stage={stage}")
     run_child(home, ["run", *(["--dry-run"] if dry_run else []), *arguments, *context.args], in_background=background)
 
 
@@ -284,13 +301,20 @@ def _absolute(name: str) -> str:
     return str(path.absolute()) if is_path and path.is_dir() else name
 
 
-def _keep_schedule(home: Home, text: str, *, installs_unit: bool) -> None:
-    """Write the schedule down, where somebody is there to keep it. Raises BadInput with the reason otherwise."""
+def _keep_schedule(
+    home: Home, text: str, kept: Mapping[str, str | int | None], arguments: list[str], *, installs_unit: bool
+) -> None:
+    """Write the schedule down, where somebody is there to keep it. Raises BadInput with the reason otherwise.
+
+    `kept`: settings of `train` to write; the trainer says before whether `arguments`, which a run has with them, can be.
+    """
     wanted = schedules.parse(text)
     if wanted is None:
         raise BadInput(f"{text!r} is no schedule; write {schedules.FORMS}.")
     if wanted.kind != "off":
         training.check_installed()
+        if kept:
+            run_child(home, ["run", "--only-check", *arguments], in_background=False)
         kind = "launchd" if sys.platform == "darwin" else "systemd"
         file = units.place(kind, os.environ)
         if not _engine(home).get("stays") and not file.is_file():
@@ -302,6 +326,8 @@ def _keep_schedule(home: Home, text: str, *, installs_unit: bool) -> None:
             command = [sys.executable, "-P", "-m", "lmm_mcp", "serve", "--write-unit"]
             if subprocess.run(command, env={**os.environ, "LMM_HOME": str(home.root)}, check=False).returncode:
                 raise BadInput("the service file could not be written, so no schedule is kept. Start `lmm serve`.")
+    for name, value in kept.items():
+        setting.write(home.config, f"train.{name}", value)
     setting.write(home.config, "train.schedule", " ".join(text.lower().split()))
     terminal.say(f"Schedule: {text}. `lmm train log` tells what it does; `lmm train --schedule off` ends it.")
 

@@ -1,4 +1,4 @@
-"""Who may import whom: the contracts in pyproject.toml hold."""
+"""Who may import whom: the contracts in pyproject.toml hold. And what the project may carry."""
 
 import subprocess
 import sys
@@ -19,3 +19,12 @@ def test_no_import_contract_is_broken():
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert " 0 broken" in done.stdout
+
+
+def test_the_project_carries_no_trained_weights_and_no_large_file():
+    rooms = ("benchmarks", "ci", "docs", "ingest", "lmm_mcp", "prompts", "tests", "trainer")
+    files = [path for room in rooms for path in (ROOT / room).rglob("*") if path.is_file()]
+    carried = [path for path in files if "__pycache__" not in path.parts]
+    assert len(carried) > 100
+    assert [path for path in carried if path.suffix in {".safetensors", ".gguf", ".pt", ".onnx"}] == []
+    assert [path for path in carried if path.stat().st_size > 5_000_000] == []

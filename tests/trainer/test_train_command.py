@@ -15,6 +15,7 @@ import pytest
 from lmm_mcp import training, training_runs
 from lmm_mcp.cli import program
 from lmm_mcp.paths import Home
+from trainer import cli, run
 from trainer.base import small_base
 from trainer.base_texts import items
 
@@ -156,6 +157,21 @@ def test_a_schedule_installs_the_service_that_keeps_it(lmm, home, tmp_path):
     files = [path.name for path in (tmp_path / "nobody").rglob("*") if path.is_file()]
     assert len(files) == 1, "the service file, in this user's own folder"
     assert 'schedule = "after 40"' in home.config.read_text(encoding="utf-8")
+
+
+def test_a_scheduled_run_takes_what_the_schedule_was_made_with_and_nothing_else_is_promised(lmm, home, monkeypatch):
+    schedule = ("train", "--schedule", "after 40", "--install-unit")
+    assert "keeps --preset, --base and --processes only" in (told := lmm(*schedule, "--rank", "64", expect=1))
+    assert "leave out --rank 64" in told
+    assert "make-base" in lmm(*schedule, "--preset", "cpu-tiny", "--base", "tiny", expect=1)
+    assert "too many" in lmm(*schedule, "--preset", "cpu-tiny", "--base", "small", "--processes", "9999", expect=1)
+    assert not home.config.exists()
+    lmm(*schedule, "--preset", "cpu-tiny", "--base", "small", "--processes", "2")
+    seen = []
+    monkeypatch.setattr(run, "main", lambda _home, told, *_: seen.append((told.preset, told.base, told.processes)) or 0)
+    told = cli.parser().parse_args(["run", "--by-schedule"])
+    assert told.does(home, told, lambda: "") == 0
+    assert seen == [("cpu-tiny", "small", 2)]
 
 
 SERVES = """
