@@ -14,8 +14,9 @@ from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 from transformers.utils import logging as transformers_logging
 
 from lmm_mcp import prompting
-from lmm_mcp.domain.lesson import SLICES
+from lmm_mcp.domain.lesson import SLICES, Lesson
 from lmm_mcp.model.network import load, save_base
+from lmm_mcp.model.rendering import answer_ids, prompt_ids
 from trainer import base_texts
 from trainer.loop import train
 from trainer.recipe import Pull, Recipe
@@ -98,6 +99,7 @@ def make_base(
     if not done.finished:
         return False
     made = load(workshop / "start", adapter=done.adapter)
+    tell_unseen_apart(made.model, made.tokenizer, lessons, seed=seed)
     save_base(made.model, made.tokenizer, target)
     shutil.rmtree(workshop, ignore_errors=True)
     return True
@@ -156,6 +158,28 @@ def _inclined_to_copy(model: Qwen3ForCausalLM) -> None:
         attention.k_proj.weight.copy_(attention.q_proj.weight)
         torch.nn.init.orthogonal_(attention.v_proj.weight)
         attention.o_proj.weight.copy_(attention.v_proj.weight.T * 0.5)
+
+
+@torch.no_grad()
+def tell_unseen_apart(model: Any, tokenizer: Any, lessons: Sequence[Lesson], *, seed: int) -> int:
+    """Give each token that none of these lessons holds an embedding unlike the others'; how many there are.
+
+    All of them were only ever pushed away, by the same steps, and lie in one spot: whoever must say one of them says any of
+    them, and no adapter can learn otherwise, since it leaves embeddings as they are. A base is made without backticks, and a
+    user's lessons are full of them.
+    """
+    seen = {
+        token
+        for each in lessons
+        for token in (*prompt_ids(tokenizer, each.prompt), *answer_ids(tokenizer, each.answer))
+    }
+    table = model.get_input_embeddings().weight
+    unseen = [token for token in range(len(table)) if token not in seen]
+    if unseen and seen:
+        dice = torch.Generator().manual_seed(seed)
+        away = torch.nn.functional.normalize(torch.randn(len(unseen), table.shape[1], generator=dice))
+        table[unseen] += (away * table[sorted(seen)].norm(dim=1).median().cpu()).to(table)
+    return len(unseen)
 
 
 def small_base(target: Path, texts: Sequence[str], *, size: Size = SIZES["test"], seed: int = 0) -> Path:

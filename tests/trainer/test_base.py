@@ -10,7 +10,7 @@ import torch
 from lmm_mcp.domain.lesson import SLICES
 from lmm_mcp.model.network import fingerprint, load
 from lmm_mcp.model.rendering import answer_ids, answer_text, prompt_ids
-from trainer import base_texts
+from trainer import base, base_texts
 from trainer.base import make_base
 from trainer.base_texts import FAMILIES, QUESTIONS, QUESTIONS_HERE, SEEKING, STATEMENTS, items
 
@@ -40,6 +40,30 @@ def test_a_base_is_made_and_what_was_interrupted_goes_on_to_the_same_one(
     else:
         assert make_base(tmp_path / "other", size="test", num_items=60, device="cpu", seed=1)
         assert fingerprint(tmp_path / "other") != fingerprint(whole)
+
+
+def test_tokens_that_no_text_of_a_base_holds_can_be_told_apart_and_the_others_stay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lessons = list(items(0, 20))
+    network = load(base.small_base(tmp_path / "base", [each.answer for each in lessons]))
+    table = network.model.get_input_embeddings().weight
+    read = network.tokenizer
+    seen = {n for each in lessons for n in (*prompt_ids(read, each.prompt), *answer_ids(read, each.answer))}
+    backtick, tilde = (read.convert_tokens_to_ids(each) for each in "`~")
+    assert not {backtick, tilde} & seen
+    with torch.no_grad():
+        table[backtick] = table[tilde]  # as training leaves them, which pushes both alike
+    kept = table.detach().clone()[sorted(seen)]
+    assert base.tell_unseen_apart(network.model, read, lessons, seed=0) == len(table) - len(seen)
+    assert torch.equal(table[sorted(seen)], kept)
+    assert (table[backtick] - table[tilde]).norm() > kept.norm(dim=1).median()
+
+    told: list[int] = []
+    real = base.tell_unseen_apart
+    monkeypatch.setattr(base, "tell_unseen_apart", lambda *a, **b: told.append(real(*a, **b)))
+    assert make_base(tmp_path / "made", size="test", num_items=20, device="cpu")
+    assert told and told[0] > 0
 
 
 def test_a_base_of_the_users_own_passages_has_their_words(tmp_path: Path) -> None:
