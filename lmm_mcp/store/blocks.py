@@ -104,6 +104,32 @@ def rows(blocks: Blocks, name: str) -> Iterator[Any]:
         yield from block.columns[name][block.is_there].tolist()
 
 
+def moved(before: Blocks, now: Blocks) -> dict[int, int]:
+    """Rows that upkeep gave other numbers: old to new. By the first column, the id, and `written_ms`, when a row was last written."""
+    known = {id(each.columns): each.is_there for each in now}
+    gone: dict[tuple[str, int], int] = {}
+    for block in before:
+        still = known.get(id(block.columns))
+        if still is None or not bool((still == block.is_there).all()):
+            there = block.is_there if still is None else block.is_there & ~still
+            gone |= zip(_keys(block, there), block.row_ids[there].tolist(), strict=True)
+    if not gone:
+        return {}
+    same = {id(each.columns) for each in before}
+    come = (
+        pair
+        for block in now
+        if id(block.columns) not in same
+        for pair in zip(_keys(block, block.is_there), block.row_ids[block.is_there].tolist(), strict=True)
+    )
+    return {gone[key]: row_id for key, row_id in come if key in gone and gone[key] != row_id}
+
+
+def _keys(block: Block, of: npt.NDArray[np.bool_]) -> Iterator[tuple[str, int]]:
+    ids, written = next(iter(block.columns.values())), block.columns["written_ms"]
+    return zip(ids[of].tolist(), written[of].tolist(), strict=True)
+
+
 def _row_ids(table: Any) -> RowIds:
     found = table.search().with_row_id(True).select([ROW_ID]).limit(ALL_ROWS).to_arrow()
     ids: RowIds = found[ROW_ID].to_numpy()

@@ -1,5 +1,6 @@
-"""What a process that answers many questions holds of a shelf in memory: its vectors, where its rows lie, and their words.
-So a question asks LanceDB for little but the passages that it shows.
+"""What a process that answers many questions holds of a shelf in memory: its vectors, where its rows lie, their words and, where
+they are not too many, the passages themselves. So a question asks LanceDB for nothing as a rule: while a bulk import writes
+and tidies, what is read there waits ten times as long as it takes.
 
 What others wrote is looked for a few times a second at most, beside the questions.
 """
@@ -7,17 +8,19 @@ What others wrote is looked for a few times a second at most, beside the questio
 import logging
 import threading
 import time
-from collections import Counter, OrderedDict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
-from lmm_mcp.domain.chunk import Chunk, ChunkId
-from lmm_mcp.store import blocks, postings, tables
+from lmm_mcp.domain.chunk import ChunkId
+from lmm_mcp.store import blocks, bodies, postings, tables
 from lmm_mcp.store.blocks import ROW_ID, Blocks
+from lmm_mcp.store.bodies import Bodies
+from lmm_mcp.store.kept import Kept
 from lmm_mcp.store.postings import Words
 from lmm_mcp.store.search import Hit, Scope
 
@@ -26,12 +29,13 @@ LOOK_EVERY_s = 0.5
 WAIT_AFTER_s = 0.8
 PATIENCE_s = 0.25
 """Who asks so long after the last look waits so long for the next one: a note is promised after two seconds."""
-MAX_LINES = 40_000
-"""Of the passages of a shelf that were read lately: 15 MB."""
-MAX_WINDOW_bytes = 8_000_000
-"""Of the windows' vectors that were read lately, 2 kB a passage. All of them would take more than the vectors do."""
+WHOLE_rows = 20_000
+"""Of a shelf of no more passages all are held, 3 kB each with the vectors of their windows; else those that were asked for lately."""
+MAX_WINDOW_bytes = 40_000_000
+_PART_rows = 1_000
+"""Read at once, so that questions get their turn."""
 _VECTOR_columns = ("chunk_id", "vector", "project", "agent", "first_ms", "last_ms")
-_ROW_columns = ("id", "project", "agent", "first_ms", "last_ms")
+_ROW_columns = ("id", "project", "agent", "first_ms", "last_ms", "written_ms")
 FEW_rows = 3_000
 """The words of so many are read before the first question; of more (2 s for 80,000) beside the questions after it."""
 
@@ -107,42 +111,14 @@ class _Followed(Generic[_T]):
             look.set()
 
 
-class Kept(Generic[_T]):
-    """What was read lately, by row id: a row never changes, so that what is kept of it holds. `most`: how much in all."""
-
-    def __init__(self, most: int, size_of: Callable[[_T], int]) -> None:
-        self._most, self._size_of = most, size_of
-        self._held: OrderedDict[int, _T] = OrderedDict()
-        self._size = 0
-        self._lock = threading.Lock()
-
-    def get(self, row_ids: Iterable[int], read: Callable[[list[int]], Mapping[int, _T]]) -> dict[int, _T]:
-        """Those of these rows that there are; `read` gets what is not held."""
-        with self._lock:
-            found = {row_id: self._held[row_id] for row_id in row_ids if row_id in self._held}
-            for row_id in found:
-                self._held.move_to_end(row_id)
-        if not (missing := [row_id for row_id in row_ids if row_id not in found]):
-            return found
-        new = read(missing)
-        with self._lock:
-            for row_id, value in new.items():
-                if row_id not in self._held:
-                    self._held[row_id] = value
-                    self._size += self._size_of(value)
-            while self._size > self._most:
-                self._size -= self._size_of(self._held.popitem(last=False)[1])
-        return found | dict(new)
-
-
 class Held:
     """See the module. Made for one shelf; thrown away with it, or to give its memory back."""
 
     def __init__(self) -> None:
         self._rows: _Followed[Rows] = _Followed()
         self._vectors: _Followed[tuple[int, Blocks]] = _Followed()
-        self.passages: Kept[Chunk] = Kept(MAX_LINES, lambda chunk: 1 + len(chunk.lines))
-        """Those that were read lately, by row id."""
+        self.passages = Bodies()
+        """By row id."""
         self.windows: Kept[bytes] = Kept(MAX_WINDOW_bytes, len)
         """Their windows' vectors, packed, by the row id of their vector."""
 
@@ -155,8 +131,16 @@ class Held:
                 return before
             found = blocks.looked(chunks, before.rows if before else (), _ROW_columns)
             by_project = tables.most_frequent_first(Counter(blocks.rows(found, "project")))
-            if before is None and sum(by_project.values()) > FEW_rows:
+            num_rows = sum(by_project.values())
+            if before is None and num_rows > FEW_rows:
                 return Rows(_NOT_WHOLE, found, by_project, None)
+            if before is not None:
+                self.passages.renumber(blocks.moved(before.rows, found))
+            if num_rows <= WHOLE_rows:
+                missing = self.passages.lacking(blocks.rows(found, ROW_ID))
+                for start in range(0, len(missing), _PART_rows):
+                    part = chunks.take_row_ids(missing[start : start + _PART_rows])
+                    self.passages.add(bodies.chunks_of(part))
             return Rows(
                 version, found, by_project, postings.looked(chunks, found, before.words or () if before else ())
             )
@@ -170,7 +154,15 @@ class Held:
             version = table.version
             if before is not None and before[0] == version:
                 return before
-            return version, blocks.looked(table, before[1] if before else (), _VECTOR_columns)
+            found = blocks.looked(table, before[1] if before else (), _VECTOR_columns)
+            num_rows = sum(int(each.is_there.sum()) for each in found)
+            if before is None and num_rows > FEW_rows:
+                return _NOT_WHOLE, found
+            if num_rows <= WHOLE_rows:
+                missing = self.windows.lacking(blocks.rows(found, ROW_ID))
+                for start in range(0, len(missing), _PART_rows):
+                    self.windows.add(bodies.windows_of(table.take_row_ids(missing[start : start + _PART_rows])))
+            return version, found
 
         return self._vectors.now(look)[1]
 

@@ -10,7 +10,7 @@ import pytest
 from lmm_mcp.domain import windows as cut
 from lmm_mcp.domain.chunk import Chunk, Line, Span
 from lmm_mcp.errors import StoreError
-from lmm_mcp.store import blocks, held, postings, row
+from lmm_mcp.store import blocks, bodies, held, postings, row
 from lmm_mcp.store.chunks import ChunkStore, Scope
 from lmm_mcp.store.terms import terms
 
@@ -243,7 +243,8 @@ def test_no_more_rows_are_held_than_was_agreed_and_the_newest_shelf_before_all(w
 
 def test_what_was_read_is_kept_as_far_as_agreed_and_read_again_else(writer, reader, tmp_path, monkeypatch):
     monkeypatch.setattr(held, "MAX_WINDOW_bytes", 10 * 2 * (DIM + 4))
-    monkeypatch.setattr(held, "MAX_LINES", 30)
+    monkeypatch.setattr(bodies, "MAX_LINES", 30)
+    monkeypatch.setattr(bodies, "MAX_PACKED_bytes", 3_000)
     reader.hold(is_wanted=False)
     reader.hold()
     writer.replace_thread("codex", "t", [chunk(f"c{n}", f"{said(random.Random(n))}. keel") for n in range(30)])
@@ -251,8 +252,41 @@ def test_what_was_read_is_kept_as_far_as_agreed_and_read_again_else(writer, read
     for _ in range(2):
         agree(reader, ChunkStore.open(tmp_path / "store"), EVERYWHERE)
     kept = reader._shelves()[0].held
-    assert (len(kept.windows._held), len(kept.passages._held)) == (10, 10)
+    assert (len(kept.windows._held), len(kept.passages._fresh._held)) == (10, 10)
+    assert 10 < len(kept.passages._packed._held) < 30
     assert cut.unpacked(reader.nearest(vector("keel"), EVERYWHERE, 1)[0].windows, DIM).shape == (2, DIM)
+
+
+def test_questions_read_nothing_of_a_table_whose_rows_are_all_held_also_after_upkeep(writer, reader, monkeypatch):
+    for n in range(5):
+        writer.replace_thread("codex", f"t{n}", [chunk(f"c{n}-{m}", "anchor. keel", thread=f"t{n}") for m in range(9)])
+    embed(writer)
+    ids = [f"c{n}-{m}" for n in range(5) for m in range(9)]
+    first = reader.get(ids), [hit.windows for hit in reader.nearest(vector("keel"), EVERYWHERE, 100)]
+    read = []
+    chunks_of = bodies.chunks_of
+    monkeypatch.setattr(bodies, "chunks_of", lambda request: read.append(found := chunks_of(request)) or found)
+    before = set(reader._shelves()[0].held.passages._packed._held)
+    writer.optimize(retain_s=0.0)
+    assert (reader.get(ids), [hit.windows for hit in reader.nearest(vector("keel"), EVERYWHERE, 100)]) == first
+    assert before.isdisjoint(reader._shelves()[0].held.passages._packed._held), "they lie elsewhere now"
+    assert not read
+    writer.replace_thread("codex", "t1", [chunk("c1-0", "anchor. gull", thread="t1")])
+    assert [each.text_of() for each in reader.get(["c1-0", "c1-1"])] == ["anchor\ngull"]
+    assert [len(found) for found in read] == [1]
+    monkeypatch.setattr(held, "LOOK_EVERY_s", 3_600.0)
+    shelf = reader._shelves()[0]
+    shelf.chunks = None
+    assert len(shelf.get(ids)) == 37
+
+
+def test_passages_come_out_of_memory_as_they_went_in():
+    lines = tuple(Line(role, f"{role} 'é' \u2028 数据库", Span("e", 3, 9)) for role in ("user", "output", "path"))
+    made = Chunk(
+        *("c", "codex", "s", "t", "shop", "main", 1, 2, 3, 4, "head\n", lines, ("a b.py",), ("pytest -q  [exit 1]",)),
+        content_hash="h",
+    )
+    assert bodies.unpack(bodies.pack({7: made})) == {7: made}
 
 
 def test_equal_passages_keep_their_order_wherever_they_lie(writer, reader):

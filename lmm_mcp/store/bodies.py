@@ -1,0 +1,96 @@
+"""Passages in memory: those that were read lately as they are, many more packed, at a fifth of the memory.
+
+What is packed is known by its row: a row never changes, and one that upkeep moved is the same row under another number.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import fields
+from typing import Any
+
+import orjson
+import zstandard
+
+from lmm_mcp.domain.chunk import Chunk, Line, Span
+from lmm_mcp.store import schema
+from lmm_mcp.store.blocks import ROW_ID
+from lmm_mcp.store.kept import Kept
+
+MAX_LINES = 15_000
+"""Of the passages that were read lately: 6 MB."""
+MAX_PACKED_bytes = 24_000_000
+"""A kilobyte a passage."""
+_NAMES = [each.name for each in fields(Chunk)]
+_LINES, _FILES, _COMMANDS = (_NAMES.index(name) for name in ("lines", "files", "commands"))
+
+
+class Bodies:
+    """Passages by row id. Safe to call from several threads."""
+
+    def __init__(self) -> None:
+        self._fresh: Kept[Chunk] = Kept(MAX_LINES, lambda chunk: 1 + len(chunk.lines))
+        self._packed: Kept[bytes] = Kept(MAX_PACKED_bytes, len)
+
+    def get(self, row_ids: Iterable[int], read: Callable[[list[int]], Mapping[int, Chunk]]) -> dict[int, Chunk]:
+        """Those of these rows that there are; `read` gets what is not held."""
+
+        def unpacked(missing: list[int]) -> dict[int, Chunk]:
+            found = self._packed.held(missing)
+            told = unpack(found)
+            if len(found) < len(missing):
+                new = read([row_id for row_id in missing if row_id not in found])
+                self._packed.add(pack(new))
+                told |= new
+            return told
+
+        return self._fresh.get(row_ids, unpacked)
+
+    def lacking(self, row_ids: Iterable[int]) -> list[int]:
+        """Those of these rows that are not held."""
+        return self._packed.lacking(row_ids)
+
+    def add(self, chunks: Mapping[int, Chunk]) -> None:
+        """Hold these, for whoever asks next."""
+        self._packed.add(pack(chunks))
+
+    def renumber(self, now: Mapping[int, int]) -> None:
+        """Know rows by other numbers: old ones to new ones."""
+        self._packed.renumber(now)
+
+
+def pack(chunks: Mapping[int, Chunk]) -> dict[int, bytes]:
+    """Each chunk in few bytes."""
+    compressor = zstandard.ZstdCompressor(level=1)
+    return {row_id: compressor.compress(orjson.dumps(_values(chunk))) for row_id, chunk in chunks.items()}
+
+
+def unpack(packed: Mapping[int, bytes]) -> dict[int, Chunk]:
+    """What `pack` packed."""
+    decompressor = zstandard.ZstdDecompressor()
+    return {row_id: _chunk(orjson.loads(decompressor.decompress(each))) for row_id, each in packed.items()}
+
+
+def _values(chunk: Chunk) -> list[Any]:
+    found = [getattr(chunk, name) for name in _NAMES]
+    found[_LINES] = [(each.role, each.text, each.span.event_id, each.span.start, each.span.end) for each in chunk.lines]
+    return found
+
+
+def _chunk(values: list[Any]) -> Chunk:
+    values[_LINES] = tuple(
+        [Line(role, text, Span(event, start, end)) for role, text, event, start, end in values[_LINES]]
+    )
+    values[_FILES], values[_COMMANDS] = tuple(values[_FILES]), tuple(values[_COMMANDS])
+    return Chunk(*values)
+
+
+def chunks_of(request: Any) -> dict[int, Chunk]:
+    """What a request to a table of chunks finds, by row id."""
+    rows = request.with_row_id().select(schema.CHUNK_COLUMNS).to_arrow()
+    return dict(zip(rows[ROW_ID].to_pylist(), schema.chunks_of(rows), strict=True))
+
+
+def windows_of(request: Any) -> dict[int, bytes]:
+    """The packed vectors of windows that a request to a table of vectors finds, by row id."""
+    rows = request.with_row_id().select(["windows"]).to_arrow()
+    found = zip(rows[ROW_ID].to_pylist(), rows["windows"].to_pylist(), strict=True)
+    return {row_id: kept or b"" for row_id, kept in found}
