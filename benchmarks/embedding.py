@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lmm_mcp import config, embedder_fetch, embedding
+from lmm_mcp import embedder_fetch, embedding
 from lmm_mcp.paths import Home, home_of
 
 NOUNS = (
@@ -42,9 +42,7 @@ def main() -> None:
         made_s = time.perf_counter() - started
         before_mb = resident_mb()
         started = time.perf_counter()
-        embedder = embedding.load(
-            home, config.Embedder(name=asked.model or embedding.MINILM), num_threads=asked.threads
-        )
+        embedder = embedding.load_named(home, asked.model or embedding.MINILM, num_threads=asked.threads)
         ready_s = time.perf_counter() - started
         if isinstance(embedder, embedding.NoEmbedder):
             sys.exit(f"{embedder.reason}: {embedder.next_step}")

@@ -55,6 +55,8 @@ class Progress:
     embedded: int = 0
     to_embed: int = 0
     """Chunks that have no vector yet."""
+    to_embed_anew: int = 0
+    """Chunks that have none of the model yet whose vectors are made beside those that are served."""
     current_agent: str = ""
     unreadable: int = 0
     """Records that could not be understood in this run."""

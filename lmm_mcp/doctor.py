@@ -20,7 +20,7 @@ from typing import Literal
 from lmm_mcp import alarms, children, config, limits, restarts, training
 from lmm_mcp.domain.quoting import plain
 from lmm_mcp.domain.wording import counted
-from lmm_mcp.embedding import NoEmbedder, load
+from lmm_mcp.embedding import NoEmbedder, load_serving, look
 from lmm_mcp.errors import ConfigError, LmmError
 from lmm_mcp.integrations import program as programs
 from lmm_mcp.integrations import registry
@@ -245,8 +245,10 @@ def archive(patient: Patient) -> Iterator[Finding]:
 def embedder(patient: Patient) -> Iterator[Finding]:
     """A model is there, and every passage has its vector, made by that model."""
     wanted = config.load(patient.home.config, patient.env).embedder
-    model = load(patient.home, wanted, num_threads=1)
     opened = _store(patient)
+    made_by = opened.embedder if opened is not None else None
+    of = (made_by.name, made_by.version) if made_by else ("", "")
+    model = load_serving(patient.home, wanted, *of, num_threads=1)
     if isinstance(model, NoEmbedder):
         is_wanted = wanted.name != "none"
         yield Finding(
@@ -258,14 +260,15 @@ def embedder(patient: Patient) -> Iterator[Finding]:
     yield Finding("ok", f"embedder {model.name}, {model.dim} dimensions")
     if opened is None:
         return
-    made_by = opened.embedder
-    if made_by is not None and (made_by.name, made_by.version) != (model.name, model.version):
+    if opened.next_embedder is not None:
         yield Finding(
-            "bad",
-            f"the stored vectors were made by {made_by.name} ({made_by.version}), not by {model.name} ({model.version}).",
-            "`lmm embedder rebuild`",
+            "ok",
+            f"{opened.num_unembedded(of_next=True):,} passages are still to be embedded by {opened.next_embedder.name}, "
+            "which serves when all are",
         )
-    elif missing := opened.num_unembedded():
+    elif isinstance(lacks := look(patient.home, wanted), NoEmbedder):
+        yield Finding("warn", f"the settings name another: {lacks.reason}.", lacks.next_step)
+    if missing := opened.num_unembedded():
         yield Finding(
             "warn",
             f"{missing:,} passages have no vector yet: they are found by their words only.",

@@ -13,6 +13,7 @@ import dataclasses
 import hashlib
 import json
 import re
+import shutil
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -36,6 +37,8 @@ PERSONAL = "personal"
 """How the names of models begin that were fitted to this user's sessions."""
 UNCLEAN = "unclean.json"
 """Lies in the folder of a model that was fitted to sessions when some of them were forgotten: it serves no longer."""
+KEPT_FILE = "personal.json"
+"""Lies beside the models and names the fitted one that serves in MiniLM's place."""
 
 MAX_TEXT_characters = 100_000
 """Cut before tokenizing. No model here reads so far; a tokenizer would spend seconds on a text that is mostly thrown away."""
@@ -179,19 +182,36 @@ class OnnxEmbedder:
 
 
 def load(home: Home, settings: config.Embedder, *, num_threads: int) -> OnnxEmbedder | NoEmbedder:
-    """Open the model that the settings name, or say why there is none. Takes 0.3 s; never raises, never downloads."""
-    found = look(home, settings)
+    """Open the model that is wanted, or say why there is none. Takes 0.3 s; never raises, never downloads."""
+    return load_named(home, wanted_name(home, settings), num_threads=num_threads)
+
+
+def load_named(home: Home, name: str, version: str = "", *, num_threads: int) -> OnnxEmbedder | NoEmbedder:
+    """Open the model of this name, and of this version if it matters."""
+    found = look_named(home, name, version)
     if isinstance(found, NoEmbedder):
         return found
     try:
-        return OnnxEmbedder(folder_of(home, full_name(settings.name)), num_threads=num_threads)
+        return OnnxEmbedder(folder_of(home, name), num_threads=num_threads)
     except EmbedderError as problem:
-        return _damaged(full_name(settings.name), problem)
+        return _damaged(full_name(name), problem)
+
+
+def wanted_name(home: Home, settings: config.Embedder) -> str:
+    """The name that the settings say; for MiniLM's that of a model fitted from it, while one is kept and may serve."""
+    name = full_name(settings.name)
+    kept = kept_personal(home) if name == MINILM else ""
+    return kept if kept and isinstance(look_named(home, kept), Card) else name
 
 
 def look(home: Home, settings: config.Embedder) -> Card | NoEmbedder:
-    """Read the card of the model that the settings name, or say why there is none; the model itself stays closed."""
-    name = full_name(settings.name)
+    """Read the card of the model that is wanted, or say why there is none; the model itself stays closed."""
+    return look_named(home, wanted_name(home, settings))
+
+
+def look_named(home: Home, name: str, version: str = "") -> Card | NoEmbedder:
+    """Read the card of the model of this name, and of this version if it matters."""
+    name = full_name(name)
     if name == NO_MODEL:
         return NoEmbedder("the settings say `none`", "`lmm config set embedder.name " + MINILM + "` names one")
     folder = folder_of(home, name)
@@ -200,12 +220,71 @@ def look(home: Home, settings: config.Embedder) -> Card | NoEmbedder:
     if (folder / UNCLEAN).exists():
         return NoEmbedder(
             f"the model {name} was fitted to sessions of which something was forgotten",
-            f"`lmm config set embedder.name {MINILM}` and `lmm embedder rebuild` go back, `lmm train --stage embedder` fits anew",
+            f"`lmm config set embedder.name {MINILM}` goes back, `lmm train --stage embedder` fits anew",
         )
     try:
-        return read_card(folder)
+        card = read_card(folder)
     except EmbedderError as problem:
         return _damaged(name, problem)
+    if version not in ("", card.version):
+        return NoEmbedder(
+            f"the model {name} is another by now ({card.version}, no longer {version})", _how_to_get(name)
+        )
+    return card
+
+
+def serving(home: Home, settings: config.Embedder, name: str, version: str) -> Card | NoEmbedder:
+    """Read the card of the model that questions are asked with: the one that made the vectors which are served.
+
+    `name`, `version`: of that one; '' where there are no vectors yet, then it is the one that is wanted.
+    """
+    if full_name(settings.name) == NO_MODEL or not name:
+        return look(home, settings)
+    made_by = look_named(home, name, version)
+    if isinstance(made_by, Card) or isinstance(wanted := look(home, settings), NoEmbedder):
+        return made_by
+    return NoEmbedder(
+        f"{made_by.reason}, and the stored vectors are its own",
+        f"{wanted.name} makes new ones while an agent runs, or with `lmm import`",
+    )
+
+
+def load_serving(
+    home: Home, settings: config.Embedder, name: str, version: str, *, num_threads: int
+) -> OnnxEmbedder | NoEmbedder:
+    """Open the model that questions are asked with; `name`, `version` as `serving` takes them."""
+    found = serving(home, settings, name, version)
+    return (
+        found if isinstance(found, NoEmbedder) else load_named(home, found.name, found.version, num_threads=num_threads)
+    )
+
+
+def kept_personal(home: Home) -> str:
+    """The name of the fitted model that was kept; '' where none is."""
+    try:
+        found = json.loads((home.models / KEPT_FILE).read_text(encoding="utf-8"))
+        return str(found["name"])
+    except (OSError, ValueError, TypeError, KeyError):
+        return ""
+
+
+def keep_personal(home: Home, name: str) -> None:
+    """Let this fitted model serve in MiniLM's place from now on; '' for none."""
+    if name:
+        home.models.mkdir(parents=True, exist_ok=True, mode=0o700)
+        beside = home.models / f".{KEPT_FILE}.new"
+        beside.write_text(json.dumps({"name": name}) + "\n", encoding="utf-8")
+        beside.replace(home.models / KEPT_FILE)
+    else:
+        (home.models / KEPT_FILE).unlink(missing_ok=True)
+
+
+def sweep_personal(home: Home, *, besides: str) -> None:
+    """Delete the fitted models that nobody will ask any more: neither the one named nor one that is kept and may serve."""
+    wanted = {folder_of(home, besides), folder_of(home, wanted_name(home, config.Embedder(MINILM)))}
+    for folder in home.models.glob(f"{PERSONAL}--*"):
+        if folder not in wanted:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _damaged(name: str, problem: EmbedderError) -> NoEmbedder:

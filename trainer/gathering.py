@@ -78,7 +78,8 @@ def opened(home: Home, env: Mapping[str, str]) -> Memory:
     if store is None or not store.count():
         raise TrainingError("there is nothing to learn from yet: run `lmm import` first.")
     store.hold()  # hundreds of questions are coming
-    model = embedding.load(home, config.load(home.config, env).embedder, num_threads=0)
+    made_by = (store.embedder.name, store.embedder.version) if store.embedder is not None else ("", "")
+    model = embedding.load_serving(home, config.load(home.config, env).embedder, *made_by, num_threads=0)
     embedder = None if isinstance(model, embedding.NoEmbedder) else model
     recaller = Recaller(store, embedder, frozenset({"model"}), changes=ChangeBox(home.facts))
     return Memory(store, FactStore.open(home.facts), Ledger.open(home.ledger), Archive(home.archive), recaller)
@@ -207,9 +208,7 @@ def gather(
 def _as_heard(those: Sequence[Lesson], plan: Plan, wordings: OwnChars) -> tuple[dict[str, int], Heard, Finding]:
     """How often each kind is heard, what is left of the lessons then, and how much of that is templates'."""
     times = dict(plan.repeats)
-    while (
-        True
-    ):  # who leaves out answers that are given too often changes the share of templates, and the other way round
+    while True:  # to leave out answers that are given too often moves the share of templates
         heard = as_heard(those, times)
         fewer, finding = templates_within(heard.lessons, times, wordings, plan.options.max_template_share)
         if all(fewer[name] == times.get(name, 1) for name in fewer):

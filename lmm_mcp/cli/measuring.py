@@ -176,13 +176,13 @@ def embedders(
 
     [dim]lmm bench embedders all-MiniLM-L6-v2 intfloat/multilingual-e5-small[/]
     """
-    from lmm_mcp import config, embedding
+    from lmm_mcp import embedding
     from lmm_mcp.evaluation import embedders as suite
 
     desk = terminal.desk()
     models = []
     for name in names:
-        model = embedding.load(desk.home, config.Embedder(name=name), num_threads=os.cpu_count() or 1)
+        model = embedding.load_named(desk.home, name, num_threads=os.cpu_count() or 1)
         if isinstance(model, embedding.NoEmbedder):
             raise BadInput(f"{model.reason}. First: {model.next_step}.")
         models.append(model)

@@ -190,12 +190,11 @@ def _lend_model(home: Home, env: Mapping[str, str]) -> None:
     """Let it have the user's own model, else make the bundled one ready; where there is neither, words must do."""
     from lmm_mcp import embedder_fetch, embedding
 
-    wanted = config.load(home.config, env).embedder
-    name = embedding.full_name(wanted.name)
-    if not isinstance(embedding.look(home, wanted), embedding.NoEmbedder) or name == embedding.NO_MODEL:
+    name = embedding.full_name(config.load(home.config, env).embedder.name)
+    if not isinstance(embedding.look_named(home, name), embedding.NoEmbedder) or name == embedding.NO_MODEL:
         return
     own = terminal.home()
-    if not isinstance(embedding.look(own, wanted), embedding.NoEmbedder):
+    if not isinstance(embedding.look_named(own, name), embedding.NoEmbedder):
         home.models.mkdir(exist_ok=True)
         with suppress(OSError):  # no right to link (Windows): then it goes by words only, and says so
             embedding.folder_of(home, name).symlink_to(embedding.folder_of(own, name), target_is_directory=True)

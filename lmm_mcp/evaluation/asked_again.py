@@ -11,7 +11,7 @@ import numpy as np
 
 from lmm_mcp.domain.chunk import Chunk, ChunkId
 from lmm_mcp.embedding import Embedder, Vectors, embed_query
-from lmm_mcp.store.chunks import ChunkStore, Scope
+from lmm_mcp.store.chunks import ChunkStore, EmbedderRecord, Scope
 from lmm_mcp.store.frequencies import Frequencies
 from lmm_mcp.store.search import Hit
 
@@ -45,15 +45,15 @@ class KnowingStore:
             ("lexical", tuple(terms), scope, limit), lambda: self._store.lexical(terms, scope, limit)
         )
 
-    def nearest(self, vector: np.ndarray, scope: Scope, limit: int) -> list[Hit]:
+    def nearest(self, vector: np.ndarray, scope: Scope, limit: int, *, of: EmbedderRecord | None = None) -> list[Hit]:
         """As `ChunkStore.nearest`."""
         key = ("nearest", vector.tobytes(), scope, limit)
-        return self._known.get(key, lambda: self._store.nearest(vector, scope, limit))
+        return self._known.get(key, lambda: self._store.nearest(vector, scope, limit, of=of))
 
-    def windows(self, ids: Sequence[ChunkId]) -> dict[ChunkId, np.ndarray]:
+    def windows(self, ids: Sequence[ChunkId], *, of: EmbedderRecord | None = None) -> dict[ChunkId, np.ndarray]:
         """As `ChunkStore.windows`."""
         if new := [each for each in ids if each not in self._windows]:
-            self._windows |= dict.fromkeys(new) | self._store.windows(new)
+            self._windows |= dict.fromkeys(new) | self._store.windows(new, of=of)
         return {each: found for each in ids if (found := self._windows[each]) is not None}
 
     def get(self, ids: Sequence[ChunkId]) -> list[Chunk]:

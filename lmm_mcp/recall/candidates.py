@@ -10,7 +10,7 @@ from lmm_mcp.domain import windows
 from lmm_mcp.domain.recall import Question
 from lmm_mcp.embedding import Embedder, Vectors, embed_query
 from lmm_mcp.recall.query import Query
-from lmm_mcp.store.chunks import ChunkStore, Scope
+from lmm_mcp.store.chunks import ChunkStore, EmbedderRecord, Scope
 from lmm_mcp.store.terms import is_mostly_cjk
 
 MAX_LEXICAL = 60
@@ -81,7 +81,8 @@ def gather(
 ) -> Candidates:
     """Ask both sides at once. The lexical one is skipped where the question holds no term, the other where there is no model.
 
-    `without`: parts to leave out, of `domain.recall.PARTS`.
+    `without`: parts to leave out, of `domain.recall.PARTS`. Raises MixedEmbeddings where the vectors that are served are
+    no longer of `embedder`.
     """
 
     def lexical() -> dict[str, float]:
@@ -92,14 +93,16 @@ def gather(
     if embedder is None or "vectors" in without:
         return Candidates(lexical(), {})
 
+    made_by = EmbedderRecord(embedder.name, embedder.version, embedder.dim)
+
     def lexical_with_windows() -> tuple[dict[str, float], Mapping[str, Vectors]]:
         found = lexical()
-        return found, {} if "windows" in without else store.windows(list(found))
+        return found, {} if "windows" in without else store.windows(list(found), of=made_by)
 
     with ThreadPoolExecutor(1) as beside:  # a second core looks for the words while this one embeds the question
         by_words = beside.submit(lexical_with_windows)
         vector_D = embed_query(embedder, query.text)
-        hits = store.nearest(vector_D, scope, MAX_NEAREST)
+        hits = store.nearest(vector_D, scope, MAX_NEAREST, of=made_by)
         found, vectors = by_words.result()
     nearest = {hit.chunk_id: hit.score for hit in hits}
     if "windows" in without:

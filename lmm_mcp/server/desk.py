@@ -8,17 +8,17 @@ Safe to call from several threads.
 
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from lmm_mcp import children, config
 from lmm_mcp.domain.project import NO_PROJECT, looks_like_home, normalise_path
 from lmm_mcp.domain.quoting import plain_name
 from lmm_mcp.domain.recall import NothingFound, Question, Recall, num_tokens
-from lmm_mcp.errors import BadInput, ConfigError
+from lmm_mcp.errors import BadInput, ConfigError, MixedEmbeddings
 from lmm_mcp.paths import Home
 from lmm_mcp.server import asking, expand
 from lmm_mcp.server.holdings import Holdings, settings_stamp
@@ -31,6 +31,7 @@ if TYPE_CHECKING:  # each of these takes a tenth of a second or more to import; 
     from lmm_mcp.store.ledger import Ledger
     from lmm_mcp.store.search import Scope
 
+_T = TypeVar("_T")
 NEVER_IMPORTED = "nothing has been imported yet"
 _MIN_SESSION_chars = 8
 """Shorter beginnings of a session's id are mistakes, such as the mark of a citation."""
@@ -85,10 +86,10 @@ class Desk:
         asked, asker = self._asked(query, **limits)
         budget = asked.budget_tokens
         found: Recall
-        if (recaller := self.recaller()) is None:
+        if (answered := self._asked_of_now(lambda recaller: recaller.recall(asked))) is None:
             found = NothingFound(text=f"Nothing relevant is remembered: {NEVER_IMPORTED}.", num_searched=0)
         else:
-            found = recaller.recall(asked)
+            found = answered
         notes = (*found.notes, *self._notes(asker))
         if isinstance(found, NothingFound):
             # Who sees only the text should learn why nothing came, as far as the budget goes; a brief needs no such word.
@@ -103,10 +104,13 @@ class Desk:
         from lmm_mcp.recall.explain import explained
 
         asked = self.question(query, **limits)
-        recaller = self.recaller()
-        if recaller is None:
-            return []
-        return [*explained(asked, recaller.search(asked), found), *telling.explained(recaller.answer(asked))]
+        told = self._asked_of_now(
+            lambda recaller: [
+                *explained(asked, recaller.search(asked), found),
+                *telling.explained(recaller.answer(asked)),
+            ]
+        )
+        return told or []
 
     def question(self, query: Any, **limits: Any) -> Question:
         """What is asked, checked; `limits` are `project`, `since`, `until`, `agent` and `budget_tokens`. Raises BadInput."""
@@ -133,6 +137,15 @@ class Desk:
     def recaller(self) -> "Recaller | None":
         """What answers questions by the settings that hold here; None where nothing was ever imported."""
         return self.holdings.recaller(self.settings.recall.without)
+
+    def _asked_of_now(self, ask: "Callable[[Recaller], _T]") -> "_T | None":
+        """What the recaller of this moment says; None where nothing was ever imported."""
+        if (recaller := self.recaller()) is None:
+            return None
+        try:
+            return ask(recaller)
+        except MixedEmbeddings:  # another model's vectors came to be served while the question was embedded
+            return ask(now) if (now := self.recaller()) is not None else None
 
     def scope(self, *, until: Any = None) -> "Scope":
         """What a question asked from here may look at. Raises BadInput."""

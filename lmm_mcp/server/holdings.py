@@ -57,6 +57,8 @@ class Holdings:
         self._store: ChunkStore | None = None
         self._store_id: tuple[int, int] | None = None
         self._embedder: OnnxEmbedder | NoEmbedder | None = None
+        self._embedder_of = "", ""
+        """Name and version of the model that is open, or was looked for."""
         self._looked_for_model_s = 0.0
         self._used_model_s = time.monotonic()
         self._is_tidy = False
@@ -69,7 +71,7 @@ class Holdings:
             if self._settings is None or stamp != self._settings_stamp:
                 now = config.load(self.home.config, self.env)
                 if self._settings is not None and now.embedder != self._settings.embedder:
-                    self._embedder = None
+                    self._let_go_of_model()
                 self._settings, self._settings_stamp = now, stamp
             return self._settings
 
@@ -107,20 +109,41 @@ class Holdings:
             return self._store
 
     def embedder(self) -> "OnnxEmbedder | NoEmbedder":
-        """The model for questions, or why there is none; one that was installed meanwhile is found after half a minute."""
-        from lmm_mcp.embedding import NoEmbedder, load
+        """The model for questions, or why there is none; one that was installed meanwhile is found after half a minute.
+
+        It is the one that made the vectors which are served, also while another is wanted and makes new ones.
+        """
+        from lmm_mcp.embedding import NoEmbedder, load_serving
 
         with self._lock:
-            wanted = self.settings.embedder
+            made_by = self._made_by()
+            if made_by[0] and made_by != self._embedder_of:
+                self._let_go_of_model()
             is_due = time.monotonic() - self._looked_for_model_s > _LOOK_FOR_MODEL_EVERY_s
-            if self._embedder is None or (isinstance(self._embedder, NoEmbedder) and is_due):
-                self._embedder = load(self.home, wanted, num_threads=1)
-                self._looked_for_model_s = time.monotonic()
+            model = self._embedder
+            if model is None or (isinstance(model, NoEmbedder) and is_due):
+                model = load_serving(self.home, self.settings.embedder, *made_by, num_threads=1)
+                self._embedder_of = made_by if isinstance(model, NoEmbedder) else (model.name, model.version)
+                self._embedder, self._looked_for_model_s = model, time.monotonic()
             if not getattr(self._thread, "is_ours", False):
                 self._used_model_s = time.monotonic()
             self._is_tidy = False
-            found = self._embedder
-        return found if isinstance(found, NoEmbedder) else self._too_late(found.card) or found
+        return model if isinstance(model, NoEmbedder) else self._too_late(model.card) or model
+
+    def _look(self) -> "Card | NoEmbedder":
+        """The card of the model for questions, or why there is none."""
+        from lmm_mcp.embedding import serving
+
+        return serving(self.home, self.settings.embedder, *self._made_by())
+
+    def _made_by(self) -> tuple[str, str]:
+        """Name and version of what made the vectors that are served; '' where there are none."""
+        store = self.store()
+        record = store.embedder if store is not None else None
+        return (record.name, record.version) if record is not None else ("", "")
+
+    def _let_go_of_model(self) -> None:
+        self._embedder, self._embedder_of = None, ("", "")
 
     def look_for_model(self) -> None:
         """Look again at the next question: one was made ready."""
@@ -147,7 +170,7 @@ class Holdings:
             is_held = self._store is not None and self._store.is_held
             is_to_go = (self._embedder is not None or is_held) and quiet_s >= model_after_s
             if is_to_go:
-                self._embedder = None
+                self._let_go_of_model()
                 if self._store is not None:
                     self._store.hold(is_wanted=False)
             elif self._is_tidy or quiet_s < _QUIET_s:
@@ -158,26 +181,16 @@ class Holdings:
 
     def by_words_only(self) -> str:
         """Why questions are answered by their words only, with the next step; '' where a model serves them."""
-        from lmm_mcp.embedding import NoEmbedder, OnnxEmbedder, look
+        from lmm_mcp.embedding import NoEmbedder
 
-        model = self._embedder
-        if model is None:  # to name a model, it need not be opened
-            named: Card | NoEmbedder | OnnxEmbedder = look(self.home, self.settings.embedder)
+        if isinstance(self._embedder, NoEmbedder):
+            model = self.embedder()
+            found = model if isinstance(model, NoEmbedder) else model.card
         else:
-            named = self.embedder() if isinstance(model, NoEmbedder) else model.card
-        if not isinstance(named, NoEmbedder):
-            named = self._too_late(named.card if isinstance(named, OnnxEmbedder) else named) or named
-        if isinstance(named, NoEmbedder):
-            return f"{named.reason}; {named.next_step}"
-        store = self.store()
-        made_by = store.embedder if store is not None else None
-        if made_by is not None and (made_by.name, made_by.version) != (named.name, named.version):
-            # Comparing vectors of two models would be comparing noise.
-            return (
-                f"the stored vectors were made by {made_by.name} ({made_by.version}), not by {named.name} "
-                f"({named.version}); `lmm embedder rebuild` embeds all again"
-            )
-        return ""
+            found = self._look()  # to name a model, it need not be opened
+        if not isinstance(found, NoEmbedder):
+            found = self._too_late(found) or found
+        return f"{found.reason}; {found.next_step}" if isinstance(found, NoEmbedder) else ""
 
     def recaller(self, without: Collection[str] = ()) -> "Recaller | None":
         """What answers questions, without some parts of recall; None where nothing was ever imported."""
@@ -192,7 +205,7 @@ class Holdings:
         writer = None if {"model", "cards"} <= set(without) else self.writer()
         return Recaller(
             store,
-            None if isinstance(model, NoEmbedder) or self.by_words_only() else model,
+            None if isinstance(model, NoEmbedder) else model,
             frozenset(without),
             writer=writer,
             within_s=self.settings.model.within_ms / 1000,
@@ -263,13 +276,13 @@ class Holdings:
 
     def _too_late(self, card: "Card") -> "NoEmbedder | None":
         """Why a sentence model may not answer where the past is asked."""
-        from lmm_mcp.embedding import MINILM, NoEmbedder
+        from lmm_mcp.embedding import NoEmbedder
 
         if self.as_of_ms is None or not card.is_personal or 0 < card.until_ms <= self.as_of_ms:
             return None
         return NoEmbedder(
             f"the model {card.name} was fitted to sessions later than what is asked",
-            f"`lmm config set embedder.name {MINILM}` and `lmm embedder rebuild` measure with a model that was not",
+            "`lmm embedder install` goes back to one that was not, once all is embedded again",
         )
 
     def _served(self) -> "Serving":

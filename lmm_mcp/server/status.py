@@ -45,12 +45,18 @@ class Status:
     """What threatens the memory, each with the next step."""
     memory_model: str = ""
     """Which one serves, and what was left undone; '' where nothing was ever trained."""
+    next_vectors_of: str = ""
+    """Name of the model that makes new vectors beside the stored ones, which serve until they are complete; '' for none."""
+    num_embedded_next: int = 0
+    """Passages that have theirs."""
+    no_next_embedder: str = ""
+    """Why the model that the settings name makes no vectors yet, with the next step; '' where nothing is in its way."""
 
 
 def take(desk: Desk, *, is_beginning: bool = False) -> Status:
     """Look. Raises StoreError and ConfigError."""
     from lmm_mcp import alarms, limits, restarts, training
-    from lmm_mcp.embedding import NoEmbedder, look  # loads numpy, which the handshake of the server must not wait for
+    from lmm_mcp.embedding import NoEmbedder, look, serving  # loads numpy, which the handshake must not wait for
     from lmm_mcp.model import standing
 
     store = desk.store()
@@ -61,7 +67,9 @@ def take(desk: Desk, *, is_beginning: bool = False) -> Status:
     if store is not None and stats is not None:
         threats += alarms.of_store(stats, store.trouble())
     model = standing.look(desk.home)
-    embedder = look(desk.home, desk.settings.embedder)  # to name it, it need not be opened
+    made_by = (stats.embedder.name, stats.embedder.version) if stats and stats.embedder else ("", "")
+    embedder = serving(desk.home, desk.settings.embedder, *made_by)  # to name it, it need not be opened
+    wanted, words_only = look(desk.home, desk.settings.embedder), desk.by_words_only()
     return Status(
         home=str(desk.home.root),
         cwd_project=desk.asker().project,
@@ -73,7 +81,7 @@ def take(desk: Desk, *, is_beginning: bool = False) -> Status:
         disk_bytes=use.used_bytes,
         embedder="" if isinstance(embedder, NoEmbedder) else embedder.name,
         vectors_of=stats.embedder.name if stats and stats.embedder else "",
-        no_embedder=desk.by_words_only(),
+        no_embedder=words_only,
         num_unreadable=len(desk.ledger.unreadable()),
         is_paused=desk.home.paused.exists(),
         reading=children.progress(desk.home),
@@ -84,6 +92,11 @@ def take(desk: Desk, *, is_beginning: bool = False) -> Status:
             is_training=bool(model.stopped_at) and training.is_busy(desk.home),
             wanted_sentences=desk.settings.model.max_sentences,
         ),
+        next_vectors_of=stats.next_embedder.name if stats and stats.next_embedder else "",
+        num_embedded_next=stats.num_embedded_next if stats else 0,
+        no_next_embedder=f"{wanted.reason}; {wanted.next_step}"
+        if isinstance(wanted, NoEmbedder) and not words_only
+        else "",
     )
 
 
@@ -106,6 +119,13 @@ def lines(now: Status) -> list[str]:
             f"embeddings: {now.num_embedded:,} of {now.num_chunks:,} passages"
             + (f" ({now.vectors_of})" if now.vectors_of else "")
         )
+        if now.next_vectors_of:
+            told.append(
+                f"embedded anew: {now.num_embedded_next:,} of {now.num_chunks:,} passages ({now.next_vectors_of}); "
+                "the others serve until all are"
+            )
+        if now.no_next_embedder:
+            told.append(f"searched with {now.embedder}: {now.no_next_embedder}")
     else:
         told.append(f"remembered: {'nothing yet' if reading_word(now) in _AT_IT else NEVER_IMPORTED}")
     if now.no_embedder:
@@ -159,6 +179,8 @@ def reading_line(reading: Progress | None, is_paused: bool) -> str:
     match reading.phase:
         case "importing":
             return f"importing, {files} ({reading.bytes_done / 1e6:,.0f} of {reading.bytes_total / 1e6:,.0f} MB), newest first"
+        case "embedding" if reading.to_embed_anew and not reading.to_embed:
+            return f"embedding anew, {reading.to_embed_anew:,} passages to go; the vectors of before serve until then"
         case "embedding":
             return f"embedding, {reading.to_embed:,} passages to go; all of them are found by their words already"
         case "watching":

@@ -45,7 +45,8 @@ class ChunkStore:
         self._folder = folder
         self._row = Row(folder, record, database)
         self._shelf_rows = shelf_rows
-        self._pending: Pending | None = None  # None = not known
+        self._pending: dict[bool, Pending] = {}
+        """What awaits vectors of the embedder that is served (False), and of the next one (True); none = not known."""
         self._writing = threading.RLock()
         self._tidying = Tidying(self._row, self._writing, shelf_rows=shelf_rows, exact_rows=exact_rows)
 
@@ -87,9 +88,15 @@ class ChunkStore:
 
     @property
     def embedder(self) -> EmbedderRecord | None:
-        """What made the vectors that lie here; None if nothing was embedded yet."""
+        """What made the vectors that are served; None if nothing was embedded yet."""
         self._shelves()
         return self._row.record.embedder
+
+    @property
+    def next_embedder(self) -> EmbedderRecord | None:
+        """What is making others, to be served once they are complete; None where nothing is."""
+        self._shelves()
+        return self._row.record.next_embedder
 
     # --- writing ---------------------------------------------------------------------------------------------------
 
@@ -142,14 +149,13 @@ class ChunkStore:
             record = self._row.record
             first = max(record.shelves) + 1
             made = renewal.write(self._row.database, first, batches, self._shelf_rows)
-            if record.embedder is not None:
-                for each in made:
-                    renewal.carry_vectors(self._row.database, each, old, record.embedder)
+            for each in made:
+                renewal.carry_vectors(self._row.database, each, old, record)
             self._row.write_record(schema.with_shelves(record, tuple(each.number for each in made)))
             self._tidying.take_stock()
             tables.sweep(self._row.database, self._folder, self._row.record)
             self._tidying.count_terms(always=True)
-            self._pending = None
+            self._pending.clear()
 
     def delete(self, ids: Collection[ChunkId]) -> None:
         """Delete chunks and their vectors. Unknown ids are no error. Their bytes stay on disk until `purge`."""
@@ -160,55 +166,79 @@ class ChunkStore:
             self._row.note_loss()
             self._await((), ids)
 
-    def set_embedder(self, name: str, version: str, dim: int) -> None:
-        """Say which embedder the vectors to come are made by. Raises MixedEmbeddings if vectors of another lie here."""
+    def set_embedder(self, name: str, version: str, dim: int, *, anew: bool = False) -> None:
+        """Say whose vectors are wanted. Those of another that lie here are served until all of the new ones are made.
+
+        They are made beside them (`add_vectors(to_next=True)`), and `serve_next` puts them in their place; to name the old
+        embedder again gives them up. `anew`: to make them all again where it is the same. Dying in between leaves what
+        was served, and tables that nobody counts.
+        """
         mine = EmbedderRecord(name, version, dim)
         with self._writing, named_errors(self._folder, "write to"):
-            shelves = self._shelves()
-            old = self._row.record.embedder
-            held = [each.vectors for each in shelves if each.vectors is not None]
-            if old == mine and len(held) == len(shelves):
+            shelves, record = self._shelves(), self._row.record
+            lost = [each for each in shelves if each.vectors is None]
+            if record.embedder is None or not any(each.vectors.count_rows() for each in shelves if each not in lost):
+                if record.embedder != mine or record.next_embedder is not None or lost:
+                    made = self._made_set(dim)
+                    self._serve(replace(record, embedder=mine, vector_set=made, next_embedder=None, newest_set=made))
                 return
-            if old != mine:
-                if old is not None and any(table.count_rows() for table in held):
-                    raise MixedEmbeddings(
-                        f"the store holds vectors of {old.name} ({old.version}, {old.dim} dimensions), not of {name} "
-                        f"({version}, {dim}). Set embedder.name back, or run `lmm embedder rebuild` to embed all again."
-                    )
-                self._drop_vectors()
-            for each in shelves:
-                if old != mine or each.vectors is None:
-                    tables.make_vectors(self._row.database, each.number, dim)
-            self._remember(replace(self._row.record, embedder=mine))
+            for each in lost:
+                tables.make_vectors(self._row.database, each.number, record.vector_set, record.embedder.dim)
+            wanted = record
+            if record.embedder == mine and not (anew or record.next_embedder == mine):
+                wanted = replace(record, next_embedder=None)
+            elif record.next_embedder != mine or any(each.next_vectors is None for each in shelves):
+                wanted = replace(record, next_embedder=mine, newest_set=self._made_set(dim))
+            if lost or wanted != record:
+                self._serve(wanted)
+
+    def serve_next(self) -> bool:
+        """Serve the vectors of the next embedder from now on, in one step, and delete the others; False while some are missing."""
+        with self._writing, named_errors(self._folder, "write to"):
+            if self.next_embedder is None or self.num_unembedded(of_next=True):
+                return False
+            self._tidying.finish_next()
+            record = self._row.record
+            self._serve(
+                replace(record, embedder=record.next_embedder, vector_set=record.newest_set, next_embedder=None)
+            )
+            return True
 
     def clear_vectors(self) -> None:
-        """Delete all vectors and forget their embedder."""
+        """Delete all vectors and forget their embedders."""
         with self._writing, named_errors(self._folder, "write to"):
-            self._drop_vectors()
-            self._remember(replace(self._row.record, embedder=None))
+            self._shelves()
+            made = self._new_set()
+            record = replace(self._row.record, embedder=None, vector_set=made, next_embedder=None, newest_set=made)
+            self._serve(record)
 
     def add_vectors(
-        self, rows: Sequence[tuple[ChunkId, int, np.ndarray]], windows: Mapping[ChunkId, np.ndarray] | None = None
+        self,
+        rows: Sequence[tuple[ChunkId, int, np.ndarray]],
+        windows: Mapping[ChunkId, np.ndarray] | None = None,
+        *,
+        to_next: bool = False,
     ) -> None:
         """Add (chunk id, piece number, normalised vector). Repeated pieces are replaced, deleted chunks are left out.
 
-        `windows`: the vectors of each chunk's windows, [windows, dim], in the order of `domain.windows`.
+        `windows`: the vectors of each chunk's windows, [windows, dim], in the order of `domain.windows`. `to_next`: they
+        are of the next embedder, not of the one that is served.
 
         Raises StoreError before `set_embedder`, and MixedEmbeddings for vectors of another dimension.
         """
         with self._writing, named_errors(self._folder, "write to"):
             shelves = self._shelves()
-            embedder = self._row.record.embedder
-            if embedder is None or any(each.vectors is None for each in shelves):
+            embedder = self._row.record.next_embedder if to_next else self._row.record.embedder
+            if embedder is None or any((each.next_vectors if to_next else each.vectors) is None for each in shelves):
                 raise StoreError("no embedder was named: call set_embedder before add_vectors.")
             left = {(chunk_id, piece): vector for chunk_id, piece, vector in rows}
             ids = {chunk_id for chunk_id, _ in left}
             kept = {chunk_id: cut.packed(vectors) for chunk_id, vectors in (windows or {}).items()}
             for each in reversed(shelves):  # what is embedded is new for the most part
                 if left:
-                    done = each.add_vectors(left, embedder, kept)
+                    done = each.add_vectors(left, embedder, kept, to_next=to_next)
                     left = {key: vector for key, vector in left.items() if key[0] not in done}
-            self._await((), ids)
+            self._await((), ids, of=(to_next,))
 
     # --- reading ---------------------------------------------------------------------------------------------------
 
@@ -225,10 +255,11 @@ class ChunkStore:
 
         return self._row.searched(search)
 
-    def nearest(self, vector: np.ndarray, scope: Scope, limit: int) -> list[Hit]:
+    def nearest(self, vector: np.ndarray, scope: Scope, limit: int, *, of: EmbedderRecord | None = None) -> list[Hit]:
         """The chunks whose best piece is most similar to `vector` (normalised); none where nothing was embedded.
 
-        Raises MixedEmbeddings if `vector` is not of the dimension that lies here.
+        `of`: who made `vector`. Raises MixedEmbeddings if the vectors that are served are of another, or of another
+        dimension: they may have been replaced while the question was embedded.
         """
 
         def search() -> list[Hit]:
@@ -240,20 +271,24 @@ class ChunkStore:
                     f"the question was embedded with {vector.size} dimensions, the store holds "
                     f"{embedder.dim} ({embedder.name}). Run `lmm embedder rebuild`."
                 )
-            found = self._row.on_each(lambda each: each.nearest(vector, scope, limit))
+            found = self._row.on_each(lambda each: each.nearest(vector, scope, limit, of=of))
             return found[0] if len(found) == 1 else sorted(chain(*found), key=lambda hit: -hit.score)[:limit]
 
         return self._row.searched(search)
 
-    def windows(self, ids: Sequence[ChunkId]) -> dict[ChunkId, np.ndarray]:
-        """The vectors of the windows of these chunks, float32 [windows, dim]; those that have none are left out."""
+    def windows(self, ids: Sequence[ChunkId], *, of: EmbedderRecord | None = None) -> dict[ChunkId, np.ndarray]:
+        """The vectors of the windows of these chunks, float32 [windows, dim]; those that have none are left out.
+
+        `of`: as `nearest` takes it.
+        """
 
         def search() -> dict[ChunkId, np.ndarray]:
-            if self.embedder is None or not ids:
+            embedder = self.embedder
+            if embedder is None or not ids:
                 return {}
-            dim = self.embedder.dim
-            found = chain.from_iterable(each.items() for each in self._row.on_each(lambda each: each.windows(ids)))
-            return {chunk_id: cut.unpacked(kept, dim) for chunk_id, kept in found}
+            # Each shelf says no where it is not of this embedder any more.
+            held = self._row.on_each(lambda each: each.windows(ids, of=of or embedder))
+            return {chunk_id: cut.unpacked(kept, embedder.dim) for each in held for chunk_id, kept in each.items()}
 
         return self._row.searched(search)
 
@@ -286,16 +321,16 @@ class ChunkStore:
         """Chunks within scope."""
         return self._row.searched(lambda: sum(self._row.on_each(lambda each: each.count(scope))))
 
-    def unembedded(self, limit: int) -> list[Chunk]:
-        """Chunks that have no vector yet, newest first."""
+    def unembedded(self, limit: int, *, of_next: bool = False) -> list[Chunk]:
+        """Chunks that have no vector yet, or none of the next embedder, newest first."""
         with self._writing:
-            ids = self._awaited().newest(limit)
+            ids = self._awaited(of_next).newest(limit)
         return self.get(ids)
 
-    def num_unembedded(self) -> int:
-        """How many chunks have no vector yet."""
+    def num_unembedded(self, *, of_next: bool = False) -> int:
+        """How many chunks have no vector yet, or none of the next embedder."""
         with self._writing:
-            return len(self._awaited())
+            return len(self._awaited(of_next))
 
     def projects(self) -> dict[str, int]:
         """Every project key with its number of chunks, largest first. Reads one column whole, once for each commit."""
@@ -323,6 +358,8 @@ class ChunkStore:
                 num_shelves=len(shelves),
                 disk_bytes=tables.disk_bytes(self._folder),
                 embedder=self._row.record.embedder,
+                next_embedder=self._row.record.next_embedder,
+                num_embedded_next=sum(each.num_embedded_next for each in tallies),
             )
 
         return self._row.searched(search)
@@ -358,7 +395,7 @@ class ChunkStore:
     def refresh(self) -> None:
         """See what other processes wrote. Reads do so by themselves; this also forgets what was remembered here."""
         self._row.refresh()
-        self._pending = None
+        self._pending.clear()
 
     def upkeep_due(self, *, leaving: bool = False, busy: bool = False) -> bool:
         """Whether enough was written for `keep_up` to pay off.
@@ -394,31 +431,43 @@ class ChunkStore:
     def _shelves(self) -> list[Shelf]:
         return self._row.shelves()
 
-    def _drop_vectors(self) -> None:
-        for each in self._shelves():
-            if each.vectors is not None:
-                self._row.database.drop_table(each.vectors.name)
+    def _new_set(self) -> int:
+        """A number for tables of vectors, by which none were ever named."""
+        record = self._row.record
+        is_first = record.embedder is None and record.vector_set == record.newest_set == 0
+        return 0 if is_first else max(record.vector_set, record.newest_set) + 1
 
-    def _remember(self, record: StoreRecord) -> None:
+    def _made_set(self, dim: int) -> int:
+        number = self._new_set()
+        for each in self._shelves():
+            tables.make_vectors(self._row.database, each.number, number, dim)
+        return number
+
+    def _serve(self, record: StoreRecord) -> None:
+        """Let `record` hold from now on, and delete the vectors that it does not name."""
         self._row.write_record(record)
         for each in self._shelves():
             each.forget_counts()
-        self._pending = None
+        self._pending.clear()
+        tables.sweep(self._row.database, self._folder, record)
 
-    def _awaited(self) -> Pending:
-        if self._pending is None or self._pending.is_used_up:
-            self._pending = Pending(
-                pa.concat_tables(self._row.searched(lambda: [each.without_vectors() for each in self._shelves()]))
-            )
-        return self._pending
+    def _awaited(self, of_next: bool) -> Pending:
+        found = self._pending.get(of_next)
+        if found is None or found.is_used_up:
+            held = self._row.searched(lambda: [each.without_vectors(of_next=of_next) for each in self._shelves()])
+            found = self._pending[of_next] = Pending(pa.concat_tables(held))
+        return found
 
-    def _await(self, written: Iterable[Chunk], done: Collection[ChunkId]) -> None:
-        """Keep up with what awaits its vectors."""
-        if self._pending is not None:
-            if not self._pending.drop(done):
-                self._pending = None
+    def _await(
+        self, written: Iterable[Chunk], done: Collection[ChunkId], *, of: Collection[bool] = (False, True)
+    ) -> None:
+        """Keep up with what awaits its vectors, of either embedder."""
+        ages = {chunk.id: chunk.last_ms for chunk in written}
+        for of_next in {*of} & self._pending.keys():
+            if self._pending[of_next].drop(done):
+                self._pending[of_next].add(ages)
             else:
-                self._pending.add({chunk.id: chunk.last_ms for chunk in written})
+                del self._pending[of_next]
 
 
 def _place(chunk: Chunk) -> tuple[Any, ...]:

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from lmm_mcp.domain.chunk import Chunk
 from lmm_mcp.store import schema, tables
-from lmm_mcp.store.schema import EmbedderRecord
+from lmm_mcp.store.schema import StoreRecord
 from lmm_mcp.store.search import any_id
 from lmm_mcp.store.shelf import Shelf
 from lmm_mcp.store.tables import ALL_ROWS, parts
@@ -31,33 +31,45 @@ def write(database: Any, first: int, batches: Iterable[Sequence[Chunk]], shelf_r
     return made
 
 
-def carry_vectors(database: Any, new: Shelf, old: Sequence[Shelf], embedder: EmbedderRecord) -> None:
+def carry_vectors(database: Any, new: Shelf, old: Sequence[Shelf], record: StoreRecord) -> None:
     """Give a new shelf the vectors of those chunks whose text is the same on the old ones, where they belong now."""
-    new.vectors = tables.make_vectors(database, new.number, embedder.dim)
+    if record.embedder is not None:
+        new.vectors = tables.make_vectors(database, new.number, record.vector_set, record.embedder.dim)
+        _carry(new, new.vectors, [(each.chunks, each.vectors) for each in old])
+    if record.next_embedder is not None:
+        new.next_vectors = tables.make_vectors(database, new.number, record.newest_set, record.next_embedder.dim)
+        _carry(new, new.next_vectors, [(each.chunks, each.next_vectors) for each in old])
+
+
+def _carry(new: Shelf, into: Any, old: Sequence[tuple[Any, Any]]) -> None:
+    """`old`: chunks of each shelf, and those of their vectors that are meant."""
     waiting: list[pa.Table] = []
     for part in parts(tables.ids_of(new.chunks)):
         now = tables.columns_by_id(new.chunks, ["content_hash", *schema.SCOPE_COLUMNS], any_id("id", part))
-        for shelf in old:
-            if shelf.vectors is None:
+        for chunks, vectors in old:
+            if vectors is None:
                 continue
-            before = tables.columns_by_id(shelf.chunks, ["content_hash"], any_id("id", part))
+            before = tables.columns_by_id(chunks, ["content_hash"], any_id("id", part))
             same = [each for each, (text,) in before.items() if now[each][0] == text]
             if same:
-                waiting.append(tables.placed_vectors(shelf.vectors, {each: now[each][1:] for each in same}))
+                waiting.append(tables.placed_vectors(vectors, {each: now[each][1:] for each in same}))
         if sum(each.num_rows for each in waiting) >= _ROWS_A_COMMIT:
-            new.vectors.add(pa.concat_tables(waiting))
+            into.add(pa.concat_tables(waiting))
             waiting.clear()
     if any(each.num_rows for each in waiting):
-        new.vectors.add(pa.concat_tables(waiting))
+        into.add(pa.concat_tables(waiting))
 
 
-def join(database: Any, number: int, old: Sequence[Shelf], embedder: EmbedderRecord | None) -> Shelf:
+def join(database: Any, number: int, old: Sequence[Shelf], record: StoreRecord) -> Shelf:
     """Write the rows and vectors of several shelves to a new one."""
     tables.make_chunks(database, number, _stream([each.chunks for each in old]))
     made = Shelf(database, number)
-    held = [each.vectors for each in old if each.vectors is not None]
-    if embedder is not None:
-        made.vectors = tables.make_vectors(database, number, embedder.dim, _stream(held))
+    if (embedder := record.embedder) is not None:
+        held = _stream([each.vectors for each in old if each.vectors is not None])
+        made.vectors = tables.make_vectors(database, number, record.vector_set, embedder.dim, held)
+    if (embedder := record.next_embedder) is not None:
+        held = _stream([each.next_vectors for each in old if each.next_vectors is not None])
+        made.next_vectors = tables.make_vectors(database, number, record.newest_set, embedder.dim, held)
     return made
 
 

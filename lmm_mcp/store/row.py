@@ -31,6 +31,8 @@ class Row:
         self.record = record
         """As it was when `shelves` was last called."""
         self._held = [Shelf(database, number) for number in record.shelves]
+        self._served = record.embedder, record.vector_set
+        """Whose vectors those shelves have."""
         self.holds = False
         """Whether rows are held in memory."""
         self._stamp = -1
@@ -46,13 +48,24 @@ class Row:
         if stamp != self._stamp:
             with self._looking:
                 before, self.record = self.record, schema.read_record(self.folder) or self.record
-                known = {each.number: each for each in self._held}
-                held = [known.get(n) or Shelf(self.database, n) for n in self.record.shelves]
+                served = self.record.embedder, self.record.vector_set
+                held = self._kept(is_same=served == self._served)
                 for each in held:
-                    shelf.reopened(each, self.database, self.folder, has_vectors=self.record.embedder is not None)
+                    shelf.reopened(each, self.database, self.folder, self.record)
                 self._hold_some(held, keep=_has_only_grown(before, self.record))
-                self._held, self._stamp = held, stamp
+                self._held, self._served, self._stamp = held, served, stamp
         return self._held
+
+    def _kept(self, *, is_same: bool) -> list[Shelf]:
+        """The shelves of the record, those that were known as they are; new ones unless the same vectors are served."""
+        known = {each.number: each for each in self._held}
+        if is_same:
+            return [known.get(number) or Shelf(self.database, number) for number in self.record.shelves]
+        # A question that is being asked goes on with what it has: all of it is of one embedder.
+        made = [Shelf(self.database, number) for number in self.record.shelves]
+        for each in made:
+            each.untidy = known[each.number].untidy if each.number in known else each.untidy
+        return made
 
     def hold(self, *, is_wanted: bool) -> None:
         """Hold in memory what questions ask for, as far as it is not large; or let go of it."""
@@ -114,11 +127,16 @@ class Row:
         number = max(record.shelves) + 1
         tables.make_chunks(self.database, number)
         if record.embedder is not None:
-            tables.make_vectors(self.database, number, record.embedder.dim)
+            tables.make_vectors(self.database, number, record.vector_set, record.embedder.dim)
+        if record.next_embedder is not None:
+            tables.make_vectors(self.database, number, record.newest_set, record.next_embedder.dim)
         self.write_record(schema.with_shelves(record, (*record.shelves, number)))
         self.shelves()[-2].untidy.is_unfinished = True
 
 
 def _has_only_grown(before: StoreRecord, now: StoreRecord) -> bool:
-    """Whether shelves came and nothing else happened: no rows went, see `StoreRecord.num_losses`."""
-    return before != now and schema.with_shelves(now, now.shelves[: len(before.shelves)]) == before
+    """Whether shelves came, if anything, and no rows went, see `StoreRecord.num_losses`."""
+    is_changed = before != now
+    # Vectors of a next embedder, which nobody asks yet, are no loss.
+    now = replace(now, next_embedder=before.next_embedder, newest_set=before.newest_set)
+    return is_changed and schema.with_shelves(now, now.shelves[: len(before.shelves)]) == before

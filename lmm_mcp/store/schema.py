@@ -3,6 +3,8 @@
 Two tables a shelf (`shelf.py`): `chunks` (text, with the full-text index on `terms`) and `vectors` (one row for each
 embedded piece of a chunk). Beside them lies `store.json`, which says what wrote them and which shelves there are. Raise SCHEMA_VERSION when a column changes its meaning
 and add the step to MIGRATIONS.
+
+Another embedder's vectors are made in tables of their own, a set, while the old set is served; the record names both.
 """
 
 import json
@@ -92,6 +94,17 @@ class StoreRecord:
     """Numbers of the tables, oldest first. Tables of other numbers are left over."""
     num_losses: int = 0
     """How often rows were deleted, or written anew under other ids: whoever holds rows in memory lets go of them."""
+    vector_set: int = 0
+    """Which tables hold the vectors that are served, made by `embedder`."""
+    next_embedder: EmbedderRecord | None = None
+    """Whose vectors are being made beside them, to be served once they are complete; None where none are."""
+    newest_set: int = 0
+    """The tables of those; no number comes twice, so that nobody has a table open that became another."""
+
+    @property
+    def next_set(self) -> int | None:
+        """Which tables hold the vectors that are being made; None where none are."""
+        return None if self.next_embedder is None else self.newest_set
 
 
 def read_record(folder: Path) -> StoreRecord | None:
@@ -99,13 +112,15 @@ def read_record(folder: Path) -> StoreRecord | None:
     path = folder / RECORD_FILE
     try:
         found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        embedder = found["embedder"]
         record = StoreRecord(
             int(found["schema_version"]),
             int(found["terms_version"]),
-            None if embedder is None else EmbedderRecord(embedder["name"], embedder["version"], int(embedder["dim"])),
+            _embedder(found["embedder"]),
             tuple(int(number) for number in found.get("shelves", (1,))) or (1,),
             int(found.get("num_losses", 0)),
+            int(found.get("vector_set", 0)),
+            _embedder(found.get("next_embedder")),
+            int(found.get("newest_set", 0)),
         )
     except FileNotFoundError:
         return None
@@ -120,6 +135,10 @@ def read_record(folder: Path) -> StoreRecord | None:
             "Upgrade lmm-mcp, or set LMM_HOME to another folder."
         )
     return record
+
+
+def _embedder(told: dict[str, Any] | None) -> EmbedderRecord | None:
+    return None if told is None else EmbedderRecord(told["name"], told["version"], int(told["dim"]))
 
 
 def write_record(folder: Path, record: StoreRecord) -> None:

@@ -1,5 +1,7 @@
 """A shelf: one pair of tables, `chunks` and `vectors`, of a bounded number of rows. A store is a row of shelves.
 
+While another embedder makes its vectors, they lie in a third table, which no search reads.
+
 Bringing rows into a text index costs time and memory by all that the index holds already (0.2 ms a row), and LanceDB joins
 files without a bound. So new rows go to the last shelf, which is kept small; a full one is closed and the next opened.
 When several closed ones of a size stand side by side they are joined into a larger one (`renewal.py`), so that a search
@@ -19,16 +21,18 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from lmm_mcp.domain.chunk import Chunk, ChunkId
+from lmm_mcp.errors import MixedEmbeddings
 from lmm_mcp.store import held, postings, schema, scoring, tables, vector_index
 from lmm_mcp.store.blocks import ROW_ID
 from lmm_mcp.store.frequencies import Frequencies
 from lmm_mcp.store.held import Held
-from lmm_mcp.store.schema import EmbedderRecord
+from lmm_mcp.store.schema import EmbedderRecord, StoreRecord
 from lmm_mcp.store.search import Hit, Scope, any_id, best_of, best_with_terms, filter_of, nearest_in, query_of
 from lmm_mcp.store.tables import ALL_ROWS, parts, upsert
 
 SHELF_rows = 30_000
 """From here on new rows go to a new shelf. That bounds the upkeep of the last one: some six seconds of a core."""
+_NEVER = (-1, -1, -1)
 _FEW_ids = 500
 """Up to here a filter by id is quicker than reading the whole id column."""
 
@@ -39,7 +43,9 @@ class Tally:
 
     num_chunks: int = 0
     num_embedded: int = 0
-    """Chunks with at least one vector."""
+    """Chunks with at least one vector that is served."""
+    num_embedded_next: int = 0
+    """Chunks with at least one of the next embedder."""
     by_agent: Mapping[str, int] = field(default_factory=dict)
     by_project: Mapping[str, int] = field(default_factory=dict)
 
@@ -53,6 +59,7 @@ class Untidy:
     num_commits: int = 0
     """To the table of chunks; each leaves a small file."""
     num_vector_commits: int = 0
+    """To those of vectors."""
     littered_s: float = 0.0
     """When old versions were left behind (monotonic clock); 0 = none."""
     tidied_s: float = 0.0
@@ -68,18 +75,27 @@ class Shelf:
         self.number = number
         self.chunks: Any = database.open_table(tables.chunks_name(number))
         self.vectors: Any = None
-        """None where nothing was embedded yet."""
+        """Those that are served; None where nothing was embedded yet."""
+        self.embedder: EmbedderRecord | None = None
+        """Who made them; one shelf never changes them for those of another."""
+        self.next_vectors: Any = None
+        """Those of the next embedder, which are being made; None where there is none."""
         self.untidy = Untidy()
         self.held: Held | None = None
         """Of a process that answers many questions: what it holds of this shelf in memory."""
-        self._tally: tuple[tuple[int, int], Tally] = (-1, -1), Tally()
+        self._tally: tuple[tuple[int, int, int], Tally] = _NEVER, Tally()
         self._by_project: tuple[int, Mapping[str, int]] = -1, {}
         self._index: tuple[int, bool] = -1, False
 
     @property
     def tables(self) -> list[Any]:
         """Those that there are."""
-        return [self.chunks] if self.vectors is None else [self.chunks, self.vectors]
+        return [self.chunks, *self.vector_tables]
+
+    @property
+    def vector_tables(self) -> list[Any]:
+        """Those of vectors: what is written to one of them must be thought of for the other."""
+        return [table for table in (self.vectors, self.next_vectors) if table is not None]
 
     # What is written
 
@@ -116,14 +132,15 @@ class Shelf:
 
     def delete_vectors(self, ids: Collection[str]) -> None:
         """Delete the vectors of these chunks."""
-        for part in parts(ids) if self.vectors is not None else ():
-            self.vectors.delete(any_id("chunk_id", part))
-            self.untidy.num_vector_commits += 1
+        for part in parts(ids):
+            for table in self.vector_tables:
+                table.delete(any_id("chunk_id", part))
+                self.untidy.num_vector_commits += 1
 
     def move_vectors(self, scopes: Mapping[str, tuple[Any, ...]]) -> None:
         """Bring the scope columns of vectors in line with chunks that moved to another project or time."""
-        if self.vectors is not None and scopes:
-            tables.move_vectors(self.vectors, scopes)
+        for table in self.vector_tables if scopes else ():
+            tables.move_vectors(table, scopes)
             self.untidy.num_vector_commits += 1
 
     def add_vectors(
@@ -131,18 +148,21 @@ class Shelf:
         rows: Mapping[tuple[ChunkId, int], np.ndarray],
         embedder: EmbedderRecord,
         windows: Mapping[ChunkId, bytes],
+        *,
+        to_next: bool = False,
     ) -> set[ChunkId]:
         """Add those vectors whose chunks lie here, and name these chunks. Repeated pieces are replaced."""
+        table = self.next_vectors if to_next else self.vectors
         ids = {chunk_id for chunk_id, _ in rows}
         scopes = tables.scopes_of(self.chunks, ids)
         mine = [(chunk_id, piece, vector) for (chunk_id, piece), vector in rows.items() if chunk_id in scopes]
         if not mine:
             return set()
         data = tables.vector_rows(mine, scopes, embedder, windows)
-        if any(tables.count(self.vectors, any_id("chunk_id", part)) for part in parts(scopes)):
-            upsert(self.vectors, ["chunk_id", "piece"], data)
+        if any(tables.count(table, any_id("chunk_id", part)) for part in parts(scopes)):
+            upsert(table, ["chunk_id", "piece"], data)
         else:
-            self.vectors.add(data)
+            table.add(data)
         self.untidy.num_vector_commits += 1
         return set(scopes)
 
@@ -163,8 +183,9 @@ class Shelf:
         rows = best_with_terms(self.chunks, query, scope, limit)
         return scoring.ranked(rows, known.idf(words), limit, mean_length=known.mean_length)
 
-    def nearest(self, vector: np.ndarray, scope: Scope, limit: int) -> list[Hit]:
+    def nearest(self, vector: np.ndarray, scope: Scope, limit: int, *, of: EmbedderRecord | None = None) -> list[Hit]:
         """The chunks with the pieces most similar to `vector`, best first; exact but where the vector index answers."""
+        self._demand(of)
         if self.vectors is None:
             return []
         if (mine := self.held) is not None:
@@ -174,8 +195,9 @@ class Shelf:
         by_index = self._has_index() and not self._is_small(scope)
         return nearest_in(self.vectors, vector, scope, limit, by_index=by_index)
 
-    def windows(self, ids: Sequence[ChunkId]) -> dict[ChunkId, bytes]:
+    def windows(self, ids: Sequence[ChunkId], *, of: EmbedderRecord | None = None) -> dict[ChunkId, bytes]:
         """The packed vectors of the windows of these chunks, where there are any."""
+        self._demand(of)
         if self.vectors is None:
             return {}
         if (mine := self.held) is not None:
@@ -224,30 +246,46 @@ class Shelf:
 
     def tally(self) -> Tally:
         """Count what lies here. Reads three columns whole, once for each commit."""
-        versions = self.chunks.version, -1 if self.vectors is None else self.vectors.version
+        versions = self.chunks.version, _version(self.vectors), _version(self.next_vectors)
         if versions != self._tally[0]:
-            num_embedded = 0 if self.vectors is None else tables.count_distinct(self.vectors, "chunk_id")
-            counts = tables.counts(self.chunks, "agent")
-            self._tally = versions, Tally(self.chunks.count_rows(), num_embedded, counts, self.by_project())
+            self._tally = (
+                versions,
+                Tally(
+                    self.chunks.count_rows(),
+                    _num_embedded(self.vectors),
+                    _num_embedded(self.next_vectors),
+                    tables.counts(self.chunks, "agent"),
+                    self.by_project(),
+                ),
+            )
         return self._tally[1]
 
-    def without_vectors(self) -> pa.Table:
-        """`id` and `last_ms` of the chunks that have no vector."""
+    def without_vectors(self, *, of_next: bool = False) -> pa.Table:
+        """`id` and `last_ms` of the chunks that have no vector that is served, or none of the next embedder."""
         found = self.chunks.search().select(["id", "last_ms"]).limit(ALL_ROWS).to_arrow()
-        if self.vectors is None:
+        table = self.next_vectors if of_next else self.vectors
+        if table is None:
             return found
         # What was embedded before windows had vectors is found, and awaits them all the same.
-        wanted = self.vectors.search().where("windows IS NOT NULL").select(["chunk_id"])
+        wanted = table.search().where("windows IS NOT NULL").select(["chunk_id"])
         done = wanted.limit(ALL_ROWS).to_arrow()["chunk_id"]
         return found.filter(pc.invert(pc.is_in(found["id"], done)))
 
     def forget_counts(self) -> None:
         """Count anew at the next question: the tables were made anew, and versions with them."""
-        self._tally = (-1, -1), Tally()
+        self._tally = _NEVER, Tally()
         self._by_project = -1, {}
         self._index = -1, False
         if self.held is not None:
             self.held = Held()
+
+    def _demand(self, of: EmbedderRecord | None) -> None:
+        """Raises MixedEmbeddings where the vectors here are of another embedder: comparing them would be comparing noise."""
+        if of is not None and self.embedder is not None and of != self.embedder:
+            raise MixedEmbeddings(
+                f"the stored vectors were made by {self.embedder.name} ({self.embedder.version}), the question was embedded "
+                f"by {of.name} ({of.version}). Ask again."
+            )
 
     def _has_index(self) -> bool:
         version = self.vectors.version
@@ -262,6 +300,14 @@ class Shelf:
         return tables.count(self.vectors, filter_of(scope)) <= vector_index.FEW_rows
 
 
+def _version(table: Any) -> int:
+    return -1 if table is None else int(table.version)
+
+
+def _num_embedded(table: Any) -> int:
+    return 0 if table is None else tables.count_distinct(table, "chunk_id")
+
+
 def _chunks(request: Any) -> dict[int, Chunk]:
     rows = request.with_row_id().select(schema.CHUNK_COLUMNS).to_arrow()
     return dict(zip(rows[ROW_ID].to_pylist(), schema.chunks_of(rows), strict=True))
@@ -274,7 +320,13 @@ def _packed(request: Any) -> dict[int, bytes]:
     }
 
 
-def reopened(shelf: Shelf, database: Any, folder: Path, *, has_vectors: bool) -> None:
-    """Open the table of vectors where another process made it, and let go of one that was dropped, and of what was held."""
-    name = tables.vectors_name(shelf.number)
-    shelf.vectors = database.open_table(name) if has_vectors and (folder / f"{name}.lance").exists() else None
+def reopened(shelf: Shelf, database: Any, folder: Path, record: StoreRecord) -> None:
+    """Open the tables of vectors where another process made them, and let go of what was dropped."""
+
+    def opened(vector_set: int | None) -> Any:
+        name = "" if vector_set is None else tables.vectors_name(shelf.number, vector_set)
+        return database.open_table(name) if name and (folder / f"{name}.lance").exists() else None
+
+    shelf.embedder = record.embedder
+    shelf.vectors = opened(None if record.embedder is None else record.vector_set)
+    shelf.next_vectors = opened(record.next_set)

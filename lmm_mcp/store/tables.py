@@ -25,6 +25,8 @@ from lmm_mcp.store.terms import TERMS_VERSION, terms
 
 CHUNKS = "chunks"
 VECTORS = "vectors"
+_SET_numbers = 1_000_000
+"""Numbers of tables for each set of vectors. A program that knows of one set only drops the others as left over."""
 ALL_ROWS = 2**31 - 1
 """A limit that is none: LanceDB returns ten rows where no limit is named."""
 _TEXT_INDEX = FTS(
@@ -51,7 +53,7 @@ class StoreStats:
 
     num_chunks: int = 0
     num_embedded: int = 0
-    """Chunks with at least one vector."""
+    """Chunks with at least one vector that is served."""
     by_agent: Mapping[str, int] = field(default_factory=dict)
     by_project: Mapping[str, int] = field(default_factory=dict)
     num_unindexed: int = 0
@@ -62,6 +64,10 @@ class StoreStats:
     num_shelves: int = 0
     disk_bytes: int = 0
     embedder: EmbedderRecord | None = None
+    next_embedder: EmbedderRecord | None = None
+    """Whose vectors are being made, to be served once they are complete."""
+    num_embedded_next: int = 0
+    """Chunks that have theirs already."""
 
 
 @contextmanager
@@ -130,8 +136,13 @@ def chunks_name(number: int) -> str:
     return CHUNKS if number == 1 else f"{CHUNKS}_{number}"
 
 
-def vectors_name(number: int) -> str:
-    """The table of vectors of a shelf, counted from 1."""
+def vectors_name(number: int, vector_set: int = 0) -> str:
+    """The table of vectors of a shelf, counted from 1, in a set, counted from 0.
+
+    >>> vectors_name(1), vectors_name(2), vectors_name(2, 1)
+    ('vectors', 'vectors_2', 'vectors_1000002')
+    """
+    number += vector_set * _SET_numbers
     return VECTORS if number == 1 else f"{VECTORS}_{number}"
 
 
@@ -169,15 +180,17 @@ def make_chunks(database: Any, number: int, batches: Iterable[pa.RecordBatch] = 
     return table
 
 
-def make_vectors(database: Any, number: int, dim: int, batches: Iterable[pa.RecordBatch] = ()) -> Any:
+def make_vectors(database: Any, number: int, vector_set: int, dim: int, batches: Iterable[pa.RecordBatch] = ()) -> Any:
     """Make the table of vectors of a shelf; what an interrupted attempt left there goes."""
     rows = pa.RecordBatchReader.from_batches(schema.vectors_schema(dim), batches)
-    return database.create_table(vectors_name(number), rows, mode="overwrite")
+    return database.create_table(vectors_name(number, vector_set), rows, mode="overwrite")
 
 
 def sweep(database: Any, folder: Path, record: StoreRecord) -> None:
-    """Drop tables that the record does not name: somebody died while making or replacing shelves."""
-    named = {name for number in record.shelves for name in (chunks_name(number), vectors_name(number))}
+    """Drop tables that the record does not name: somebody died while making or replacing shelves, or sets of vectors."""
+    sets = [record.vector_set] if record.next_set is None else [record.vector_set, record.next_set]
+    named = {chunks_name(number) for number in record.shelves}
+    named |= {vectors_name(number, each) for number in record.shelves for each in sets}
     for path in folder.glob("*.lance"):
         name = path.stem
         if name not in named and re.fullmatch(rf"({CHUNKS}|{VECTORS})(_\d+)?", name):
@@ -292,7 +305,7 @@ def vector_rows(
         if vector.shape != (embedder.dim,):
             raise MixedEmbeddings(
                 f"a vector of {vector.size} dimensions was made for chunk {chunk_id}, the store holds {embedder.dim} "
-                f"({embedder.name}). Run `lmm embedder rebuild` to embed all again."
+                f"({embedder.name}). Run `lmm embedder rebuild`: all are embedded again beside them."
             )
     flat = np.concatenate([vector for _, _, vector in vectors]) if vectors else np.empty(0)
     columns = [

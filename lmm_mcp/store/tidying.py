@@ -53,6 +53,8 @@ class Tidying:
                 each.chunks = tables.rewrite_chunks(self._row.database, each.chunks)
                 if each.vectors is not None:
                     each.vectors = tables.rewrite(self._row.database, each.vectors)
+                if each.next_vectors is not None:
+                    each.next_vectors = tables.rewrite(self._row.database, each.next_vectors)
                 each.forget_counts()
             self._tidy({each: each.tables for each in self._row.shelves()}, recount=True)
             for table in chain.from_iterable(each.tables for each in self._row.shelves()):
@@ -66,6 +68,13 @@ class Tidying:
         shelves = self._row.shelves()
         for each in shelves:
             upkeep.take_stock(each, self._row.folder, is_open=each is shelves[-1])
+
+    def finish_next(self) -> None:
+        """Make the indexes of vectors that will be served in a moment."""
+        shelves = self._row.shelves()
+        num_vectors = sum(each.next_vectors.count_rows() for each in shelves if each.next_vectors is not None)
+        for each in shelves[:-1]:
+            upkeep.index_vectors(each.chunks, each.next_vectors, num_vectors=num_vectors, exact_rows=self._exact_rows)
 
     def count_terms(self, *, always: bool) -> None:
         """Count terms anew on shelves that have changed much. Several shelves have a file each beside that of all."""
@@ -126,7 +135,7 @@ class Tidying:
         start, stop = found
         record = row.record
         number = max(record.shelves) + 1
-        made = renewal.join(row.database, number, shelves[start:stop], record.embedder)
+        made = renewal.join(row.database, number, shelves[start:stop], record)
         upkeep.finish(made, num_vectors=row.num_vectors(), exact_rows=self._exact_rows)
         parts_of = [frequencies.load(row.folder, frequencies.file_of(each.number)) for each in shelves[start:stop]]
         frequencies.save(frequencies.merged(parts_of), row.folder, frequencies.file_of(number))

@@ -67,7 +67,7 @@ def take_stock(shelf: Shelf, folder: Path, *, is_open: bool) -> None:
     shelf.untidy = Untidy(
         num_rows=tables.num_unindexed(shelf.chunks),
         num_commits=max(0, tables.num_fragments(shelf.chunks) - 1),
-        num_vector_commits=0 if shelf.vectors is None else max(0, tables.num_fragments(shelf.vectors) - 1),
+        num_vector_commits=sum(max(0, tables.num_fragments(table) - 1) for table in shelf.vector_tables),
         littered_s=time.monotonic() if _is_much_litter(shelf, folder) else 0.0,
         is_unfinished=not is_open and vector_index.lacks_scalar(shelf.chunks, shelf.vectors),
     )
@@ -91,8 +91,8 @@ def due(shelf: Shelf, *, leaving: bool = False, busy: bool = False, retain_s: fl
     most_commits = (LEAVING_COMMITS if leaving else NUM_COMMITS) + num_rows // ROWS_A_COMMIT
     if left.num_rows >= most_rows or left.num_commits >= most_commits:
         found.append(shelf.chunks)
-    if shelf.vectors is not None and left.num_vector_commits >= (LEAVING_COMMITS if leaving else NUM_COMMITS):
-        found.append(shelf.vectors)
+    if left.num_vector_commits >= (LEAVING_COMMITS if leaving else NUM_COMMITS):
+        found += shelf.vector_tables
     return found
 
 
@@ -140,9 +140,14 @@ def tidy(
 
 def finish(shelf: Shelf, *, num_vectors: int, exact_rows: int = vector_index.EXACT_rows) -> None:
     """Make the indexes that a closed shelf has."""
-    vector_index.build_scalar(shelf.chunks, shelf.vectors)
-    if vector_index.is_due(shelf.chunks, shelf.vectors, num_vectors, exact_rows=exact_rows):
-        vector_index.build(shelf.vectors)
+    index_vectors(shelf.chunks, shelf.vectors, num_vectors=num_vectors, exact_rows=exact_rows)
+
+
+def index_vectors(chunks: Any, vectors: Any, *, num_vectors: int, exact_rows: int) -> None:
+    """The same for either set of its vectors."""
+    vector_index.build_scalar(chunks, vectors)
+    if vector_index.is_due(chunks, vectors, num_vectors, exact_rows=exact_rows):
+        vector_index.build(vectors)
 
 
 def to_join(sizes: Sequence[int], *, shelf_rows: int) -> tuple[int, int] | None:

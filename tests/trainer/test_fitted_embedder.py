@@ -137,6 +137,25 @@ def home_with(folder, tokens: Tokenizer) -> Home:
     return Home(folder)
 
 
+def test_a_model_that_was_kept_serves_in_place_of_minilm_until_another_is_refused(tensors, tokens, tmp_path):
+    home, minilm = home_with(tmp_path, tokens), config.Embedder()
+    assert embedding.wanted_name(home, minilm) == embedding.MINILM
+    name = ranking._made_ready(home, tensors, tmp_path, Sources.of([("codex", "t1")], (), as_of=0), until_ms=0)
+    assert embedding.wanted_name(home, minilm) == name
+    assert embedding.look(home, minilm).name == name
+    assert embedding.wanted_name(home, config.Embedder(name="acme/other")) == "acme/other"
+    embedding.sweep_personal(home, besides=embedding.MINILM)
+    assert embedding.wanted_name(home, minilm) == name
+    said = []
+    assert ranking._refused(home, said.append) == 0
+    assert name in said[0]
+    assert embedding.wanted_name(home, minilm) == embedding.MINILM
+    embedding.sweep_personal(home, besides=name)  # it serves still
+    assert embedding.folder_of(home, name).exists()
+    embedding.sweep_personal(home, besides=embedding.MINILM)
+    assert not embedding.folder_of(home, name).exists()
+
+
 def test_a_model_fitted_to_what_was_forgotten_serves_no_longer(tensors, tokens, tmp_path):
     home = home_with(tmp_path, tokens)
     artifacts.forgettings(home)
@@ -147,3 +166,5 @@ def test_a_model_fitted_to_what_was_forgotten_serves_no_longer(tensors, tokens, 
     found = embedding.load(home, settings, num_threads=1)
     assert isinstance(found, NoEmbedder)
     assert "forgotten" in found.reason
+    assert embedding.wanted_name(home, config.Embedder()) == embedding.MINILM
+    assert name in embedding.serving(home, config.Embedder(), name, "v").reason

@@ -14,7 +14,7 @@ from filelock import FileLock
 
 from ingest import pipeline, service
 from ingest.chunking import CHUNKER_VERSION
-from lmm_mcp import children, notes
+from lmm_mcp import children, embedding, notes
 from lmm_mcp.config import Sessions, Settings
 from lmm_mcp.domain.fence import FENCE_OPEN
 from lmm_mcp.domain.recall import Brief, NothingFound, Question
@@ -496,7 +496,7 @@ def test_a_session_that_cannot_be_taken_in_keeps_no_other_out(machine, monkeypat
     assert not machine.ledger.unreadable()
 
 
-def test_vectors_of_another_model_stop_only_the_embedding(machine, minilm_home):
+def test_vectors_of_a_model_that_is_not_there_are_made_anew_by_the_one_that_is_wanted(machine, minilm_home):
     machine.write("s1", said("s1", 1, "user", "The lock opens at nine."))
     machine.read()
     store = ChunkStore.open(machine.home.store, create=True)
@@ -507,8 +507,8 @@ def test_vectors_of_another_model_stop_only_the_embedding(machine, minilm_home):
     machine.write("s2", said("s2", 1, "user", "The ferry leaves at ten."))
     assert machine.read() == 0
     assert isinstance(machine.recall("when does the ferry leave"), Brief)
-    assert machine.store.num_unembedded() == 1
-    assert "acme/other" in Desk(machine.home, machine.env).by_words_only()
+    assert (machine.store.embedder.name, machine.store.num_unembedded()) == (embedding.MINILM, 0)
+    assert Desk(machine.home, machine.env).by_words_only() == ""
 
 
 def test_none_of_a_hundred_canaries_of_other_projects_gets_into_a_brief(machine):
