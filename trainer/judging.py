@@ -70,7 +70,8 @@ class Dials:
 
     budget_tokens: int = 250
     """Of what a reader is served; every arm has the same."""
-    max_answer_tokens: int = 24
+    max_answer_tokens: int = 48
+    """As it was taught, an answer takes up to forty of the tiny base's, which has a token for each digit."""
     long_context_chars: int = 12_000
     writes: bool = True
     """Whether the model is asked for sentences at all."""

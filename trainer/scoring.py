@@ -86,11 +86,11 @@ def table(rows: Sequence[Row]) -> Iterator[str]:
     yield ""
     for category in sorted({name for row in rows for name in row.by_category}):
         num = max(int(row.by_category[category][0] or 0) for row in rows if category in row.by_category)
-        yield f"{f'{category} ({num})':{_WIDTH}}{'right':>21}{'strict':>8}{'loose':>7}"
+        yield f"{f'{category} ({num})':{_WIDTH + 2}}{'right':>19}{'strict':>8}{'loose':>7}"
         for row in rows:
             if category in row.by_category:
                 _, right, strict, loose = row.by_category[category]
-                yield f"  {row.name:{_WIDTH - 2}}{_share(right):>21}{_share(strict):>8}{_share(loose):>7}"
+                yield f"  {row.name:{_WIDTH}}{_share(right):>19}{_share(strict):>8}{_share(loose):>7}"
     if rows:
         yield f"right, strict, loose, alike, parrot: in %, of {max(row.num for row in rows)} facts; loss: nats a token, of all expected answers"
 

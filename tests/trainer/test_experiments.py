@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+from dataclasses import replace
 
 import pytest
 
@@ -150,6 +151,9 @@ def test_a_row_tells_what_was_covered_and_what_was_said_again():
     lines = list(scoring.table([row]))
     assert any("project fact (2)" in line for line in lines)
     assert all(len(line) <= 80 for line in lines[:-1])
+    longest = f"{scoring.RETRIEVAL} + {ablations.RUNS[-1].name}"
+    _, of_categories = "\n".join(list(scoring.table([row, replace(row, name=longest)]))[:-1]).split("\n\n")
+    assert len({len(line) for line in of_categories.splitlines()}) == 1, "figures stand below each other"
 
 
 def test_an_experiment_writes_nothing_of_what_was_forgotten_while_it_read(home, bakery, monkeypatch):

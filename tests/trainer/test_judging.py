@@ -9,8 +9,9 @@ from lmm_mcp import prompting
 from lmm_mcp.domain.lesson import Probe
 from lmm_mcp.domain.verdict import Outcome
 from lmm_mcp.domain.writing import Offered
+from lmm_mcp.model.rendering import answer_ids
 from lmm_mcp.model.validating import NOTHING
-from trainer import judging
+from trainer import base, base_texts, judging, stranger
 from trainer.asked import read
 
 LINES = (
@@ -215,3 +216,11 @@ def test_a_model_that_says_no_leaves_lines_that_the_ranking_is_sure_of_and_no_ot
 
 def test_lines_that_no_model_said_are_not_kept():
     assert {each.output for each in judged(Scripted("v1"))["retrieval"].values()} == {""}
+
+
+def test_an_answer_in_the_longest_words_in_which_it_was_taught_is_heard_to_its_end() -> None:
+    shown = base_texts.items(1, 500)
+    tokenizer = base.tokenizer_from((f"{each.prompt} {each.answer}" for each in shown), base.SIZES["small"].num_words)
+    taught = stranger.lessons(stranger.held(stranger.facts("u1", 24)), 6)
+    longest = max(len(answer_ids(tokenizer, each.answer)) for each in taught)
+    assert 24 < longest <= judging.Dials().max_answer_tokens
