@@ -31,6 +31,7 @@ from lmm_mcp.model.network import Card, Network, ready_to_serve, with_lora  # no
 from trainer import base, base_texts, engine, loop, presets, stepping  # noqa: E402
 from trainer.checkpoints import Place  # noqa: E402
 from trainer.learning import Learner  # noqa: E402
+from trainer.preparing import compute_again  # noqa: E402
 from trainer.recipe import Recipe  # noqa: E402
 from trainer.tokens import Segment  # noqa: E402
 
@@ -229,7 +230,7 @@ def model_of(row: Row, recipe: Recipe) -> Any:
         )
         model = with_lora(model, rank=recipe.rank, alpha=recipe.alpha)
     if recipe.checkpointing:
-        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        compute_again(model)
     return model.train()
 
 

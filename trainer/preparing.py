@@ -39,9 +39,19 @@ def prepared(recipe: Recipe, hall: Engine, *, bases: Path | None, learned: Path 
         torch.manual_seed(recipe.seed)  # so that an adapter begins with the same numbers, whatever was drawn before
         model = with_lora(model, rank=recipe.rank, alpha=recipe.alpha, dropout=recipe.dropout)
     if recipe.checkpointing:
-        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        compute_again(model)
     model.train()
     return Network(model, network.tokenizer, network.card), teacher
+
+
+def compute_again(model: Any) -> None:
+    """Have activations computed again on the way back instead of kept."""
+    if hasattr(
+        model, "activation_checkpointing_enable"
+    ):  # as transformers calls it from 5.23 on, with a warning at the old name
+        model.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
+    else:
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
 
 
 def check(recipe: Recipe) -> None:
