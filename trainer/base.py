@@ -3,6 +3,8 @@
 import dataclasses
 import json
 import shutil
+import statistics
+import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,11 +17,13 @@ from transformers.utils import logging as transformers_logging
 
 from lmm_mcp import prompting
 from lmm_mcp.domain.lesson import SLICES, Lesson
+from lmm_mcp.errors import TrainingError
 from lmm_mcp.model.network import load, save_base
 from lmm_mcp.model.rendering import answer_ids, prompt_ids
 from trainer import base_texts
 from trainer.loop import train
 from trainer.recipe import Pull, Recipe
+from trainer.tokens import lesson_segments
 
 END, PAD = "<|endoftext|>", "<|pad|>"
 RECIPE = Recipe(
@@ -42,6 +46,9 @@ RECIPE = Recipe(
 """Of a base: a small step for every four rows, since the number of steps is what teaches to copy."""
 
 
+TRIAL_steps = 20
+
+
 @dataclass(frozen=True, slots=True)
 class Size:
     """The shape of a base."""
@@ -53,9 +60,18 @@ class Size:
     context_tokens: int = 2048
 
 
-SIZES = {"test": Size(64, 2, 512), "small": Size(128, 4, 2048), "default": Size(192, 4, 4096)}
-NUM_ITEMS = {"test": 200, "small": 40_000, "default": 60_000}
+SIZES = {
+    "test": Size(64, 2, 512),
+    "small": Size(128, 4, 2048),
+    "default": Size(192, 4, 4096),
+    "medium": Size(768, 12, 4096),  # 88 million parameters, for a GPU
+}
+NUM_ITEMS = {"test": 200, "small": 40_000, "default": 60_000, "medium": 200_000}
 """Pieces of text of our own that a base of that size is trained on."""
+DIALS: dict[str, dict[str, Any]] = {
+    "medium": {"learning_rate": 1e-3, "tokens_per_step": 4096, "micro_rows": 8, "saves": 4}
+}
+"""Where a size departs from `RECIPE`: larger networks bear smaller rates. Nobody has tried others for this one yet."""
 
 
 def make_base(
@@ -65,6 +81,7 @@ def make_base(
     seed: int = 0,
     size: str = "default",
     num_items: int = 0,
+    minutes: float = 0.0,
     device: str = "auto",
     should_stop: Callable[[], bool] = lambda: False,
     log: Callable[[dict[str, Any]], None] = lambda _line: None,
@@ -72,29 +89,40 @@ def make_base(
     """Make a base and put it at `target`; False where it was asked to stop, and the same call goes on.
 
     `texts` are the user's own passages: they make the tokenizer fit, and their lines are among those shown. What is made with
-    them must go when they are forgotten, so by default there are none. Raises TrainingError.
+    them must go when they are forgotten, so by default there are none. `minutes` instead of `num_items`: as many as can be
+    learned from in so long, by what a few steps take. Raises TrainingError.
     """
+    if size not in SIZES:
+        raise TrainingError(f"there is no size {size!r} of a base; there are {', '.join(SIZES)}.")
+    began_s = time.monotonic()
     _quietly()
     workshop = target.with_name(f".{target.name}.making")
     wanted = num_items or NUM_ITEMS[size]
+    recipe = RECIPE.but(base=str(workshop / "start"), seed=seed, device=device, **DIALS.get(size, {}))
+    lines = [line.strip() for text in texts for line in text.splitlines() if len(line.strip()) > 20]
     plan = {
         "size": dataclasses.asdict(SIZES[size]),
         "seed": seed,
-        "num_items": num_items or NUM_ITEMS[size],
+        "num_items": 0 if minutes else wanted,
+        "minutes": minutes,
         "texts": len(texts),
     }
     begun = workshop / "plan.json"
-    if not begun.is_file() or json.loads(begun.read_text(encoding="utf-8")) != plan:
+    before = json.loads(begun.read_text(encoding="utf-8")) if begun.is_file() else {}
+    if before == plan or (minutes and {**before, "num_items": 0} == plan):
+        wanted = before["num_items"]
+    else:
         shutil.rmtree(workshop, ignore_errors=True)
         workshop.mkdir(parents=True, mode=0o700)
         # What the tokenizer is made from is drawn from another seed: it must not know the values by heart.
         shown = (f"{each.prompt} {each.answer}" for each in base_texts.items(seed + 1, min(6000, 5 * wanted)))
         tokenizer = tokenizer_from((*shown, *texts), SIZES[size].num_words)
         save_base(untrained(tokenizer, SIZES[size], seed=seed), tokenizer, workshop / "start")
-        begun.write_text(json.dumps(plan), encoding="utf-8")
-    lines = [line.strip() for text in texts for line in text.splitlines() if len(line.strip()) > 20]
+        if minutes:
+            left_s = minutes * 60 - (time.monotonic() - began_s)
+            wanted = num_within(left_s, recipe, workshop / "trial")
+        begun.write_text(json.dumps({**plan, "num_items": wanted}), encoding="utf-8")
     lessons = list(base_texts.items(seed, wanted, lines=lines))
-    recipe = RECIPE.but(base=str(workshop / "start"), seed=seed, device=device)
     done = train(recipe, (), lessons, workshop / "run", should_stop=should_stop, log=log)
     if not done.finished:
         return False
@@ -103,6 +131,24 @@ def make_base(
     save_base(made.model, made.tokenizer, target)
     shutil.rmtree(workshop, ignore_errors=True)
     return True
+
+
+def num_within(seconds: float, recipe: Recipe, folder: Path) -> int:
+    """How many pieces of text a base can be made from in so long: a few steps are tried, in a folder that is deleted then."""
+    began_s = time.monotonic()
+    enough = TRIAL_steps * recipe.tokens_per_step // 60  # a piece has some 75 tokens
+    lessons = list(base_texts.items(recipe.seed, enough))
+    start = load(Path(recipe.base))
+    num_tokens = lesson_segments(lessons, start.tokenizer, recipe).num_tokens
+    reading_s = 2 * (time.monotonic() - began_s) / enough  # of one; once more when all have been learned
+    speeds: list[float] = []
+    tried = recipe.but(max_steps=TRIAL_steps, saves=1)
+    train(tried, (), lessons, folder, log=lambda line: speeds.append(line["tokens_per_s"]))
+    shutil.rmtree(folder)
+    learning_s = num_tokens / enough / statistics.median(speeds[TRIAL_steps // 2 :])
+    left_s = seconds - (time.monotonic() - began_s)
+    # The rest is for checkpoints, and for what cannot be foreseen.
+    return max(enough, int(0.85 * left_s / (reading_s + learning_s)))
 
 
 def tokenizer_from(texts: Iterable[str], num_words: int) -> Any:

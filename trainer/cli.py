@@ -121,9 +121,12 @@ def _with_others(parser: argparse.ArgumentParser, commands: Any) -> argparse.Arg
     base.set_defaults(does=_make_base)
     base.add_argument("--name", default="tiny", help="default tiny")
     base.add_argument(
-        "--size", default="small", help="small (one million parameters) or default (three); default small"
+        "--size",
+        default="small",
+        help="small (one million parameters), default (three) or medium (88, for a GPU); default small",
     )
-    base.add_argument("--items", type=int, default=0, help="0: what the size says")
+    base.add_argument("--items", type=int, default=0, help="pieces of text to learn from; 0: what the size says")
+    base.add_argument("--minutes", type=float, default=0, help="instead: as many as so long allows; 0: no limit")
     base.add_argument("--seed", type=int, default=0)
     base.add_argument("--again", action="store_true", help="make it anew where it is there")
     _add_leaving(base)

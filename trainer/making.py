@@ -37,6 +37,7 @@ def make_base(home: Home, told: argparse.Namespace, who_stops: Callable[[], str]
                 seed=told.seed,
                 size=told.size,
                 num_items=told.items,
+                minutes=told.minutes,
                 should_stop=lambda: bool(who_stops()),
                 log=log,
             )

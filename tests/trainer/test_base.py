@@ -2,12 +2,14 @@
 
 import json
 import re
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 
 from lmm_mcp.domain.lesson import SLICES
+from lmm_mcp.errors import TrainingError
 from lmm_mcp.model.network import fingerprint, load
 from lmm_mcp.model.rendering import answer_ids, answer_text, prompt_ids
 from trainer import base, base_texts
@@ -40,6 +42,31 @@ def test_a_base_is_made_and_what_was_interrupted_goes_on_to_the_same_one(
     else:
         assert make_base(tmp_path / "other", size="test", num_items=60, device="cpu", seed=1)
         assert fingerprint(tmp_path / "other") != fingerprint(whole)
+
+
+def test_a_base_is_made_in_the_time_given_and_goes_on_to_what_was_counted_out_at_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(base, "TRIAL_steps", 4)
+    asked = iter(range(100))
+    make_in_time = partial(make_base, tmp_path / "made", size="test", minutes=0.1, device="cpu")
+    assert not make_in_time(should_stop=lambda: next(asked) >= 2)
+    plan = tmp_path / ".made.making" / "plan.json"
+    counted = json.loads(plan.read_text(encoding="utf-8"))["num_items"]
+    assert counted >= 4 * 2048 // 60
+    monkeypatch.setattr(base, "num_within", lambda *_: pytest.fail("it was counted out before"))
+    assert make_in_time()
+    assert load(tmp_path / "made").card.num_parameters < 200_000
+
+
+def test_more_time_gives_a_base_more_to_learn_from_and_an_unknown_size_is_refused(tmp_path: Path) -> None:
+    start = base.small_base(tmp_path / "start", [each.answer for each in items(0, 50)])
+    recipe = base.RECIPE.but(base=str(start), device="cpu", tokens_per_step=512)
+    some, more = (base.num_within(seconds, recipe, tmp_path / "trial") for seconds in (20, 200))
+    assert more > 3 * some
+    assert not (tmp_path / "trial").exists()
+    with pytest.raises(TrainingError, match="there are test, small, default, medium"):
+        make_base(tmp_path / "made", size="huge")
 
 
 def test_tokens_that_no_text_of_a_base_holds_can_be_told_apart_and_the_others_stay(
