@@ -29,6 +29,11 @@ LOOK_EVERY_s = 0.5
 WAIT_AFTER_s = 0.8
 PATIENCE_s = 0.25
 """Who asks so long after the last look waits so long for the next one: a note is promised after two seconds."""
+LONG_s = 0.1
+WAIT_AT_LAST_s = 2.5
+"""While looks take long, since a bulk import writes, nobody waits for one before the last is so old."""
+_SHARE = 2
+"""A look that took long is not repeated before so many times as long have passed, nor put off beyond WAIT_AFTER_s."""
 WHOLE_rows = 20_000
 """Of a shelf of no more passages all are held, 3 kB each with the vectors of their windows; else those that were asked for lately."""
 MAX_WINDOW_bytes = 40_000_000
@@ -63,6 +68,7 @@ class _Followed(Generic[_T]):
     def __init__(self) -> None:
         self._held: _T | None = None
         self._looked_s = float("-inf")
+        self._took_s = 0.0
         self._lock = threading.Lock()
         self._look: threading.Event | None = None
         """Set when the look that goes on has ended."""
@@ -80,10 +86,10 @@ class _Followed(Generic[_T]):
                     self._held = held = update(None)
             return held
         age_s = time.monotonic() - self._looked_s
-        if age_s < LOOK_EVERY_s:
+        if age_s < max(LOOK_EVERY_s, min(_SHARE * self._took_s, WAIT_AFTER_s)):
             return held
         look = self._begun(update)
-        if age_s >= WAIT_AFTER_s:
+        if age_s >= (WAIT_AFTER_s if self._took_s < LONG_s else WAIT_AT_LAST_s):
             look.wait(PATIENCE_s)
         return self._held or held
 
@@ -101,7 +107,7 @@ class _Followed(Generic[_T]):
         began_s = time.monotonic()
         try:
             self._held = update(self._held)
-            self._looked_s = began_s
+            self._looked_s, self._took_s = began_s, time.monotonic() - began_s
         except (
             Exception
         ):  # a table was dropped or purged under its feet: the next question begins anew, and says what is wrong
@@ -134,16 +140,15 @@ class Held:
             num_rows = sum(by_project.values())
             if before is None and num_rows > FEW_rows:
                 return Rows(_NOT_WHOLE, found, by_project, None)
-            if before is not None:
-                self.passages.renumber(blocks.moved(before.rows, found))
+            moved = blocks.moved(before.rows, found) if before else {}
+            self.passages.renumber(moved)
             if num_rows <= WHOLE_rows:
                 missing = self.passages.lacking(blocks.rows(found, ROW_ID))
                 for start in range(0, len(missing), _PART_rows):
                     part = chunks.take_row_ids(missing[start : start + _PART_rows])
                     self.passages.add(bodies.chunks_of(part))
-            return Rows(
-                version, found, by_project, postings.looked(chunks, found, before.words or () if before else ())
-            )
+            words = postings.looked(chunks, found, (before.words if before else None) or (), moved)
+            return Rows(version, found, by_project, words)
 
         return self._rows.now(look)
 

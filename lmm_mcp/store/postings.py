@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from lmm_mcp.store import blocks
-from lmm_mcp.store.blocks import Block, Blocks
+from lmm_mcp.store.blocks import Block, Blocks, RowIds
 from lmm_mcp.store.frequencies import Frequencies, idf_of
 from lmm_mcp.store.scoring import K1, B
 from lmm_mcp.store.search import Hit, Scope
@@ -44,10 +44,15 @@ Words = tuple[Postings, ...]
 """One for each block of rows."""
 
 
-def looked(table: Any, held: Blocks, before: Words) -> Words:
-    """The words of all rows of `held`. `before`: of an earlier look, so that only what is new is read."""
+def looked(table: Any, held: Blocks, before: Words, moved: Mapping[int, int]) -> Words:
+    """The words of all rows of `held`. `before`: of an earlier look, so that only what is new is read.
+
+    `moved`: rows that got other numbers since: old ones to new ones.
+    """
     num_rows = sum(len(each.is_there) for each in held)
-    return tuple(_postings(table, block, before, num_rows) for block in held)
+    old = np.fromiter(sorted(moved), np.uint64, len(moved))
+    new = np.fromiter((moved[each] for each in sorted(moved)), np.uint64, len(moved))
+    return tuple(_postings(table, block, before, num_rows, (old, new)) for block in held)
 
 
 def best(words: Words, asked: Sequence[str], known: Frequencies | None, scope: Scope, limit: int) -> list[Hit]:
@@ -95,7 +100,7 @@ def _held(postings: Postings, term: str) -> slice:
     return slice(int(postings.starts[at]), int(postings.starts[at + 1]))
 
 
-def _postings(table: Any, block: Block, before: Words, num_rows: int) -> Postings:
+def _postings(table: Any, block: Block, before: Words, num_rows: int, moved: tuple[RowIds, RowIds]) -> Postings:
     """Of one block: taken from those of an earlier look as far as they hold its rows, read for the others."""
     for each in before:
         if each.block.columns is block.columns:  # rows may have gone, none came
@@ -105,7 +110,7 @@ def _postings(table: Any, block: Block, before: Words, num_rows: int) -> Posting
     parts: list[tuple[npt.NDArray[Any], ...]] = []
     known = np.zeros(len(block.is_there), np.bool_)
     for each in before:
-        places = _places(block, order, each.block)
+        places = _places(block, order, each.block, moved)
         if (places >= 0).any():
             hashes, of_row = np.repeat(each.hashes, np.diff(each.starts)), places[each.of_row]
             kept = of_row >= 0
@@ -117,11 +122,17 @@ def _postings(table: Any, block: Block, before: Words, num_rows: int) -> Posting
     return _joined(block, parts, lengths)
 
 
-def _places(block: Block, order: npt.NDArray[np.intp], other: Block) -> npt.NDArray[np.int32]:
+def _places(
+    block: Block, order: npt.NDArray[np.intp], other: Block, moved: tuple[RowIds, RowIds]
+) -> npt.NDArray[np.int32]:
     """Where the rows of another block stand in this one; -1 for those that are not there."""
-    at = np.minimum(np.searchsorted(block.row_ids, other.row_ids, sorter=order), len(order) - 1)
+    row_ids, (old, new) = other.row_ids, moved
+    if len(old):
+        at = np.minimum(np.searchsorted(old, row_ids), len(old) - 1)
+        row_ids = np.where(old[at] == row_ids, new[at], row_ids)
+    at = np.minimum(np.searchsorted(block.row_ids, row_ids, sorter=order), len(order) - 1)
     places = order[at]
-    return np.where((block.row_ids[places] == other.row_ids) & other.is_there, places, -1).astype(np.int32)
+    return np.where((block.row_ids[places] == row_ids) & other.is_there, places, -1).astype(np.int32)
 
 
 def _read(

@@ -24,6 +24,7 @@ def looks_at_every_question(monkeypatch):
     monkeypatch.setattr(held, "LOOK_EVERY_s", 0.0)
     monkeypatch.setattr(held, "WAIT_AFTER_s", 0.0)
     monkeypatch.setattr(held, "PATIENCE_s", 60.0)
+    monkeypatch.setattr(held, "LONG_s", 60.0)
 
 
 @pytest.fixture
@@ -329,6 +330,21 @@ def test_a_question_after_some_quiet_waits_for_the_look_but_not_for_ever(writer,
     writer.replace_thread("codex", "t", [chunk("a", "anchor"), chunk("b", "anchor")])
     assert reader.count() == 2
     monkeypatch.setattr(held, "PATIENCE_s", 0.05)
+    may_look = threading.Event()
+    monkeypatch.setattr(blocks, "looked", lambda *_: may_look.wait(30) and ())
+    writer.replace_thread("codex", "t", [chunk("a", "anchor")])
+    assert reader.count() == 2
+    may_look.set()
+
+
+def test_while_looks_take_long_a_question_waits_for_none_until_the_last_is_old(writer, reader, monkeypatch):
+    writer.replace_thread("codex", "t", [chunk("a", "anchor")])
+    assert reader.count() == 1
+    monkeypatch.setattr(held, "LONG_s", 0.0)
+    writer.replace_thread("codex", "t", [chunk("a", "anchor"), chunk("b", "anchor")])
+    monkeypatch.setattr(held, "WAIT_AT_LAST_s", 0.0)
+    assert reader.count() == 2, "it waits"
+    monkeypatch.setattr(held, "WAIT_AT_LAST_s", 3_600.0)
     may_look = threading.Event()
     monkeypatch.setattr(blocks, "looked", lambda *_: may_look.wait(30) and ())
     writer.replace_thread("codex", "t", [chunk("a", "anchor")])
