@@ -17,18 +17,20 @@ from lmm_mcp.store.kept import Kept
 
 MAX_LINES = 15_000
 """Of the passages that were read lately: 6 MB."""
-MAX_PACKED_bytes = 24_000_000
-"""A kilobyte a passage."""
+MAX_PACKED_bytes = 4_000_000
+"""Of those that were asked for lately, a kilobyte a passage."""
+MAX_PACKED_bytes_whole = 50_000_000
+"""More than those of a whole shelf."""
 _NAMES = [each.name for each in fields(Chunk)]
 _LINES, _FILES, _COMMANDS = (_NAMES.index(name) for name in ("lines", "files", "commands"))
 
 
 class Bodies:
-    """Passages by row id. Safe to call from several threads."""
+    """Passages by row id. `is_whole`: there is room for all of a shelf. Safe to call from several threads."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, is_whole: bool) -> None:
         self._fresh: Kept[Chunk] = Kept(MAX_LINES, lambda chunk: 1 + len(chunk.lines))
-        self._packed: Kept[bytes] = Kept(MAX_PACKED_bytes, len)
+        self._packed: Kept[bytes] = Kept(MAX_PACKED_bytes_whole if is_whole else MAX_PACKED_bytes, len)
 
     def get(self, row_ids: Iterable[int], read: Callable[[list[int]], Mapping[int, Chunk]]) -> dict[int, Chunk]:
         """Those of these rows that there are; `read` gets what is not held."""

@@ -34,9 +34,10 @@ WAIT_AT_LAST_s = 2.5
 """While looks take long, since a bulk import writes, nobody waits for one before the last is so old."""
 _SHARE = 2
 """A look that took long is not repeated before so many times as long have passed, nor put off beyond WAIT_AFTER_s."""
-WHOLE_rows = 20_000
-"""Of a shelf of no more passages all are held, 3 kB each with the vectors of their windows; else those that were asked for lately."""
-MAX_WINDOW_bytes = 40_000_000
+MAX_WINDOW_bytes = 8_000_000
+"""Of the windows' vectors that were read lately, 2 kB a passage."""
+MAX_WINDOW_bytes_whole = 100_000_000
+"""More than those of a whole shelf."""
 _PART_rows = 1_000
 """Read at once, so that questions get their turn."""
 _VECTOR_columns = ("chunk_id", "vector", "project", "agent", "first_ms", "last_ms")
@@ -118,14 +119,18 @@ class _Followed(Generic[_T]):
 
 
 class Held:
-    """See the module. Made for one shelf; thrown away with it, or to give its memory back."""
+    """See the module. Made for one shelf; thrown away with it, or to give its memory back.
 
-    def __init__(self) -> None:
+    `is_whole`: passages and the vectors of their windows are held, too; else those of them that were asked for lately.
+    """
+
+    def __init__(self, *, is_whole: bool = True) -> None:
+        self.is_whole = is_whole
         self._rows: _Followed[Rows] = _Followed()
         self._vectors: _Followed[tuple[int, Blocks]] = _Followed()
-        self.passages = Bodies()
+        self.passages = Bodies(is_whole=is_whole)
         """By row id."""
-        self.windows: Kept[bytes] = Kept(MAX_WINDOW_bytes, len)
+        self.windows: Kept[bytes] = Kept(MAX_WINDOW_bytes_whole if is_whole else MAX_WINDOW_bytes, len)
         """Their windows' vectors, packed, by the row id of their vector."""
 
     def rows(self, chunks: Any) -> Rows:
@@ -137,12 +142,11 @@ class Held:
                 return before
             found = blocks.looked(chunks, before.rows if before else (), _ROW_columns)
             by_project = tables.most_frequent_first(Counter(blocks.rows(found, "project")))
-            num_rows = sum(by_project.values())
-            if before is None and num_rows > FEW_rows:
+            if before is None and sum(by_project.values()) > FEW_rows:
                 return Rows(_NOT_WHOLE, found, by_project, None)
             moved = blocks.moved(before.rows, found) if before else {}
             self.passages.renumber(moved)
-            if num_rows <= WHOLE_rows:
+            if self.is_whole:
                 missing = self.passages.lacking(blocks.rows(found, ROW_ID))
                 for start in range(0, len(missing), _PART_rows):
                     part = chunks.take_row_ids(missing[start : start + _PART_rows])
@@ -160,10 +164,9 @@ class Held:
             if before is not None and before[0] == version:
                 return before
             found = blocks.looked(table, before[1] if before else (), _VECTOR_columns)
-            num_rows = sum(int(each.is_there.sum()) for each in found)
-            if before is None and num_rows > FEW_rows:
+            if before is None and sum(int(each.is_there.sum()) for each in found) > FEW_rows:
                 return _NOT_WHOLE, found
-            if num_rows <= WHOLE_rows:
+            if self.is_whole:
                 missing = self.windows.lacking(blocks.rows(found, ROW_ID))
                 for start in range(0, len(missing), _PART_rows):
                     self.windows.add(bodies.windows_of(table.take_row_ids(missing[start : start + _PART_rows])))

@@ -19,6 +19,8 @@ from lmm_mcp.store.tables import named_errors
 _SEARCH_threads = 4
 MAX_HELD_rows = 80_000
 """Of all shelves, 4 kB each; beyond, the older ones are searched in their tables, by their indexes."""
+MAX_WHOLE_rows = 45_000
+"""Of the newest shelves, 3 kB more each: their passages and the vectors of their windows; of others those that were asked for lately."""
 
 _T = TypeVar("_T")
 
@@ -75,10 +77,13 @@ class Row:
 
     def _hold_some(self, shelves: list[Shelf], *, keep: bool = False) -> None:
         """Share out what may be held. `keep`: nothing was forgotten, so what is held already stays."""
-        left = MAX_HELD_rows if self.holds else 0
+        left, num_rows = MAX_HELD_rows if self.holds else 0, 0
         for each in reversed(shelves):  # the last one first, since it is written to
+            num_rows += each.chunks.count_rows() if left > 0 else 0
+            is_whole = num_rows <= MAX_WHOLE_rows
+            stays = keep and each.held is not None and each.held.is_whole == is_whole
             left -= max(each.chunks.count_rows(), shelf.SHELF_rows if each is shelves[-1] else 0) if left > 0 else 0
-            each.held = None if left <= 0 else each.held if keep and each.held is not None else Held()
+            each.held = None if left <= 0 else each.held if stays else Held(is_whole=is_whole)
 
     def write_record(self, record: StoreRecord) -> None:
         """Let `record` hold from now on."""

@@ -22,8 +22,7 @@ import pyarrow.compute as pc
 
 from lmm_mcp.domain.chunk import Chunk, ChunkId
 from lmm_mcp.errors import MixedEmbeddings
-from lmm_mcp.store import held, postings, schema, scoring, tables, vector_index
-from lmm_mcp.store.blocks import ROW_ID
+from lmm_mcp.store import bodies, held, postings, schema, scoring, tables, vector_index
 from lmm_mcp.store.frequencies import Frequencies
 from lmm_mcp.store.held import Held
 from lmm_mcp.store.schema import EmbedderRecord, StoreRecord
@@ -202,7 +201,7 @@ class Shelf:
             return {}
         if (mine := self.held) is not None:
             row_ids = held.row_ids(mine.vectors(self.vectors), ids)
-            by_row = mine.windows.get(row_ids.values(), lambda rows: _packed(self.vectors.take_row_ids(rows)))
+            by_row = mine.windows.get(row_ids.values(), lambda rows: bodies.windows_of(self.vectors.take_row_ids(rows)))
             return {chunk_id: by_row[row] for chunk_id, row in row_ids.items() if by_row.get(row)}
         found = self.vectors.search().where(any_id("chunk_id", ids)).select(["chunk_id", "windows"]).limit(ALL_ROWS)
         rows = found.to_arrow()
@@ -214,7 +213,8 @@ class Shelf:
         if (mine := self.held) is None:
             return [chunk for part in parts(ids) for chunk in self.load(any_id("id", part))]
         row_ids = held.row_ids(mine.rows(self.chunks).rows, ids)
-        return list(mine.passages.get(row_ids.values(), lambda rows: _chunks(self.chunks.take_row_ids(rows))).values())
+        found = mine.passages.get(row_ids.values(), lambda rows: bodies.chunks_of(self.chunks.take_row_ids(rows)))
+        return list(found.values())
 
     def load(self, where: Any) -> list[Chunk]:
         """The chunks of a filter."""
@@ -277,7 +277,7 @@ class Shelf:
         self._by_project = -1, {}
         self._index = -1, False
         if self.held is not None:
-            self.held = Held()
+            self.held = Held(is_whole=self.held.is_whole)
 
     def _demand(self, of: EmbedderRecord | None) -> None:
         """Raises MixedEmbeddings where the vectors here are of another embedder: comparing them would be comparing noise."""
@@ -306,18 +306,6 @@ def _version(table: Any) -> int:
 
 def _num_embedded(table: Any) -> int:
     return 0 if table is None else tables.count_distinct(table, "chunk_id")
-
-
-def _chunks(request: Any) -> dict[int, Chunk]:
-    rows = request.with_row_id().select(schema.CHUNK_COLUMNS).to_arrow()
-    return dict(zip(rows[ROW_ID].to_pylist(), schema.chunks_of(rows), strict=True))
-
-
-def _packed(request: Any) -> dict[int, bytes]:
-    rows = request.with_row_id().select(["windows"]).to_arrow()
-    return {
-        row_id: kept or b"" for row_id, kept in zip(*(rows[n].to_pylist() for n in (ROW_ID, "windows")), strict=True)
-    }
 
 
 def reopened(shelf: Shelf, database: Any, folder: Path, record: StoreRecord) -> None:

@@ -246,6 +246,7 @@ def test_what_was_read_is_kept_as_far_as_agreed_and_read_again_else(writer, read
     monkeypatch.setattr(held, "MAX_WINDOW_bytes", 10 * 2 * (DIM + 4))
     monkeypatch.setattr(bodies, "MAX_LINES", 30)
     monkeypatch.setattr(bodies, "MAX_PACKED_bytes", 3_000)
+    monkeypatch.setattr(row, "MAX_WHOLE_rows", -1)
     reader.hold(is_wanted=False)
     reader.hold()
     writer.replace_thread("codex", "t", [chunk(f"c{n}", f"{said(random.Random(n))}. keel") for n in range(30)])
