@@ -9,6 +9,7 @@ from lmm_mcp.domain.fence import defused
 from lmm_mcp.domain.quoting import plain, unmarked
 from lmm_mcp.domain.recall import CHARS_PER_TOKEN, MAX_BUDGET_tokens
 from lmm_mcp.domain.windows import windows
+from lmm_mcp.recall import prose
 from lmm_mcp.recall.candidates import NOTHING, Candidates, by_line
 from lmm_mcp.recall.changes import KnowsChanges, noted
 from lmm_mcp.recall.folding import told_once
@@ -126,9 +127,10 @@ def pick(
     if reranker is not None and "reranker" not in without:
         once = reranked(once, query, candidates, reranker)
     order = once if "supersession" in without else newest_first(once, query, candidates)
-    if changes is None or "changes" in without or asks_for_the_past(query):
+    if "changes" in without or asks_for_the_past(query):
         return order
-    return noted(order, changes, query.idf, asked_ms=until_ms)
+    known = order if changes is None else noted(order, changes, query.idf, asked_ms=until_ms)
+    return prose.noted(known, query)
 
 
 def _session_scores(chunks: Sequence[Chunk], scores: Mapping[str, float]) -> dict[str, float]:

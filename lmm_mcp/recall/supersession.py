@@ -71,7 +71,7 @@ FITTED = Model(
 )
 """By benchmarks/fit_updates.py; see there on what."""
 _ASKS_FOR_THE_PAST = re.compile(
-    r"\b(?:before|previously|formerly|originally|at first|initially|used to|in the past|earlier|old)\b|以前|之前|原来|原先|最初",
+    r"\b(?:before(?! (?:(?:i|we|you) (?!\w+ed\b|was\b|were\b|had\b|got\b|went\b|came\b|did\b)\w|(?!(?:switch|mov|migrat|chang|replac|upgrad|adopt|renam|us)ing)\w+ing\b|each\b|every\b))|previously|formerly|originally|at first|initially|used to|in the past|earlier|old)\b|以前|之前|原来|原先|最初",
     re.IGNORECASE,
 )
 
