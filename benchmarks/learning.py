@@ -199,7 +199,7 @@ def nights(bench: Bench, seed: int, way: str, num: int = NUM_NIGHTS, most: int =
             frozen[each.fact.id] for each in held if each.fact.id in frozen
         ]  # what was superseded is asked of nobody
         plan = planned(bench, home, way, seed=seed, most=most)
-        lessons = world.lessons(held, RENDERINGS, seed=seed)
+        lessons = world.lessons(held, plan.options.renderings, seed=seed)
         if way == NEW_ONLY:
             lessons = [each for each in lessons if each.memory in new]
         else:

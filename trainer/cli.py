@@ -92,7 +92,9 @@ def _add_dials(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--base", default="", help="model to start from; default: what the preset says")
     parser.add_argument("--method", choices=METHODS, default=None)
     parser.add_argument("--slices", default="", metavar="A,B", help="kinds of lessons; default all")
-    parser.add_argument("--renderings", type=int, default=6, help="how often a fact is told in other words; default 6")
+    parser.add_argument(
+        "--renderings", type=int, default=0, metavar="N", help="wordings of a fact; 0: what the preset says"
+    )
     parser.add_argument(
         "--use-chunk-pairs", action=argparse.BooleanOptionalAction, default=True, help="teach context -> memory"
     )

@@ -55,3 +55,15 @@ def test_the_placebos_that_were_used_last_are_kept(home):
     planning.drop_old_placebos(home)
     left = {folder.name for folder in artifacts.placebos_folder(home).iterdir()}
     assert left == {"p0", *(f"p{number}" for number in range(3, planning.NUM_PLACEBOS + 2))}
+
+
+def test_a_small_network_hears_a_fact_in_more_wordings_rather_than_more_often_and_whoever_asks_for_a_number_gets_it():
+    def planned(*options):
+        told = cli.parser().parse_args(["run", *options])
+        return planning.plan_of(told, cli.dials_of(told))
+
+    tiny = planned("--preset", "cpu-tiny")
+    assert (tiny.options.renderings, dict(tiny.repeats)["fact"]) == (12, 5)
+    assert planned("--preset", "cpu-tiny", "--renderings", "3").options.renderings == 3
+    large = planned("--preset", "8gb", "--device", "cpu")
+    assert (large.options.renderings, large.repeats) == (6, ())
