@@ -159,8 +159,8 @@ def drop_old_placebos(home: Home) -> None:
 def going_on(home: Home, plan: Plan) -> Plan:
     """The same plan, going on from the version that serves, where nothing else was asked for and it fits the recipe.
 
-    A night that begins at the base has to learn all that holds in the steps of one night, and loses a tenth of it; one that
-    goes on and rehearses loses a fiftieth (docs/benchmarks.md, ten nights). After a forgetting nothing clean may serve, and
+    A night that begins at the base has to learn all that holds in the steps of one night, and knows less of it afterwards than
+    one that goes on and rehearses (docs/benchmarks.md, ten nights). After a forgetting nothing clean may serve, and
     a run begins at the base; so does one that may learn up to a day only, where what serves learned later things, and the
     one of each `EACH_FROM_BASE` versions.
     """
