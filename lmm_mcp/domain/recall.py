@@ -15,6 +15,7 @@ PARTS: Mapping[str, str] = {
     "words": "search by the words of the question",
     "vectors": "search by the meaning of the question",
     "windows": "the meaning of a few lines at a time, beside that of the whole passage",
+    "hubs": "what is near to all that was found counts as less near",
     "share": "words count no more than the best passage by words repeats of the question",
     "asked": "what only asks the same is no answer",
     "passages": "a line gains from how well its passage fits",

@@ -1,8 +1,8 @@
 """Candidate chunks in, evidence lines out: the lines that answer, most useful first, each told once."""
 
-import math
 import re
 from collections.abc import Collection, Container, Mapping, Sequence
+from statistics import fmean
 
 from lmm_mcp.domain.chunk import Chunk, parted
 from lmm_mcp.domain.fence import defused
@@ -55,7 +55,7 @@ BEST_PASSAGES = 3
 _NO_TERMS: frozenset[str] = frozenset()
 
 
-_Line = tuple[frozenset[str], tuple[float, float, float, float], int]
+_Line = tuple[frozenset[str], tuple[float, float, float, float], int, float]
 
 
 def only_asks(query: Query, chunk: Chunk) -> bool:
@@ -72,6 +72,8 @@ def pick(
     scores: Mapping[str, float],
     candidates: Candidates = NOTHING,
     *,
+    ranking: Candidates | None = None,
+    plain: Mapping[str, float] | None = None,
     budget_tokens: int = MAX_BUDGET_tokens,
     without: Collection[str] = (),
     reranker: Model | None = None,
@@ -80,6 +82,8 @@ def pick(
 ) -> list[Evidence]:
     """Rank the lines of `chunks`, as many as `budget_tokens` may hold. `scores` are their fused scores by id, 0 to 1.
 
+    `ranking`: the candidates with the similarities by which lines are ranked, as `scores` are made of. `plain`: as `scores`, of
+    similarities as they are. Without them all rank by what they score.
     `without`: parts to leave out, of `domain.recall.PARTS`. `changes`, `until_ms`: what was replaced by what, as of when.
     """
     max_lines = min(MAX_LINES, budget_tokens * CHARS_PER_TOKEN // _CHARS_PER_LINE + 20)
@@ -90,7 +94,8 @@ def pick(
     role_weight = dict.fromkeys(ROLE_WEIGHT, 1.0) if "roles" in without else ROLE_WEIGHT
     level = 1.0 if "words" in without and not query.asks_of_files else 0.0
     wanted = () if "excerpts" in without else query.idf
-    of_sessions = _session_scores(chunks, {} if "sessions" in without else scores)
+    ranking, plain = ranking or candidates, scores if plain is None else plain
+    of_passages, of_plain = (_of_passages(chunks, each, without) for each in (scores, plain))
     ranked: list[tuple[float, int, int, _Line]] = []
     may_hold = query.sift()
     for rank, chunk in enumerate(chunks[:MAX_CHUNKS]):
@@ -101,8 +106,8 @@ def pick(
         has_vectors = len(candidates.vectors.get(chunk.id, ())) == len(cut)
         window_of = [window if has_vectors else -1 for window, each in enumerate(cut) for _ in each]
         similar = by_line(candidates, chunk.id, cut, len(chunk.lines)).tolist()
-        of_passage = 1.0 if "passages" in without else scores.get(chunk.id, 0.0)
-        of_chunk = CHUNK_SHARE * of_passage + SESSION_SHARE * of_sessions[chunk.session_id]
+        ahead = by_line(ranking, chunk.id, cut, len(chunk.lines)).tolist()
+        lead = of_passages[chunk.id] - of_plain[chunk.id]
         for n, line in enumerate(chunk.lines):
             if query.asks_of_files and line.role == "path":
                 continue
@@ -110,18 +115,28 @@ def pick(
             if is_question or len(line.text) < MIN_LINE_chars:
                 continue
             beside = max([overlaps[m] for m in (n - 1, n + 1) if 0 <= m < len(overlaps)], default=0.0)
-            made_of = (overlaps[n], neighbour_share * beside, of_chunk, window_share * similar[n])
-            score = role_weight.get(line.role, DEFAULT_WEIGHT) * sum(made_of)
-            ranked.append((-score, rank, n, (analysed[n], made_of, window_of[n])))
+            made_of = (overlaps[n], neighbour_share * beside, of_plain[chunk.id], window_share * similar[n])
+            weight = role_weight.get(line.role, DEFAULT_WEIGHT)
+            place = sum(made_of) + lead + window_share * (ahead[n] - similar[n])
+            ranked.append((-weight * place, rank, n, (analysed[n], made_of, window_of[n], weight)))
     ranked.sort(key=lambda item: item[:3])
     found = []
-    for score, rank, n, (its_terms, made_of, window) in ranked[:max_lines]:
+    for place, rank, n, (its_terms, made_of, window, weight) in ranked[:max_lines]:
+        score = weight * sum(made_of)
         line = chunks[rank].lines[n]
         why = dict(zip(("words", "beside", "passage", "meaning"), made_of, strict=True))
         of = "" if "labels" in without else label(chunks[rank], n)
         text = quoted(line.text, wanted, MAX_LINE_chars - len(of))
         found.append(
-            Evidence(chunks[rank], line, -score, text, of=of, number=n, window=window, terms=its_terms, why=why)
+            Evidence(
+                *(chunks[rank], line, score, text),
+                of=of,
+                number=n,
+                window=window,
+                terms=its_terms,
+                why=why,
+                lead=-place - score,
+            )
         )
     once = found if "duplicates" in without else told_once(found).kept
     if reranker is not None and "reranker" not in without:
@@ -133,6 +148,16 @@ def pick(
     return prose.noted(known, query)
 
 
+def _of_passages(chunks: Sequence[Chunk], scores: Mapping[str, float], without: Collection[str]) -> dict[str, float]:
+    """What the lines of each passage gain from it and from its session, by its id."""
+    of_sessions = _session_scores(chunks, {} if "sessions" in without else scores)
+    return {
+        each.id: CHUNK_SHARE * (1.0 if "passages" in without else scores.get(each.id, 0.0))
+        + SESSION_SHARE * of_sessions[each.session_id]
+        for each in chunks
+    }
+
+
 def _session_scores(chunks: Sequence[Chunk], scores: Mapping[str, float]) -> dict[str, float]:
     """How well each session fits, 0 to 1: the mean of its best passages against that of the best session; 1 without scores."""
     if not scores:
@@ -140,12 +165,7 @@ def _session_scores(chunks: Sequence[Chunk], scores: Mapping[str, float]) -> dic
     of_session: dict[str, list[float]] = {}
     for chunk in chunks:
         of_session.setdefault(chunk.session_id, []).append(scores.get(chunk.id, 0.0))
-    # Between the mean of those there are, by which one passage is as good as three, and that of three, by which a short
-    # session never comes up.
-    means = {
-        each: sum(sorted(found)[-BEST_PASSAGES:]) / math.sqrt(BEST_PASSAGES * min(BEST_PASSAGES, len(found)))
-        for each, found in of_session.items()
-    }
+    means = {each: fmean(sorted(found)[-BEST_PASSAGES:]) for each, found in of_session.items()}
     best = max(means.values(), default=0.0) or 1.0
     return {each: mean / best for each, mean in means.items()}
 

@@ -119,6 +119,8 @@ def _score(search: Search, each: Evidence, *, is_first: bool) -> str:
     weight = 1.0 if "roles" in search.without else ROLE_WEIGHT.get(each.line.role, DEFAULT_WEIGHT)
     own = weight * sum(each.why.values())
     sum_of = f"{own:.2f} = {weight} x ({' + '.join(f'{part} {value:.2f}' for part, value in each.why.items())})"
+    if abs(each.lead) >= _ROUNDING:
+        sum_of += f"; ranked with {each.lead:+.2f}, as near as it is to all that was found"
     return (
         sum_of if abs(own - each.score) < _ROUNDING else f"{each.score:.2f} by its place in the learnt order; {sum_of}"
     )

@@ -29,6 +29,8 @@ class Evidence:
     """The search terms it holds; none where it shares nothing with the question."""
     why: Mapping[str, float] = field(default_factory=dict)
     """What its score is made of, by part."""
+    lead: float = 0.0
+    """What is added to its score where lines are ranked: the more, the less near it is to everything (`hubs`)."""
 
     @property
     def age(self) -> tuple[int, int, int]:

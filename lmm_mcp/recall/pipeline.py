@@ -15,6 +15,7 @@ from lmm_mcp.recall.changes import KnowsChanges
 from lmm_mcp.recall.evidence import MAX_CHUNKS, only_asks, pick
 from lmm_mcp.recall.found import Evidence
 from lmm_mcp.recall.fusion import LEXICAL_SHARE, LEXICAL_SHARE_FOREIGN, fuse
+from lmm_mcp.recall.hubs import levelled
 from lmm_mcp.recall.offering import offered
 from lmm_mcp.recall.query import Query, understand
 from lmm_mcp.recall.reranking import Model
@@ -128,18 +129,19 @@ class Recaller:
         if query.periods:  # what was said then may be far down among all that was ever said
             then = gather(self._store, query, _then(question, query), self._embedder, without=self._without)
             candidates = candidates.joined(then)
-        scores = self._fused(candidates, LEXICAL_SHARE)
+        ranking = candidates if "hubs" in self._without else levelled(candidates)
+        scores = self._fused(ranking, LEXICAL_SHARE)
         chunks = self._store.get([*list(scores)[:MAX_CHUNKS], *then.lexical, *then.nearest])
         asked = () if "asked" in self._without else {chunk.id for chunk in chunks if only_asks(query, chunk)}
         if asked:
             chunks = [chunk for chunk in chunks if chunk.id not in asked]
-            candidates = candidates.without(asked)
+            candidates, ranking = candidates.without(asked), ranking.without(asked)
         repeated = LEXICAL_SHARE if "share" in self._without else _repeated(query, candidates, chunks)
-        scores = self._fused(candidates, min(LEXICAL_SHARE, repeated))
+        scores, plain = (self._fused(each, min(LEXICAL_SHARE, repeated)) for each in (ranking, candidates))
         chunks.sort(key=lambda chunk: -scores[chunk.id])
         boosts = _boosts(question, query, chunks, self._without)
         gained = {each.id: sum(gain.get(each.id, 0.0) for gain in boosts.values()) for each in chunks}
-        scores = scores | {name: scores[name] + gain for name, gain in gained.items()}
+        scores, plain = (of | {name: of[name] + gain for name, gain in gained.items()} for of in (scores, plain))
         chunks.sort(key=lambda chunk: -scores[chunk.id])
         first = self._mended(question, query, chunks)
         return Search(
@@ -147,6 +149,8 @@ class Recaller:
             candidates,
             scores,
             chunks,
+            ranking=ranking,
+            plain=plain,
             first=first,
             reranker=self._reranker,
             changes=None if question.agent else self._changes,
@@ -237,6 +241,10 @@ class Search:
     """What passages gained beside words and meaning, by reason and chunk id; `scores` hold it."""
     without: frozenset[str] = frozenset()
     """Parts that were left out."""
+    ranking: Candidates | None = None
+    """`candidates` with the similarities by which they are ranked (`hubs`); None where nothing was."""
+    plain: Mapping[str, float] | None = None
+    """As `scores`, of similarities as they are: by these silence is decided."""
 
     def is_enough(self, lines: Sequence[Evidence]) -> bool:
         """Whether anything that was found is worth telling."""
@@ -261,6 +269,8 @@ class Search:
             self.chunks,
             self.scores,
             self.candidates,
+            ranking=self.ranking,
+            plain=self.plain,
             budget_tokens=budget_tokens,
             without=without,
             reranker=self.reranker,

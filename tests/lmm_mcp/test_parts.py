@@ -149,6 +149,18 @@ CASES: dict[str, Case] = {
         ["The harbour"],
         {1: [unit(1, 0.1, 0), unit(-0.6, 1, 0)], 2: [unit(0.5, 0.5, 0), unit(0.5, 0.4, 0)]},
     ),
+    "hubs": Case(
+        "how are guests kept from seeing what is old?",
+        (
+            passage(1, ("agent", "The harbour has eleven cranes in all.")),
+            passage(2, ("agent", "Purge the edge cache after each deploy.")),
+            *(passage(n, ("agent", f"Rope number {n} was bought in May.")) for n in (3, 4, 5)),
+        ),
+        ["Purge", "The harbour"],
+        ["The harbour", "Purge"],
+        # Of three dimensions the second is what all but one passage are about, asked or not.
+        {1: [unit(0.8, 0.6, 0)], 2: [unit(0.75, 0, 0.66)], **{n: [unit(0.1 * n, 1, 0)] for n in (3, 4, 5)}},
+    ),
     "asked": Case(
         "which port does the tide service use?",
         (passage(3, ("user", "which port does the tide service use?")), TIDES),
