@@ -139,7 +139,7 @@ class Vectors:
     def _let_go(self, served: EmbedderRecord) -> None:
         """Of all models but the one that serves from now on."""
         self._models = {of: model for of, model in self._models.items() if of == served}
-        embedding.sweep_personal(self._home, besides=served.name)
+        embedding.sweep(self._home, name=served.name, version=served.version)
 
 
 def _made(model: embedding.Embedder, chunks: Sequence[Chunk]) -> dict[str, embedding.Vectors]:

@@ -212,7 +212,7 @@ def _install(target: Path, fill: Callable[[Path], Card]) -> Path:
             if target.exists():
                 # A folder cannot be renamed over another. Whoever has the old one open keeps reading it; who comes
                 # between the two renames works lexically.
-                target.rename(made.with_name(made.name + ".old"))
+                target.rename(_retired(target, made) or made.with_name(made.name + ".old"))
             made.rename(target)
         finally:
             for rest in target.parent.glob(f"{made.name}*"):
@@ -224,6 +224,19 @@ def _install(target: Path, fill: Callable[[Path], Card]) -> Path:
     except ValueError as problem:
         raise EmbedderError(f"a file of the model for {target.name} cannot be read: {problem}.") from problem
     return target
+
+
+def _retired(target: Path, made: Path) -> Path | None:
+    """Where to keep the model that was there until now: its vectors may be served until all is embedded anew. None: nowhere."""
+    try:
+        before = read_card(target)
+    except EmbedderError:
+        return None
+    if before.version == read_card(made).version:
+        return None
+    retired = target.with_name(f"{target.name}@{before.version}")
+    shutil.rmtree(retired, ignore_errors=True)
+    return retired
 
 
 def _try_out(embedder: OnnxEmbedder) -> None:

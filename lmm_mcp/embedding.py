@@ -192,7 +192,7 @@ def load_named(home: Home, name: str, version: str = "", *, num_threads: int) ->
     if isinstance(found, NoEmbedder):
         return found
     try:
-        return OnnxEmbedder(folder_of(home, name), num_threads=num_threads)
+        return OnnxEmbedder(_folder(home, name, version), num_threads=num_threads)
     except EmbedderError as problem:
         return _damaged(full_name(name), problem)
 
@@ -214,7 +214,7 @@ def look_named(home: Home, name: str, version: str = "") -> Card | NoEmbedder:
     name = full_name(name)
     if name == NO_MODEL:
         return NoEmbedder("the settings say `none`", "`lmm config set embedder.name " + MINILM + "` names one")
-    folder = folder_of(home, name)
+    folder = _folder(home, name, version)
     if not (folder / "embedder.json").is_file():
         return NoEmbedder(f"the model {name} is not on this machine yet", _how_to_get(name))
     if (folder / UNCLEAN).exists():
@@ -259,6 +259,17 @@ def load_serving(
     )
 
 
+def retired_folder(home: Home, name: str, version: str) -> Path:
+    """Where the files of a model lie whose name another version has taken, while its vectors are served."""
+    folder = folder_of(home, name)
+    return folder.with_name(f"{folder.name}@{version}")
+
+
+def _folder(home: Home, name: str, version: str) -> Path:
+    retired = retired_folder(home, name, version)
+    return retired if version and retired.is_dir() else folder_of(home, name)
+
+
 def kept_personal(home: Home) -> str:
     """The name of the fitted model that was kept; '' where none is."""
     try:
@@ -279,10 +290,10 @@ def keep_personal(home: Home, name: str) -> None:
         (home.models / KEPT_FILE).unlink(missing_ok=True)
 
 
-def sweep_personal(home: Home, *, besides: str) -> None:
-    """Delete the fitted models that nobody will ask any more: neither the one named nor one that is kept and may serve."""
-    wanted = {folder_of(home, besides), folder_of(home, wanted_name(home, config.Embedder(MINILM)))}
-    for folder in home.models.glob(f"{PERSONAL}--*"):
+def sweep(home: Home, *, name: str, version: str) -> None:
+    """Delete models that nobody will ask any more now that this one serves: fitted ones that are not kept, and retired ones."""
+    wanted = {_folder(home, name, version), folder_of(home, wanted_name(home, config.Embedder(MINILM)))}
+    for folder in (*home.models.glob(f"{PERSONAL}--*"), *home.models.glob("*@*")):
         if folder not in wanted:
             shutil.rmtree(folder, ignore_errors=True)
 

@@ -144,15 +144,15 @@ def test_a_model_that_was_kept_serves_in_place_of_minilm_until_another_is_refuse
     assert embedding.wanted_name(home, minilm) == name
     assert embedding.look(home, minilm).name == name
     assert embedding.wanted_name(home, config.Embedder(name="acme/other")) == "acme/other"
-    embedding.sweep_personal(home, besides=embedding.MINILM)
+    embedding.sweep(home, name=embedding.MINILM, version="v")
     assert embedding.wanted_name(home, minilm) == name
     said = []
     assert ranking._refused(home, said.append) == 0
     assert name in said[0]
     assert embedding.wanted_name(home, minilm) == embedding.MINILM
-    embedding.sweep_personal(home, besides=name)  # it serves still
+    embedding.sweep(home, name=name, version="v")  # it serves still
     assert embedding.folder_of(home, name).exists()
-    embedding.sweep_personal(home, besides=embedding.MINILM)
+    embedding.sweep(home, name=embedding.MINILM, version="v")
     assert not embedding.folder_of(home, name).exists()
 
 

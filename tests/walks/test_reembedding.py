@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
 
 from ingest import service, vectors
-from lmm_mcp import artifacts, embedding, minilm_graph
+from lmm_mcp import artifacts, embedder_fetch, embedding, minilm_graph
 from lmm_mcp.artifacts.sources import Sources
 from lmm_mcp.config import Embedder, Settings
 from lmm_mcp.domain.recall import Brief
@@ -294,11 +295,32 @@ def test_a_model_whose_files_are_gone_or_others_can_no_longer_be_asked_and_is_re
     assert machine.served == SECOND
     assert machine.same(SECOND)
     assert desk.by_words_only() == ""
-    make_model(machine.home, SECOND, 7)
-    assert "another by now" in desk.by_words_only() or Desk(machine.home, machine.env).by_words_only()
+    make_model(machine.home, SECOND, 7)  # over the old files
+    assert "another by now" in Desk(machine.home, machine.env).by_words_only()
     machine.read()
     assert machine.same(SECOND)
     assert Desk(machine.home, machine.env).by_words_only() == ""
+
+
+def test_another_revision_of_the_same_model_is_embedded_with_while_the_old_one_serves(machine, monkeypatch):
+    machine.want(FIRST)
+    folder, other = embedding.folder_of(machine.home, FIRST), make_model(machine.home, "acme/other", 9)
+    before = machine.store.embedder
+    monkeypatch.setattr(embedder_fetch, "_try_out", lambda _: None)
+
+    def fill(made: Path) -> embedding.Card:
+        for name in ("model.onnx", "tokenizer.json"):
+            shutil.copyfile(other / name, made / name)
+        return replace(embedding.read_card(other), name=FIRST)
+
+    embedder_fetch._install(folder, fill)
+    desk, seen = Desk(machine.home, machine.env), []
+    during(monkeypatch, lambda _: seen.append((machine.store.embedder, desk.embedder().version, desk.by_words_only())))
+    machine.read()
+    assert seen == [(before, before.version, "")] * NUM_SESSIONS
+    assert machine.store.embedder == replace(before, version=embedding.read_card(folder).version) != before
+    assert machine.same(FIRST)
+    assert not list(machine.home.models.glob("*@*"))
 
 
 def test_the_old_model_serves_and_embeds_while_the_wanted_one_is_not_there(machine):
@@ -337,3 +359,12 @@ def test_a_fitted_model_that_was_kept_serves_until_something_it_learned_is_forgo
     assert machine.same(embedding.MINILM)
     assert not folder.exists()
     assert desk.embedder().name == embedding.MINILM
+
+
+def test_a_wanted_model_that_is_damaged_changes_nothing(machine):
+    with (embedding.folder_of(machine.home, SECOND) / "model.onnx").open("r+b") as file:
+        file.truncate(100)
+    machine.read()
+    assert (machine.served, machine.store.next_embedder) == (FIRST, None)
+    assert machine.same(FIRST)
+    assert Desk(machine.home, machine.env).by_words_only() == ""
