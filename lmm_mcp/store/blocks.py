@@ -7,7 +7,7 @@ store's record is written after that, upon which copies are thrown away (`row.py
 What was looked at is a tuple of blocks, of which none is ever changed: questions may go on with an older one.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -104,15 +104,15 @@ def rows(blocks: Blocks, name: str) -> Iterator[Any]:
         yield from block.columns[name][block.is_there].tolist()
 
 
-def moved(before: Blocks, now: Blocks) -> dict[int, int]:
-    """Rows that upkeep gave other numbers: old to new. By the first column, the id, and `written_ms`, when a row was last written."""
+def moved(before: Blocks, now: Blocks, mark: Callable[[Block], Column]) -> dict[int, int]:
+    """Rows that upkeep gave other numbers: old to new. Known by their id and by `mark`, which differs where a row was rewritten."""
     known = {id(each.columns): each.is_there for each in now}
-    gone: dict[tuple[str, int], int] = {}
+    gone: dict[tuple[str, int | float], int] = {}
     for block in before:
         still = known.get(id(block.columns))
         if still is None or not bool((still == block.is_there).all()):
             there = block.is_there if still is None else block.is_there & ~still
-            gone |= zip(_keys(block, there), block.row_ids[there].tolist(), strict=True)
+            gone |= zip(_keys(block, there, mark), block.row_ids[there].tolist(), strict=True)
     if not gone:
         return {}
     same = {id(each.columns) for each in before}
@@ -120,14 +120,16 @@ def moved(before: Blocks, now: Blocks) -> dict[int, int]:
         pair
         for block in now
         if id(block.columns) not in same
-        for pair in zip(_keys(block, block.is_there), block.row_ids[block.is_there].tolist(), strict=True)
+        for pair in zip(_keys(block, block.is_there, mark), block.row_ids[block.is_there].tolist(), strict=True)
     )
     return {gone[key]: row_id for key, row_id in come if key in gone and gone[key] != row_id}
 
 
-def _keys(block: Block, of: npt.NDArray[np.bool_]) -> Iterator[tuple[str, int]]:
-    ids, written = next(iter(block.columns.values())), block.columns["written_ms"]
-    return zip(ids[of].tolist(), written[of].tolist(), strict=True)
+def _keys(
+    block: Block, of: npt.NDArray[np.bool_], mark: Callable[[Block], Column]
+) -> Iterator[tuple[str, int | float]]:
+    ids = next(iter(block.columns.values()))
+    return zip(ids[of].tolist(), mark(block)[of].tolist(), strict=True)
 
 
 def _row_ids(table: Any) -> RowIds:

@@ -50,9 +50,9 @@ class Bodies:
         """Those of these rows that are not held."""
         return self._packed.lacking(row_ids)
 
-    def add(self, chunks: Mapping[int, Chunk]) -> None:
+    def add(self, packed: Mapping[int, bytes]) -> None:
         """Hold these, for whoever asks next."""
-        self._packed.add(pack(chunks))
+        self._packed.add(packed)
 
     def renumber(self, now: Mapping[int, int]) -> None:
         """Know rows by other numbers: old ones to new ones."""
@@ -83,6 +83,19 @@ def _chunk(values: list[Any]) -> Chunk:
     )
     values[_FILES], values[_COMMANDS] = tuple(values[_FILES]), tuple(values[_COMMANDS])
     return Chunk(*values)
+
+
+def packed(request: Any) -> dict[int, bytes]:
+    """What a request to a table of chunks finds, as `pack` packs it, by row id."""
+    rows = request.with_row_id().select(schema.CHUNK_COLUMNS).to_arrow()
+    columns = [rows[name].to_pylist() for name in _NAMES]
+    columns[_LINES] = [orjson.Fragment(lines) for lines in columns[_LINES]]
+    compressor = zstandard.ZstdCompressor(level=1)
+    values = zip(*columns, strict=True)
+    return {
+        row_id: compressor.compress(orjson.dumps(each))
+        for row_id, each in zip(rows[ROW_ID].to_pylist(), values, strict=True)
+    }
 
 
 def chunks_of(request: Any) -> dict[int, Chunk]:

@@ -9,7 +9,7 @@ import logging
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from lmm_mcp.domain.chunk import ChunkId
 from lmm_mcp.store import blocks, bodies, postings, tables
-from lmm_mcp.store.blocks import ROW_ID, Blocks
+from lmm_mcp.store.blocks import ROW_ID, Block, Blocks, Column
 from lmm_mcp.store.bodies import Bodies
 from lmm_mcp.store.kept import Kept
 from lmm_mcp.store.postings import Words
@@ -38,7 +38,7 @@ MAX_WINDOW_bytes = 8_000_000
 """Of the windows' vectors that were read lately, 2 kB a passage."""
 MAX_WINDOW_bytes_whole = 100_000_000
 """More than those of a whole shelf."""
-_PART_rows = 1_000
+_PART_rows = 500
 """Read at once, so that questions get their turn."""
 _VECTOR_columns = ("chunk_id", "vector", "project", "agent", "first_ms", "last_ms")
 _ROW_columns = ("id", "project", "agent", "first_ms", "last_ms", "written_ms")
@@ -73,9 +73,13 @@ class _Followed(Generic[_T]):
         self._lock = threading.Lock()
         self._look: threading.Event | None = None
         """Set when the look that goes on has ended."""
+        self._finishing = threading.Lock()
+        self._finished: _T | None = None
 
-    def now(self, update: Callable[[_T | None], _T]) -> _T:
+    def now(self, update: Callable[[_T | None], _T], then: Callable[[_T], None]) -> _T:
         """The state of a moment ago. `update` makes the present one of the one that was held. Raises what it raises.
+
+        `then` is called with each new state once it is to be had, for what may take longer.
 
         It is brought up to date beside the question: thousands of new rows take longer than an answer may. One that comes
         after some quiet waits for that, as a rule for a few milliseconds.
@@ -89,25 +93,25 @@ class _Followed(Generic[_T]):
         age_s = time.monotonic() - self._looked_s
         if age_s < max(LOOK_EVERY_s, min(_SHARE * self._took_s, WAIT_AFTER_s)):
             return held
-        look = self._begun(update)
+        look = self._begun(update, then)
         if age_s >= (WAIT_AFTER_s if self._took_s < LONG_s else WAIT_AT_LAST_s):
             look.wait(PATIENCE_s)
         return self._held or held
 
-    def _begun(self, update: Callable[[_T | None], _T]) -> threading.Event:
+    def _begun(self, update: Callable[[_T | None], _T], then: Callable[[_T], None]) -> threading.Event:
         with self._lock:
             if self._look is None or self._look.is_set():
                 self._look = look = threading.Event()
                 try:
-                    threading.Thread(target=self._bring_in, args=(update, look), name="look", daemon=True).start()
+                    threading.Thread(target=self._bring_in, args=(update, look, then), name="look", daemon=True).start()
                 except RuntimeError:  # no thread is to be had, or we are leaving
                     look.set()
             return self._look
 
-    def _bring_in(self, update: Callable[[_T | None], _T], look: threading.Event) -> None:
-        began_s = time.monotonic()
+    def _bring_in(self, update: Callable[[_T | None], _T], look: threading.Event, then: Callable[[_T], None]) -> None:
+        began_s, held = time.monotonic(), None
         try:
-            self._held = update(self._held)
+            self._held = held = update(self._held)
             self._looked_s, self._took_s = began_s, time.monotonic() - began_s
         except (
             Exception
@@ -116,6 +120,16 @@ class _Followed(Generic[_T]):
             self._held = None
         finally:
             look.set()
+        if held is None or not self._finishing.acquire(blocking=False):
+            return
+        try:
+            if held is not self._finished:
+                then(held)
+                self._finished = held
+        except Exception:  # what is not held is read when it is asked for
+            _log.debug("rows could not be held", exc_info=True)
+        finally:
+            self._finishing.release()
 
 
 class Held:
@@ -144,17 +158,16 @@ class Held:
             by_project = tables.most_frequent_first(Counter(blocks.rows(found, "project")))
             if before is None and sum(by_project.values()) > FEW_rows:
                 return Rows(_NOT_WHOLE, found, by_project, None)
-            moved = blocks.moved(before.rows, found) if before else {}
+            moved = blocks.moved(before.rows, found, _written) if before else {}
             self.passages.renumber(moved)
-            if self.is_whole:
-                missing = self.passages.lacking(blocks.rows(found, ROW_ID))
-                for start in range(0, len(missing), _PART_rows):
-                    part = chunks.take_row_ids(missing[start : start + _PART_rows])
-                    self.passages.add(bodies.chunks_of(part))
             words = postings.looked(chunks, found, (before.words if before else None) or (), moved)
             return Rows(version, found, by_project, words)
 
-        return self._rows.now(look)
+        def read(now: Rows) -> None:
+            for part in self._parts(self.passages.lacking(blocks.rows(now.rows, ROW_ID))):
+                self.passages.add(bodies.packed(chunks.take_row_ids(part)))
+
+        return self._rows.now(look, read)
 
     def vectors(self, table: Any) -> Blocks:
         """The vectors, as they were a moment ago. Raises what LanceDB raises."""
@@ -164,15 +177,31 @@ class Held:
             if before is not None and before[0] == version:
                 return before
             found = blocks.looked(table, before[1] if before else (), _VECTOR_columns)
-            if before is None and sum(int(each.is_there.sum()) for each in found) > FEW_rows:
-                return _NOT_WHOLE, found
-            if self.is_whole:
-                missing = self.windows.lacking(blocks.rows(found, ROW_ID))
-                for start in range(0, len(missing), _PART_rows):
-                    self.windows.add(bodies.windows_of(table.take_row_ids(missing[start : start + _PART_rows])))
+            if before is not None:
+                self.windows.renumber(blocks.moved(before[1], found, _begins))
             return version, found
 
-        return self._vectors.now(look)[1]
+        def read(now: tuple[int, Blocks]) -> None:
+            for part in self._parts(self.windows.lacking(blocks.rows(now[1], ROW_ID))):
+                self.windows.add(bodies.windows_of(table.take_row_ids(part)))
+
+        return self._vectors.now(look, read)[1]
+
+    def _parts(self, row_ids: list[int]) -> Iterator[list[int]]:
+        """Rows to be read at once, so that questions get their turn; none where not all are held."""
+        for start in range(0, len(row_ids) if self.is_whole else 0, _PART_rows):
+            yield row_ids[start : start + _PART_rows]
+
+
+def _written(block: Block) -> Column:
+    """When each passage was written: one that upkeep moved was not written anew."""
+    return block.columns["written_ms"]
+
+
+def _begins(block: Block) -> Column:
+    """The first number of each vector: other words have another one."""
+    found: Column = block.columns["vector"][:, 0]
+    return found
 
 
 def nearest(held: Blocks, vector: npt.NDArray[np.float32], scope: Scope, limit: int) -> list[Hit]:

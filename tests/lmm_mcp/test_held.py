@@ -260,26 +260,37 @@ def test_what_was_read_is_kept_as_far_as_agreed_and_read_again_else(writer, read
 
 
 def test_questions_read_nothing_of_a_table_whose_rows_are_all_held_also_after_upkeep(writer, reader, monkeypatch):
+    def asked() -> tuple[list[Chunk], list[bytes]]:
+        reader.count(), reader.nearest(vector("keel"), EVERYWHERE, 1)
+        for each in threading.enumerate():
+            if each.name == "look":
+                each.join(30)
+        with monkeypatch.context() as patch:
+            for name in ("chunks_of", "windows_of"):
+                patch.setattr(bodies, name, lambda _: pytest.fail("it was read again"))
+            return reader.get(ids), [hit.windows for hit in reader.nearest(vector("keel"), EVERYWHERE, 100)]
+
     for n in range(5):
         writer.replace_thread("codex", f"t{n}", [chunk(f"c{n}-{m}", "anchor. keel", thread=f"t{n}") for m in range(9)])
-    embed(writer)
+    embed(writer, 20), embed(writer)
     ids = [f"c{n}-{m}" for n in range(5) for m in range(9)]
-    first = reader.get(ids), [hit.windows for hit in reader.nearest(vector("keel"), EVERYWHERE, 100)]
-    read = []
-    chunks_of = bodies.chunks_of
-    monkeypatch.setattr(bodies, "chunks_of", lambda request: read.append(found := chunks_of(request)) or found)
-    before = set(reader._shelves()[0].held.passages._packed._held)
-    writer.optimize(retain_s=0.0)
-    assert (reader.get(ids), [hit.windows for hit in reader.nearest(vector("keel"), EVERYWHERE, 100)]) == first
-    assert before.isdisjoint(reader._shelves()[0].held.passages._packed._held), "they lie elsewhere now"
-    assert not read
+    reader.count(), reader.nearest(vector("keel"), EVERYWHERE, 1)  # the first look is no more than a look
+    first = asked()
+    kept = reader._shelves()[0].held
+    before = {*kept.passages._packed._held}, {*kept.windows._held}
+    assert [len(each) for each in before] == [45, 45]
+    with monkeypatch.context() as patch:
+        for name in ("packed", "windows_of"):
+            patch.setattr(bodies, name, lambda _: pytest.fail("it was read again"))
+        writer.optimize(retain_s=0.0)
+        assert asked() == first
+    assert before[0].isdisjoint(kept.passages._packed._held), "they lie elsewhere now"
+    assert before[1].isdisjoint(kept.windows._held)
     writer.replace_thread("codex", "t1", [chunk("c1-0", "anchor. gull", thread="t1")])
-    assert [each.text_of() for each in reader.get(["c1-0", "c1-1"])] == ["anchor\ngull"]
-    assert [len(found) for found in read] == [1]
-    monkeypatch.setattr(held, "LOOK_EVERY_s", 3_600.0)
-    shelf = reader._shelves()[0]
-    shelf.chunks = None
-    assert len(shelf.get(ids)) == 37
+    embed(writer)
+    told, windows = asked()
+    assert [each.text_of() for each in told if each.id == "c1-0"] == ["anchor\ngull"]
+    assert len(told) == len(windows) == 37
 
 
 def test_passages_come_out_of_memory_as_they_went_in():
