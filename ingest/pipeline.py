@@ -18,6 +18,7 @@ from ingest.reading import Reading
 from ingest.redaction import redact_event, redact_thread
 from ingest.session import Cursor, SourceFile, Unreadable
 from ingest.turns import pair_turns
+from lmm_mcp.domain.agents import EXPORTS
 from lmm_mcp.domain.chunk import Chunk
 from lmm_mcp.domain.event import Event, Thread
 from lmm_mcp.errors import ArchiveError, LmmError
@@ -150,7 +151,7 @@ def _taken_in(
             if _is_excluded(thread, rooms):
                 is_whole = False
                 continue
-            taken = _take_in(thread, slice_.events.get(thread_id, []), rooms)
+            taken = _take_in(thread, slice_.events.get(thread_id, []), rooms, is_export=source.agent == EXPORTS)
         except ArchiveError as problem:
             complaints.append(str(problem))
             stamp = ""  # tried again every time, until the archive is mended
@@ -294,12 +295,19 @@ def _allowed(thread: Thread, events: Sequence[Event], rooms: Rooms) -> list[Even
     ]
 
 
-def _take_in(thread: Thread, events: Sequence[Event], rooms: Rooms) -> _Taken:
-    """Archive what is new of a thread; the thread cut anew, and those that lost messages to it."""
+def _take_in(thread: Thread, events: Sequence[Event], rooms: Rooms, *, is_export: bool) -> _Taken:
+    """Archive what is new of a thread; the thread cut anew, and those that lost messages to it.
+
+    `is_export`: it was written out by a memory, nobody knows when. So it adds what is missing and replaces nothing.
+    """
     fresh = [redact_event(event) for event in _allowed(thread, events, rooms)]
     is_whole = len(fresh) == len({event.id for event in events})
     known = rooms.archive.read(thread.agent, thread.thread_id)
     archived = {event.id: event for event in known[1]} if known is not None else {}
+    if is_export and known is not None:
+        thread = redact_thread(_filled_up(known[0], thread))
+        # Redacted once more: by other rules than those it was archived by, its words are still the same.
+        fresh = [redact_event(archived.get(event.id, event)) for event in fresh]
     settled = ownership.settle(thread, fresh, list(archived.values()), rooms.archive, rooms.ledger)
     left = [*archived.values(), *settled.events]
     thread = forgetting.without_forgotten(thread, rooms.ledger, left)
@@ -315,6 +323,12 @@ def _take_in(thread: Thread, events: Sequence[Event], rooms: Rooms) -> _Taken:
     robbed = [_cut(other.thread, _left(other.thread, rooms), rooms) for other in settled.robbed]
     merged = archived | {event.id: event for event in new}
     return _Taken((*robbed, _cut(thread, list(merged.values()), rooms)), is_whole)
+
+
+def _filled_up(thread: Thread, other: Thread) -> Thread:
+    """The thread with what only `other` knows of it."""
+    names = (each.name for each in dataclasses.fields(Thread))
+    return Thread(**{name: getattr(thread, name) or getattr(other, name) for name in names})
 
 
 def _as_told_by(thread: Thread, events: Sequence[Event]) -> Thread:

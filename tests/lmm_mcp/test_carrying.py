@@ -112,6 +112,31 @@ def test_importing_again_or_from_another_format_doubles_nothing(old, new, tmp_pa
     assert other.messages() == old.messages()
 
 
+def test_an_older_export_or_backup_adds_what_is_missing_and_takes_no_words_back(old, new, tmp_path):
+    old.run("export", str(tmp_path / "old.jsonl"))
+    old.run("backup", str(tmp_path / "old.tar"))
+    lines = [json.loads(line) for line in (tmp_path / "old.jsonl").read_text(encoding="utf-8").splitlines()]
+    replies = [line["event"] for line in lines if line.get("event", {}).get("kind") == "reply"]
+    for reply in replies[1:]:
+        reply["text"] += " This was said since."
+    for line in lines:
+        if "thread" in line and line["thread"]["title"]:
+            line["thread"]["title"] = "named since"
+    lines.remove({"event": replies[0]})
+    later = "".join(json.dumps(line, separators=(",", ":")) + "\n" for line in lines)
+    (tmp_path / "new.jsonl").write_text(later, encoding="utf-8")
+    other = new("other")
+    other.run("import", str(tmp_path / "new.jsonl"))
+    before, titles = other.messages(), [thread.title for _, thread in Archive(other.home.archive).threads()]
+    assert "named since" in titles
+    other.run("import", str(tmp_path / "old.tar"))
+    other.run("import", str(tmp_path / "old.jsonl"))
+    after = other.messages()
+    assert [name[2] for name in after.keys() - before.keys()] == [replies[0]["id"]]
+    assert {name: after[name] for name in before} == before
+    assert sorted(thread.title for _, thread in Archive(other.home.archive).threads()) == sorted(titles)
+
+
 def test_an_export_in_slices_is_the_same_as_in_one_piece(old, new, tmp_path, monkeypatch):
     old.run("export", str(tmp_path / "a.jsonl"))
     old.run("backup", str(tmp_path / "b.tar"))
