@@ -1,7 +1,7 @@
 """OpenCode and Kilo: a SQLite database that is updated in place, before that a tree of JSON files, and exported documents.
 
 Kilo's command line is a fork of OpenCode with another name for everything. Both leave the old tree where it is when they
-move to a database; ids are the same in both, so what is met twice is one session.
+move to a database; ids are the same in both, and what is left in the tree of a session that moved is not read.
 """
 
 import os
@@ -14,6 +14,7 @@ from ingest.readers.opencode_stores import (
     EXPORT,
     TABLES,
     Told,
+    has_messages,
     listed_rows,
     marks_of_tree,
     told_by_export,
@@ -41,7 +42,7 @@ class OpenCode:
     """Reader of OpenCode sessions (terminal, desktop, server: one store)."""
 
     agent = "opencode"
-    version = 2
+    version = 3
     lies_in_projects = False
     _variable = "OPENCODE_DB"
     _database = re.compile(r"opencode(?:-[\w.-]+)?\.db")
@@ -124,12 +125,22 @@ class OpenCode:
                     yield from self._items(told, path)
             yield ReadTo(cursor)
             return
-        found = told_by_tree(path) if self._tree_of(path) else told_by_export(path)
-        if isinstance(found, Unreadable):
-            yield found
-        else:
-            yield from self._items(found, path)
+        if not self._has_moved(path):
+            found = told_by_tree(path) if self._tree_of(path) else told_by_export(path)
+            if isinstance(found, Unreadable):
+                yield found
+            else:
+                yield from self._items(found, path)
         yield ReadTo(Cursor())
+
+    def _has_moved(self, path: Path) -> bool:
+        """Whether a session of the old tree is told by a database beside it: what is left in the tree is older then."""
+        if not self._tree_of(path):
+            return False
+        return any(
+            holds(database, TABLES) and has_messages(database, path.stem)
+            for database in files_in(path.parents[3], self._database.fullmatch)
+        )
 
     def _items(self, told: Told, path: Path) -> Iterator[Item]:
         unknown, naming = Unknown(), Naming(told.session.id)

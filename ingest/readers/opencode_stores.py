@@ -17,7 +17,7 @@ from ingest.readers.documents import json_document, json_value
 from ingest.readers.family import root_of
 from ingest.readers.opencode_forks import Originals
 from ingest.readers.opencode_records import Message, Session, own_id
-from ingest.readers.sqlite import tables
+from ingest.readers.sqlite import opened, tables
 from ingest.readers.unknown import Unknown
 from ingest.session import SourceFile, Unreadable
 
@@ -88,6 +88,15 @@ _BY_MESSAGE = "p.message_id IN (SELECT id FROM message WHERE session_id = s.id)"
 def _time_in(columns: frozenset[str]) -> str:
     """The column that tells of changes; one that tells nothing where there is none."""
     return next((name for name in ("time_updated", "time_created") if name in columns), "id")
+
+
+def has_messages(path: Path, session_id: str) -> bool:
+    """Whether the database has messages of the session. Raises OSError."""
+    with opened(path) as connection:
+        return (
+            connection.execute("SELECT 1 FROM message WHERE session_id = ? LIMIT 1", (session_id,)).fetchone()
+            is not None
+        )
 
 
 def told_by_rows(connection: sqlite3.Connection, session_id: str) -> Told | None:

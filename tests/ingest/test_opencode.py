@@ -10,7 +10,7 @@ import pytest
 
 from ingest.readers.opencode import Kilo, OpenCode
 from ingest.readers.opencode_stores import listed_rows
-from ingest.session import Item, SourceFile, Unreadable
+from ingest.session import Cursor, Item, SourceFile, Unreadable
 from lmm_mcp.domain.event import Event, Thread
 
 SESSIONS = Path(__file__).parents[1] / "sessions"
@@ -220,9 +220,22 @@ def test_a_title_that_was_never_given_is_none(home: Path) -> None:
 
 def test_a_session_is_the_same_in_the_old_tree_and_in_the_database_it_moved_to(home: Path) -> None:
     (old,) = (path for path in OpenCode().discover(home) if path.stem == MIGRATED)
-    in_tree, in_rows = read(old), read(home / "opencode.db", MIGRATED)
+    in_rows = read(home / "opencode.db", MIGRATED)
+    (home / "opencode.db").unlink()
+    in_tree = read(old)
     assert in_tree[:-1] == in_rows[:-1]
     assert len(events(in_tree)) == 4
+
+
+def test_the_old_tree_says_nothing_of_a_session_that_a_database_beside_it_tells(home: Path) -> None:
+    (left, moved) = sorted(
+        (path for path in OpenCode().discover(home) if path.suffix == ".json"), key=lambda path: path.stem == MIGRATED
+    )
+    assert moved.stem == MIGRATED
+    assert not events(list(OpenCode().read(moved, Cursor())))
+    assert events(list(OpenCode().read(left, Cursor())))
+    change(home / "opencode.db", f"DELETE FROM message WHERE session_id = '{MIGRATED}'")  # it began to move
+    assert events(list(OpenCode().read(moved, Cursor())))
 
 
 def test_every_change_in_the_old_tree_changes_what_is_listed(home: Path) -> None:
