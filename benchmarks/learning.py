@@ -19,6 +19,7 @@ import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 
@@ -37,6 +38,7 @@ from lmm_mcp.model import network  # noqa: E402
 from lmm_mcp.paths import Home  # noqa: E402
 from trainer import (  # noqa: E402
     cli,
+    engine,
     forgetting_curve,
     gate,
     gathering,
@@ -68,7 +70,7 @@ class Bench:
 
     base: Path
     folder: Path
-    dials: Mapping[str, int | float]
+    dials: Mapping[str, int | float | str]
     """Of the recipe, where they differ from the preset's."""
 
 
@@ -83,9 +85,10 @@ def taught(bench: Bench, name: str, lessons: Sequence[Lesson], *, seed: int) -> 
 
 def judged(bench: Bench, probes: Sequence[Probe], adapter: Path, placebo: Path | None = None) -> judging.Judged:
     """Base, adapter and placebo on the same probes, with nothing found for any of them."""
-    base = NetworkSpeaker(network.load(bench.base), judging.BASE)
-    other = NetworkSpeaker(network.load(bench.base, adapter=placebo), "placebo") if placebo else None
-    candidate = NetworkSpeaker(network.load(bench.base, adapter=adapter), adapter.parent.name)
+    load = partial(network.load, bench.base, device=str(bench.dials.get("device", "cpu")))
+    base = NetworkSpeaker(load(), judging.BASE)
+    other = NetworkSpeaker(load(adapter=placebo), "placebo") if placebo else None
+    candidate = NetworkSpeaker(load(adapter=adapter), adapter.parent.name)
     return judging.judge(probes, base=base, candidate=candidate, placebo=other, dials=CLOSED)
 
 
@@ -172,6 +175,8 @@ class Night:
     """Peak of its learning."""
     serves: bool
     """False where gate G3 kept it out, so that the next night goes on from what served before."""
+    serving: ScoreSheet
+    """What serves after it, on the same probes."""
 
 
 def planned(bench: Bench, home: Home, way: str, *, seed: int, most: int = 0) -> Plan:
@@ -210,8 +215,9 @@ def nights(bench: Bench, seed: int, way: str, num: int = NUM_NIGHTS, most: int =
         recalled = {memory_of[each.probe_id]: each.score for each in one.sheet.outcomes["weights"]}
         standings = replay.advanced(standings, recalled, {each.memory for each in lessons})
         found.append(one)
-        begun = f"from {one.start or 'the base'} at {one.rate:g}{'' if one.serves else ', kept out by G3'}"
-        print(f"  {way}, night {night + 1} {begun}: {share(_right(one)):.2f} of {len(probes)}", flush=True)
+        begun = f"from {one.start or 'the base'} at {one.rate:g}"
+        left = "" if one.serves else f", kept out by G3; what serves knows {share(_right(one.serving)):.2f}"
+        print(f"  {way}, night {night + 1} {begun}: {share(_right(one.sheet)):.2f} of {len(probes)}{left}", flush=True)
     return found
 
 
@@ -226,7 +232,17 @@ def _slept(
     seen = judged(bench, probes, trained.adapter)
     old = judged(bench, probes, served.adapter).new if served else None
     limits = thresholds.thresholds_for(recipe.preset)
-    kept = gate.g3_old_knowledge(gate.Hearing(new=seen.new, base=seen.base, old=old, lint=(), probes={}, limits=limits))
+    kept = gate.g3_old_knowledge(
+        gate.Hearing(
+            new=seen.new,
+            base=seen.base,
+            old=old,
+            lint=(),
+            probes={},
+            old_probes=served.judged_by() if served else frozenset(),
+            limits=limits,
+        )
+    )
     manifest = artifacts.Manifest(
         base=recipe.base,
         base_hash=planning.base_of(home, plan).fingerprint,
@@ -248,7 +264,8 @@ def _slept(
     serves = kept.passed or not plan.start_is_implied  # the other ways show what becomes of them without a gate
     if serves:
         artifacts.promote(home, made.name, force=True)
-    return Night(seen.new, plan.from_checkpoint, recipe.learning_rate, serves)
+    serving = seen.new if serves else old or seen.base
+    return Night(seen.new, plan.from_checkpoint, recipe.learning_rate, serves, serving)
 
 
 def _a_night(known: list[Fact], user: str, now_ms: int, night: int) -> tuple[list[Fact], set[str]]:
@@ -263,13 +280,13 @@ def _a_night(known: list[Fact], user: str, now_ms: int, night: int) -> tuple[lis
     return [*(old.get(each.id, each) for each in known), *new], {each.id for each in new}
 
 
-def _right(night: Night) -> dict[str, float]:
-    return {each.probe_id: each.score for each in night.sheet.outcomes["weights"]}
+def _right(sheet: ScoreSheet) -> dict[str, float]:
+    return {each.probe_id: each.score for each in sheet.outcomes["weights"]}
 
 
 def rows_of(found: Sequence[Night]) -> tuple[forgetting_curve.Row, ...]:
     """The matrix of versions and weeks, over the facts that still hold at the end: the others shall be forgotten."""
-    lasting = set(_right(found[-1]))
+    lasting = set(_right(found[-1].sheet))
     rows = []
     for number, night in enumerate(found):
         outcomes = tuple(each for each in night.sheet.outcomes["weights"] if each.probe_id in lasting)
@@ -286,7 +303,7 @@ def show_nights(bench: Bench, seeds: Sequence[int], ways: Sequence[str], most: i
         for seed in seeds:
             rows = rows_of(found := nights(bench, seed, way, most=most))
             transfer = forgetting_curve.transfer(rows)
-            ends.append(share(_right([each for each in found if each.serves][-1])))
+            ends.append(share(_right(found[-1].serving)))
             backward.append(transfer.backward or 0.0)
             slopes.append(transfer.slope or 0.0)
             print(forgetting_curve.table(rows), flush=True)
@@ -308,6 +325,11 @@ def main() -> None:
         default=world.SMALL["min_steps"],
         help="of a training, the fewest; 0: by the preset as it is",
     )
+    parser.add_argument(
+        "--learning-rate",
+        type=float,
+        help="larger bases want less than the preset's; nights that go on do not halve it",
+    )
     parser.add_argument("--renderings", type=int, nargs="+", default=[1, 3, 6], help="of a fact")
     parser.add_argument("--ways", nargs="+", default=[BY_ITSELF, REBUILT, NEW_ONLY], help="in which a night learns")
     parser.add_argument("--most", type=int, default=0, help="lessons a night, 0 = all")
@@ -315,14 +337,21 @@ def main() -> None:
     args = parser.parse_args()
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     torch.set_num_threads(1)
+    where = engine.chosen_device("auto")
     about = network.load(args.base).card
     versions = ", ".join(f"{name} {metadata.version(name)}" for name in ("torch", "transformers", "peft"))
     print(
-        f"{platform.machine()}, one core of {os.cpu_count()}, {versions}; base of {about.num_parameters:,} parameters"
+        f"{platform.machine()}, {where}, one core of {os.cpu_count()}, {versions}; base of {about.num_parameters:,} parameters"
     )
     began_s = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
-        dials = {**world.SMALL, "min_steps": args.steps, "max_steps": args.steps} if args.steps else {}
+        dials: dict[str, int | float | str] = {}
+        if args.steps:
+            dials |= {**world.SMALL, "min_steps": args.steps, "max_steps": args.steps}
+        if args.learning_rate:
+            dials["learning_rate"] = args.learning_rate
+        if where != "cpu":
+            dials |= {"device": where, "precision": "bfloat16"}  # as the presets for GPUs have it
         bench = Bench(args.base.resolve(), Path(folder), dials)
         match args.what:
             case "facts":

@@ -9,7 +9,7 @@ Each of G0 to G8 is one function that looks at a `Hearing` and says what it saw.
 - `Keep` is a normal day. The old model goes on serving, and the next run begins with the same lessons.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 
 from lmm_mcp.domain.verdict import Finding, Keep, Outcome, Promote, Verdict
 from lmm_mcp.evaluation.runs import Mean
@@ -96,6 +96,8 @@ def g2_briefs(hearing: Hearing) -> Finding:
 def g3_old_knowledge(hearing: Hearing) -> Finding:
     """What earlier versions knew is known: in all, and for every week in which it was learned.
 
+    Only what the old version could learn counts: to know more of what came later is no merit here but G1's, and would hide what
+    was lost. Where nothing of that is asked any more, or nobody knows what it was, all counts that both were asked.
     Over all weeks the loss itself decides: with `min_probes` of them an interval that still reaches zero is no excuse, since a
     small loss that is allowed every night is a large one after ten, while a model that is kept out by chance costs one night.
     With fewer probes, and in a single week (at most ten, of which one turns by chance), a loss counts where its interval lies
@@ -104,15 +106,16 @@ def g3_old_knowledge(hearing: Hearing) -> Finding:
     limits = hearing.limits
     if hearing.old is None:
         return Finding("G3", True, "nothing older to lose")
-    cohorts = sorted({each.cohort for each in hearing.old.outcomes.get("weights", ()) if is_fact(each)})
+    facts = [each for each in hearing.old.outcomes.get("weights", ()) if is_fact(each)]
+    facts = [each for each in facts if each.probe_id in hearing.old_probes] or facts
     changes = {
         cohort: change
-        for cohort in cohorts
-        if (change := paired(hearing.old, "weights", hearing.new, "weights", _of_cohort(cohort))) is not None
+        for cohort in sorted({each.cohort for each in facts})
+        if (change := _lost(hearing, {each.probe_id for each in facts if each.cohort == cohort})) is not None
     }
     if not changes:
         return Finding("G3", False, "no probe was answered by the old model and by the new one")
-    every = paired(hearing.old, "weights", hearing.new, "weights", is_fact)
+    every = _lost(hearing, {each.probe_id for each in facts})
     assert every is not None
     large = [name for name, each in changes.items() if each.value < -limits.max_cohort_forgetting]
     lost = [name for name in large if changes[name].high < 0]
@@ -235,8 +238,10 @@ GATES: Sequence[Callable[[Hearing], Finding]] = (
 """In the order in which they are told."""
 
 
-def _of_cohort(cohort: str) -> Callable[[Outcome], bool]:
-    return lambda each: is_fact(each) and each.cohort == cohort
+def _lost(hearing: Hearing, wanted: Collection[str]) -> Mean | None:
+    """How the new model does without evidence against the old one, over the probes of these ids."""
+    assert hearing.old is not None
+    return paired(hearing.old, "weights", hearing.new, "weights", lambda each: each.probe_id in wanted)
 
 
 def _brings_evidence(outcome: Outcome) -> bool:

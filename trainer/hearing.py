@@ -25,6 +25,8 @@ class Hearing:
     probes: Mapping[str, Probe]
     """By id."""
     canaries: tuple[Extraction, ...] = ()
+    old_probes: frozenset[str] = frozenset()
+    """Ids of those that what serves now was judged by when it was made: what they ask for it could learn. Empty: not known."""
     limits: Thresholds = field(default_factory=Thresholds)
 
     @property

@@ -29,8 +29,6 @@ MOST_of_placebo = 256
 """Steps. So many teach it its sixty facts, and more would take as long as what it is compared with."""
 FROM_BASE = "base"
 """As `--from-checkpoint`: begin at the base, whatever serves."""
-EACH_FROM_BASE = 8
-"""Of the versions each so manieth begins at the base, so that nothing is handed on for ever that no lesson holds any more."""
 ALIKE = ("method", "rank", "alpha")
 """What a recipe must share with that of the weights it goes on from."""
 NAMED = ("base", "method", "stage")
@@ -161,8 +159,7 @@ def going_on(home: Home, plan: Plan) -> Plan:
 
     A night that begins at the base has to learn all that holds in the steps of one night, and knows less of it afterwards than
     one that goes on and rehearses (docs/benchmarks.md, ten nights). After a forgetting nothing clean may serve, and
-    a run begins at the base; so does one that may learn up to a day only, where what serves learned later things, and the
-    one of each `EACH_FROM_BASE` versions.
+    a run begins at the base; so does one that may learn up to a day only, where what serves learned later things.
     """
     if plan.from_checkpoint:
         return replace(plan, from_checkpoint="") if plan.from_checkpoint == FROM_BASE else plan
@@ -173,8 +170,7 @@ def going_on(home: Home, plan: Plan) -> Plan:
     recipe = dataclasses.asdict(plan.recipe)
     is_alike = all(serving.manifest.recipe.get(name) == recipe[name] for name in ALIKE)
     is_too_late = plan.until_ms and not 0 < serving.manifest.until_ms <= plan.until_ms
-    number = max(int(each.name[1:]) for each in artifacts.versions(home)) + 1
-    if not is_alike or is_too_late or number % EACH_FROM_BASE == 0:
+    if not is_alike or is_too_late:
         return plan
     return replace(plan, from_checkpoint=serving.name)
 

@@ -274,6 +274,7 @@ def _gate(run: Run) -> Run:
     base, old, new = (_sheet(run, name) for name in ("base", "old", "new"))
     assert base is not None and new is not None
     asked = papers.read_probes(run.folder / papers.PROBES)
+    serving = next((each for each in artifacts.versions(run.home) if old is not None and each.name == old.model), None)
     hearing = gate.Hearing(
         new=new,
         base=base,
@@ -281,6 +282,7 @@ def _gate(run: Run) -> Run:
         lint=gathering.findings_of(run.folder),
         probes={each.id: each for each in asked},
         canaries=tuple(judging.Extraction(**each) for each in durable.read_json(run.folder / CANARIES) or ()),
+        old_probes=serving.judged_by() if isinstance(serving, artifacts.Version) else frozenset(),
         limits=thresholds.thresholds_for(run.plan.recipe.preset),
     )
     verdict = gate.judge(hearing)

@@ -50,6 +50,11 @@ class Version:
         """Its scores, without what it said; None where they cannot be read."""
         return records.sheet_of(durable.read_json(self.folder / SHEET))
 
+    def judged_by(self) -> frozenset[str]:
+        """Ids of the probes that it was asked without evidence when it was made; none where its scores cannot be read."""
+        sheet = self.sheet()
+        return frozenset(each.probe_id for each in sheet.outcomes.get("weights", ())) if sheet else frozenset()
+
 
 @dataclass(frozen=True, slots=True)
 class Torn:

@@ -205,6 +205,28 @@ def test_one_probe_of_ten_that_turns_by_chance_is_no_forgetting():
     assert found.figures["unsure"] == 1
 
 
+def test_what_came_after_the_old_one_hides_no_loss():
+    before, later = FACTS[:20], FACTS[20:]
+    old = sheet("v0001", arms={"weights": (*outcomes(before, 1.0), *outcomes(later, 0.0))})
+    worse = arms(weights=(*outcomes(before, lambda n: float(n > 3)), *outcomes(later, 1.0), *outcomes(GENERAL, 1.0)))
+    assert closed(hearing(worse, old=old)) == [], "where nobody knows what it could learn, all counts"
+    judged_by = frozenset(each.id for each in before)
+    assert closed(hearing(worse, old=old, old_probes=judged_by)) == ["G3"]
+    found = next(each for each in judge(hearing(worse, old=old, old_probes=judged_by)).findings if each.gate == "G3")
+    assert found.figures["transfer"] == pytest.approx(-0.2)
+    assert found.figures["transfer num"] == 20
+
+
+def test_what_came_after_the_old_one_is_no_loss_either():
+    before, later = FACTS[:20], FACTS[20:]
+    old = sheet("v0001", arms={"weights": outcomes(FACTS, 1.0)})
+    new = arms(weights=(*outcomes(before, 1.0), *outcomes(later, 0.5), *outcomes(GENERAL, 1.0)))
+    assert closed(hearing(new, old=old, old_probes=frozenset(each.id for each in before))) == []
+    assert closed(hearing(new, old=old, old_probes=frozenset({"of a fact that holds no more"}))) == ["G3"], (
+        "with nothing left of what it was judged by, all that both were asked counts"
+    )
+
+
 def test_a_first_promotion_has_nothing_to_lose_and_must_still_beat_the_base():
     assert closed(hearing(old=None)) == []
     assert "G1" in closed(hearing(arms(weights=(*outcomes(FACTS, 0.0), *outcomes(GENERAL, 1.0))), old=None))

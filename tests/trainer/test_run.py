@@ -165,7 +165,9 @@ def test_what_goes_on_from_an_earlier_run_is_reached_by_forgetting_what_only_tha
         learn(home, "--no-placebo", "--from-checkpoint", state.run_id, "--seed", "3")
 
 
-def test_a_run_goes_on_from_what_serves_unless_it_is_told_otherwise_or_that_is_no_longer_clean(home, bakery):
+def test_a_run_goes_on_from_what_serves_unless_it_is_told_otherwise_or_that_is_no_longer_clean(
+    home, bakery, monkeypatch
+):
     def begins_at(*options):
         told = []
         learn(home, "--dry-run", "--no-placebo", *options, told=told)
@@ -179,8 +181,11 @@ def test_a_run_goes_on_from_what_serves_unless_it_is_told_otherwise_or_that_is_n
     assert begins_at() == begins_at("--seed", "2") == first
     assert begins_at("--from-checkpoint", "base") == "the base"
     assert begins_at("--no-replay") == begins_at("--rank", "4") == "the base"
+    heard, judge = [], run.gate.judge
+    monkeypatch.setattr(run.gate, "judge", lambda hearing: heard.append(hearing) or judge(hearing))
     learn(home, "--no-placebo", "--seed", "2")
     assert artifacts.find(home, newest(home)[1].version).manifest.start == first
+    assert heard[0].old_probes == artifacts.find(home, first).judged_by() != frozenset(), "of what it could learn"
     artifacts.mark_unclean(home, [(row.thread.agent, row.thread.thread_id) for row in bakery.ledger.threads()])
     assert planning.going_on(home, plans.Plan()).from_checkpoint == ""
 
