@@ -107,13 +107,30 @@ def gather(
     nearest = {hit.chunk_id: hit.score for hit in hits}
     if "windows" in without:
         return Candidates(found, nearest, is_foreign=is_mostly_cjk(query.text))
-    near = {hit.chunk_id: windows.unpacked(hit.windows, len(vector_D)) for hit in hits if hit.chunk_id not in vectors}
-    vectors = {each: vectors_WD for each, vectors_WD in {**vectors, **near}.items() if len(vectors_WD)}
-    similarities = {each: vectors_WD @ vector_D for each, vectors_WD in vectors.items()}
+    near = {hit.chunk_id: hit.windows for hit in hits if hit.chunk_id not in vectors}
+    unpacked = zip(near, windows.unpacked_all(list(near.values()), len(vector_D)), strict=True)
+    vectors = {each: vectors_WD for each, vectors_WD in (*vectors.items(), *unpacked) if len(vectors_WD)}
     # What only its words brought has a meaning, too.
-    whole = {each: float(windows.mean(vectors_WD) @ vector_D) for each, vectors_WD in vectors.items()}
+    whole, similarities = _similarities(vectors, vector_D)
     nearest = dict(sorted({**whole, **nearest}.items(), key=lambda item: (-item[1], item[0])))
     return Candidates(found, nearest, similarities, vectors, is_foreign=is_mostly_cjk(query.text))
+
+
+def _similarities(vectors: Mapping[str, Vectors], vector_D: Vectors) -> tuple[dict[str, float], dict[str, Vectors]]:
+    """How near each passage as a whole, and each of its windows, is to a question."""
+    if not vectors:
+        return {}, {}
+    starts = np.cumsum([0, *map(len, vectors.values())])[:-1]
+    all_WD = np.concatenate(list(vectors.values()))
+    # Not matrix products: what these give a row depends on its neighbours in the last digit.
+    similar_W = np.einsum("wd,d->w", all_WD, vector_D)
+    norms_P = np.linalg.norm(np.add.reduceat(all_WD, starts, axis=0), axis=1)
+    norms_P[norms_P == 0] = 1.0
+    whole_P = np.add.reduceat(similar_W, starts) / norms_P
+    return (
+        dict(zip(vectors, whole_P.tolist(), strict=True)),
+        dict(zip(vectors, np.split(similar_W, starts[1:]), strict=True)),
+    )
 
 
 def by_line(found: Candidates, chunk_id: str, cut: list[range], num_lines: int) -> Vectors:

@@ -18,7 +18,7 @@ from lmm_mcp.recall.labels import label
 from lmm_mcp.recall.query import Query
 from lmm_mcp.recall.reranking import Model, reranked
 from lmm_mcp.recall.supersession import asks_for_the_past, newest_first
-from lmm_mcp.store.terms import terms
+from lmm_mcp.store.terms import terms, terms_in
 
 MAX_CHUNKS = 60
 """Chunks whose lines are looked at."""
@@ -61,7 +61,7 @@ _Line = tuple[frozenset[str], tuple[float, float, float, float], int, float]
 def only_asks(query: Query, chunk: Chunk) -> bool:
     """Whether a chunk is nothing but the same question, asked before or just now, without a word of an answer yet."""
     return all(
-        len(line.text) < MIN_LINE_chars or (line.role == "user" and query.is_asked_by(frozenset(terms(line.text))))
+        len(line.text) < MIN_LINE_chars or (line.role == "user" and query.is_asked_by(terms_in(line.text)))
         for line in chunk.lines
     )
 
@@ -99,7 +99,7 @@ def pick(
     ranked: list[tuple[float, int, int, _Line]] = []
     may_hold = query.sift()
     for rank, chunk in enumerate(chunks[:MAX_CHUNKS]):
-        analysed = [frozenset(terms(line.text)) if may_hold(line.text) else _NO_TERMS for line in chunk.lines]
+        analysed = [terms_in(line.text) if may_hold(line.text) else _NO_TERMS for line in chunk.lines]
         # Who asks about a file wants to know what was done and said there, not where its name stands.
         overlaps = [query.overlap(each) if by_words else level for each in analysed]
         cut = windows(chunk.lines)

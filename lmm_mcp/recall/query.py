@@ -82,8 +82,8 @@ class Query:
         >>> may_hold("Try it"), may_hold("one QUERY"), may_hold("nothing of the kind")
         (True, True, False)
         """
-        # A stem differs from the word in its last letter at most (query, queri), so its beginning stands in the text.
-        beginnings = {re.escape(term[: min(4, max(2, len(term) - 1))]) for term in self.idf}
+        # A stem differs from the word in its last letter at most (query, queri), so the rest of it stands in the text.
+        beginnings = {re.escape(term[: max(2, len(term) - 1)]) for term in self.idf}
         if not beginnings:
             return lambda _: False
         found = re.compile("|".join(sorted(beginnings))).search

@@ -11,6 +11,8 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
+from operator import mul
 
 from lmm_mcp.embedding import Vectors
 from lmm_mcp.recall.candidates import Candidates
@@ -59,7 +61,8 @@ class Model:
 
     def logit(self, found: Sequence[float]) -> float:
         """Of the probability that one line replaces another."""
-        return self.bias + sum(weight * value for weight, value in zip(self.weights, found, strict=True))
+        total: float = sum(map(mul, self.weights, found))
+        return self.bias + total
 
 
 FITTED = Model(
@@ -133,7 +136,7 @@ class Seen:
     @classmethod
     def of(cls, line: Evidence, query: Query, candidates: Candidates) -> "Seen":
         """Look at a line once; it is compared with many."""
-        values = values_in(line.text)
+        values, specifics, tells_of_change, is_change = _said(line.text)
         return cls(
             at_ms=line.chunk.last_ms,
             score=line.score,
@@ -142,12 +145,20 @@ class Seen:
             vector=candidates.vector_of(line.chunk.id, line.window),
             terms=line.terms,
             values=values,
-            specifics=values | {each.lower() for each in _NAME.findall(line.text)},
+            specifics=specifics,
             role=line.line.role,
             session=line.chunk.session_id,
-            tells_of_change=float(_TELLS_OF_CHANGE.search(line.text) is not None),
-            is_change=float(line.line.role in _DONE or _CHANGED_LINE.match(line.text) is not None),
+            tells_of_change=float(tells_of_change),
+            is_change=float(line.line.role in _DONE or is_change),
         )
+
+
+@lru_cache(maxsize=4_096)
+def _said(text: str) -> tuple[frozenset[str], frozenset[str], bool, bool]:
+    """Of a line: its values, these and its names, whether it tells of a change, and whether it is one that a patch made."""
+    values = values_in(text)
+    names = {each.lower() for each in _NAME.findall(text)}
+    return values, values | names, _TELLS_OF_CHANGE.search(text) is not None, _CHANGED_LINE.match(text) is not None
 
 
 def features(seen: Sequence[Seen], older: int, newer: int, query: Query) -> tuple[float, ...]:

@@ -288,7 +288,8 @@ class ChunkStore:
                 return {}
             # Each shelf says no where it is not of this embedder any more.
             held = self._row.on_each(lambda each: each.windows(ids, of=of or embedder))
-            return {chunk_id: cut.unpacked(kept, embedder.dim) for each in held for chunk_id, kept in each.items()}
+            kept = {chunk_id: packed for each in held for chunk_id, packed in each.items()}
+            return dict(zip(kept, cut.unpacked_all(list(kept.values()), embedder.dim), strict=True))
 
         return self._row.searched(search)
 

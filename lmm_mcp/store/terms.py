@@ -56,6 +56,12 @@ def terms(text: str) -> list[str]:
     return list(chain.from_iterable(map(_terms_of_run, runs)))
 
 
+@lru_cache(maxsize=8_192)
+def terms_in(text: str) -> frozenset[str]:
+    """The distinct terms of a line; those of lines that were looked at lately are held: one is looked at by many questions."""
+    return frozenset(terms(text))
+
+
 def is_mostly_cjk(text: str) -> bool:
     """Whether a third or more of the characters are Chinese, Japanese or Korean.
 
