@@ -25,7 +25,7 @@ from lmm_mcp.errors import ArchiveError, LmmError
 from lmm_mcp.exclusion import Exclusion
 from lmm_mcp.redaction import REDACTION_VERSION, redact
 from lmm_mcp.store import forgetting, projects
-from lmm_mcp.store.archive import Archive
+from lmm_mcp.store.archive import Archive, merged_thread
 from lmm_mcp.store.chunks import ChunkStore
 from lmm_mcp.store.ledger import Ledger, SourceState
 
@@ -304,8 +304,10 @@ def _take_in(thread: Thread, events: Sequence[Event], rooms: Rooms, *, is_export
     is_whole = len(fresh) == len({event.id for event in events})
     known = rooms.archive.read(thread.agent, thread.thread_id)
     archived = {event.id: event for event in known[1]} if known is not None else {}
+    if known is not None and not events:
+        thread = merged_thread(known[0], thread)  # somebody else's file says one thing about it
     if is_export and known is not None:
-        thread = redact_thread(_filled_up(known[0], thread))
+        thread = redact_thread(merged_thread(thread, known[0]))
         # Redacted once more: by other rules than those it was archived by, its words are still the same.
         fresh = [redact_event(archived.get(event.id, event)) for event in fresh]
     settled = ownership.settle(thread, fresh, list(archived.values()), rooms.archive, rooms.ledger)
@@ -323,12 +325,6 @@ def _take_in(thread: Thread, events: Sequence[Event], rooms: Rooms, *, is_export
     robbed = [_cut(other.thread, _left(other.thread, rooms), rooms) for other in settled.robbed]
     merged = archived | {event.id: event for event in new}
     return _Taken((*robbed, _cut(thread, list(merged.values()), rooms)), is_whole)
-
-
-def _filled_up(thread: Thread, other: Thread) -> Thread:
-    """The thread with what only `other` knows of it."""
-    names = (each.name for each in dataclasses.fields(Thread))
-    return Thread(**{name: getattr(thread, name) or getattr(other, name) for name in names})
 
 
 def _as_told_by(thread: Thread, events: Sequence[Event]) -> Thread:

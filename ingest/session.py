@@ -45,7 +45,8 @@ class ReadTo:
 
 Item = Event | Thread | Unreadable | ReadTo
 """A reading is a stream of these. `Thread` says whose events follow, until the next `Thread`; it is repeated whenever
-something about it became known (a title, a remote). A reading without events yields no `Thread` either."""
+something about it became known (a title, a remote). A reading without events yields no `Thread` either, but where a session
+says who started another one: of that `Thread` only what is not empty counts, and only if it is kept already."""
 
 
 @dataclass(frozen=True, slots=True)

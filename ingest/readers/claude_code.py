@@ -169,6 +169,7 @@ class _Reading:
                     yield Unreadable(str(self._path), line, item.text)
                 else:
                     yield from self._say(thread_id, item)
+            yield from self._started(thread_id, record)
         elif kind in _TITLES:
             yield from self._entitle(record, kind)
         elif kind not in _SILENT:
@@ -188,6 +189,16 @@ class _Reading:
             self._told = thread
             yield thread
         yield event
+
+    def _started(self, thread_id: str, record: dict[str, Any]) -> Iterator[Thread]:
+        """Say of the sub-agent whose work ends with this record who started it: its own file may have been read by then."""
+        result = record.get("toolUseResult")
+        started = id_in(result.get("agentId")) if isinstance(result, dict) else ""
+        if not self._agent_id or thread_id != self._agent_id or started in ("", thread_id):
+            return  # the main line starts whom nobody else does
+        parent = started_by(self._path.with_name(f"agent-{started}.jsonl"), started) or thread_id
+        self._told = Thread("claude-code", self._threads[thread_id].session_id, started, parent=parent)
+        yield self._told
 
     def _thread_of(self, record: dict[str, Any]) -> str:
         """Find the thread that a record belongs to, and learn from it what was not known about the thread."""

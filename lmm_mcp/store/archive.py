@@ -106,7 +106,9 @@ class Archive:
         if is_exact and recent is not None and recent.end == end:
             recent.events.update((event.id, event) for event in events)
             num_chars = recent.num_chars + _num_chars(events)
-            self._remember(path, _Recent(end + len(frame), _merged(recent.thread, thread), recent.events, num_chars))
+            self._remember(
+                path, _Recent(end + len(frame), merged_thread(recent.thread, thread), recent.events, num_chars)
+            )
         if not sync:
             self._unsynced.add(path)
         elif made:
@@ -138,7 +140,7 @@ class Archive:
         events: dict[str, Event] = {}
         for record in self.records(agent, thread_id):
             if isinstance(record, Thread):
-                thread = _merged(thread, record)
+                thread = merged_thread(thread, record)
             else:
                 events[record.id] = record
         if thread is None:
@@ -309,7 +311,7 @@ def _record(line: dict[str, dict[str, Any]]) -> Thread | Event:
     return Thread(**{name: value for name, value in line["thread"].items() if name in _THREAD_FIELDS})
 
 
-def _merged(old: Thread | None, new: Thread) -> Thread:
+def merged_thread(old: Thread | None, new: Thread) -> Thread:
     """Later knowledge wins, but not knowing is no knowledge: an empty field leaves the old value."""
     if old is None:
         return new
@@ -354,7 +356,7 @@ def _thread_in(path: Path) -> Thread | None:
             record = _record(orjson.loads(head))
             if not isinstance(record, Thread):
                 raise KeyError("thread")
-            thread = _merged(thread, record)
+            thread = merged_thread(thread, record)
     except (orjson.JSONDecodeError, TypeError, KeyError) as problem:
         raise ArchiveError(f"{path} holds a record that cannot be read: {problem}. {_NEXT_STEP}") from problem
     return thread

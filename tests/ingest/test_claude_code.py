@@ -245,7 +245,9 @@ def test_a_sub_agent_of_a_sub_agent_hangs_on_the_one_that_started_it(tmp_path: P
     thread, _ = told(lower, cursor)
     assert (thread.thread_id, thread.parent, thread.session_id) == ("bb22", "aa11", "s-tree")
     assert told(lower, Cursor())[0] == thread
-    assert told(upper, Cursor())[0].parent == "s-tree"
+    *_, of_upper, of_lower, _ = (item for item in READER.read(upper, Cursor()) if not isinstance(item, Event))
+    assert of_upper == Thread("claude-code", "s-tree", "aa11", cwd="/w", parent="s-tree")
+    assert of_lower == Thread("claude-code", "s-tree", "bb22", parent="aa11")  # its own file may have been read by then
     upper.write_text(subagent_line("aa11", 1), encoding="utf-8")  # written anew, it says so no more
     assert told(lower, Cursor())[0].parent == "s-tree"
 

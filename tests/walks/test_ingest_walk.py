@@ -1,5 +1,6 @@
 """From session files to the store through the real service, on invented sessions."""
 
+import dataclasses
 import json
 import os
 import shutil
@@ -182,6 +183,30 @@ def test_what_the_archive_holds_comes_back_without_the_agents_file(machine, lost
     assert machine.everything() == before
     found = machine.recall("where is the ferry manifest")
     assert machine.ledger.resolve_chunk(found.citations[0].chunk_id) is not None
+
+
+def test_a_sub_agent_that_was_read_before_its_caller_named_it_hangs_on_the_caller(machine):
+    def step(agent: str, n: int, **more: object) -> str:
+        return (
+            json.dumps({**said("s", n, "user", f"step {n} of {agent}"), "isSidechain": True, "agentId": agent, **more})
+            + "\n"
+        )
+
+    folder = machine.write("s", said("s", 0, "user", "Survey the harbour.")).with_suffix("") / "subagents"
+    folder.mkdir(parents=True)
+    (folder / "agent-aa11.jsonl").write_text(step("aa11", 1), encoding="utf-8")
+    (folder / "agent-bb22.jsonl").write_text(step("bb22", 2), encoding="utf-8")
+    (folder / "agent-bb22.meta.json").write_text('{"description": "Count ropes"}', encoding="utf-8")
+    machine.read()
+    before = Archive(machine.home.archive).read("claude-code", "bb22")
+    assert (before[0].parent, before[0].title) == ("s", "Count ropes")
+    with (folder / "agent-aa11.jsonl").open("a", encoding="utf-8") as stream:
+        stream.write(step("aa11", 3, toolUseResult={"status": "completed", "agentId": "bb22", "content": []}))
+    machine.read()
+    after = Archive(machine.home.archive).read("claude-code", "bb22")
+    assert after == (dataclasses.replace(before[0], parent="aa11"), before[1])
+    known = {row.thread.thread_id: row for row in machine.ledger.threads()}
+    assert (known["bb22"].thread, known["bb22"].project) == (after[0], known["aa11"].project)
 
 
 @pytest.mark.parametrize("first", ["origin", "fork"])
