@@ -121,6 +121,9 @@ class Poll:
                     found += self._new_in(path)
             else:
                 found.append(path)
+                # The newest session is the likeliest to go on, also before the next renewal names it.
+                if path not in self._stamps and len(self._stamps) < 2 * self._num_files + self._num_folders:
+                    self._stamps[path] = stamp_of(path)
         return found
 
 

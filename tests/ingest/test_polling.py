@@ -59,6 +59,19 @@ def test_new_files_are_seen_in_folders_that_are_not_watched_and_in_new_folders_b
     assert poll.look(20) == [deep.parent / "s4.jsonl"]
 
 
+def test_a_new_file_is_looked_at_from_then_on_and_of_very_many_new_ones_only_some(tmp_path):
+    poll = Poll(num_files=2, num_folders=1)
+    poll.renew([], [tmp_path])
+    paths = [tmp_path / f"{n}.jsonl" for n in range(9)]
+    for path in paths:
+        path.write_text("one")
+    assert poll.look(10) == paths
+    for path in paths:
+        path.write_text("one two")
+    assert poll.look(20) == paths[:4]
+    assert poll.look(30) == []
+
+
 def test_a_file_that_vanishes_is_no_news_until_it_is_back(tmp_path):
     path = tmp_path / "s.jsonl"
     path.write_text("one")

@@ -279,6 +279,14 @@ def test_a_session_that_takes_long_to_read_is_read_the_more_seldom(polled):
     assert seen_within(changes, clock, 3) == ["s1.jsonl"]
 
 
+def test_a_new_session_is_followed_from_its_first_line_on_where_nothing_is_told(polled):
+    changes, path, clock = polled
+    new = path.with_name("s2.jsonl")
+    for text in ("one", "one two", "one two three"):
+        new.write_text(text)
+        assert seen_within(changes, clock, 3) == ["s2.jsonl"]
+
+
 def test_a_folder_that_appears_later_is_followed(followed, tmp_path):
     changes, _, clock = followed
     seen_within(changes, clock, 1.5)
