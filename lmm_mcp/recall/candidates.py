@@ -1,7 +1,7 @@
 """A query in, candidate chunks out: what shares its words and what is near in meaning, within scope."""
 
 from collections.abc import Collection, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -15,6 +15,8 @@ from lmm_mcp.store.terms import is_mostly_cjk
 
 MAX_LEXICAL = 60
 MAX_NEAREST = 60
+_BESIDE = ThreadPoolExecutor(thread_name_prefix="words")
+"""One for all questions: a thread costs as much as some of them look for words."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,11 +101,15 @@ def gather(
         found = lexical()
         return found, {} if "windows" in without else store.windows(list(found), of=made_by)
 
-    with ThreadPoolExecutor(1) as beside:  # a second core looks for the words while this one embeds the question
-        by_words = beside.submit(lexical_with_windows)
+    by_words = _BESIDE.submit(
+        lexical_with_windows
+    )  # a second core looks for the words while this one embeds the question
+    try:
         vector_D = embed_query(embedder, query.text)
         hits = store.nearest(vector_D, scope, MAX_NEAREST, of=made_by)
-        found, vectors = by_words.result()
+    finally:
+        wait([by_words])
+    found, vectors = by_words.result()
     nearest = {hit.chunk_id: hit.score for hit in hits}
     if "windows" in without:
         return Candidates(found, nearest, is_foreign=is_mostly_cjk(query.text))
