@@ -101,9 +101,8 @@ def gather(
         found = lexical()
         return found, {} if "windows" in without else store.windows(list(found), of=made_by)
 
-    by_words = _BESIDE.submit(
-        lexical_with_windows
-    )  # a second core looks for the words while this one embeds the question
+    # A second core looks for the words while this one embeds the question.
+    by_words = _BESIDE.submit(lexical_with_windows)
     try:
         vector_D = embed_query(embedder, query.text)
         hits = store.nearest(vector_D, scope, MAX_NEAREST, of=made_by)
