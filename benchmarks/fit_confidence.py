@@ -26,7 +26,7 @@ MAX_MUTE = 0.03
 KINDS = {"windows": frozenset[str](), "whole passages": frozenset({"windows"}), "words": frozenset({"vectors"})}
 NOW = {
     "windows": confidence.MIN_SCORE,
-    "whole passages": confidence.MIN_SCORE_WHOLE,
+    "whole passages": confidence.MIN_SCORE,
     "words": confidence.MIN_SCORE_WORDS,
 }
 

@@ -17,10 +17,8 @@ MIN_SIMILARITY_CJK = 0.56
 MIN_SCORE = 1.55
 """Score of the best line, of at most 2.9, from which it is told: no other figure tells questions that can be answered from others
 better (docs/recall-log.md)."""
-MIN_SCORE_WHOLE = 1.53
-"""The same where only whole passages have vectors."""
 MIN_SCORE_WORDS = 1.39
-"""The same where nothing has vectors. The three leave at most 3 % of the answerable questions about real sessions unanswered, and of
+"""The same where nothing has vectors. Both leave at most 3 % of the answerable questions about real sessions unanswered, and of
 projects on which they were not chosen at most 5 % (benchmarks/fit_confidence.py)."""
 NEARLY = 0.8
 """Share of the similarity floor from which half of the overlap is enough."""
@@ -37,9 +35,7 @@ def floor(query: Query, candidates: Candidates) -> float:
     """Score of the best line below which nothing is told; 0 in languages of which little is known here."""
     if candidates.is_foreign or is_mostly_cjk(query.text):
         return 0.0
-    if candidates.windows:
-        return MIN_SCORE
-    return MIN_SCORE_WHOLE if candidates.nearest else MIN_SCORE_WORDS
+    return MIN_SCORE if candidates.nearest else MIN_SCORE_WORDS
 
 
 def says_anything(query: Query, candidates: Candidates, chunks: Sequence[Chunk]) -> bool:

@@ -175,12 +175,11 @@ def test_silence_has_a_score_of_its_own_where_nothing_has_vectors(role, is_told)
 
 
 def test_silence_by_score_goes_with_what_the_score_is_made_of_and_knows_no_other_language():
-    floors = {
+    of_windows, of_whole, of_words = (
         confidence.floor(ASKED, found)
         for found in (ALIKE, Candidates({"a": 3.0}, {"a": 0.5}), Candidates({"a": 3.0}, {}))
-    }
-    assert len(floors) == 3
-    assert min(floors) > 0
+    )
+    assert of_windows == of_whole > of_words > 0
     assert confidence.floor(understand("端口是哪一个？", NONE), Candidates({"a": 3.0}, {})) == 0
     assert confidence.floor(ASKED, replace(ALIKE, is_foreign=True)) == 0
 
