@@ -3,10 +3,11 @@
 import logging
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 from ingest.readers.opening import oddity
-from ingest.readers.registry import READERS, reader_for
+from ingest.readers.registry import BUILT_IN, READERS, reader_for
 from ingest.reading import traced
 from ingest.session import Reader, SourceFile, Unreadable
 from lmm_mcp.config import Sessions
@@ -27,7 +28,16 @@ _ENDINGS = (
     ".tar",
 )
 """Of files in a folder that the user names; whether one is a session is asked of the readers."""
+NEVER_OPENED = (
+    *("auth.json", "*-auth.json", "oauth*.json", "*credentials*.json", "secrets.json", "logins.json", ".claude.json"),
+    *("token", "token.json", "tokens.json", "cookies*", "keychain*", "login data*", "key4.db", "id_rsa", ".env"),
+    *("settings*.json", "config.toml"),
+)
+"""What lies beside sessions and is none: credentials, and what may hold some. A folder that is named holds it too, maybe."""
 _NEVER_ENTERED = frozenset({".git", "node_modules", ".venv", "__pycache__"})
+_NOBODY = Path("/home-of-nobody")
+_SHARED = frozenset({".config", ".local", ".var", "AppData", "Library"})
+"""Folders of a home that belong to no agent."""
 _log = logging.getLogger("lmm.ingest")
 
 
@@ -95,12 +105,12 @@ def named(paths: Iterable[Path]) -> list[SourceFile | Unreadable]:
             found.append(Unreadable(str(path), 0, "there is no such file or folder"))
             continue
         is_folder = path.is_dir()
-        for candidate in _below(path) if is_folder else (path,):
+        for candidate, keeper in _below(path.absolute()) if is_folder else ((path, None),):
             try:
-                if odd := oddity(candidate.stat().st_mode):
+                if keeper is None and (odd := oddity(candidate.stat().st_mode)):
                     found.append(_unlisted(candidate) or _refused(candidate, odd))
                     continue
-                reader = reader_for(candidate)
+                reader = keeper or reader_for(candidate)
             except OSError as problem:
                 found.append(Unreadable(str(candidate), 0, f"cannot be read: {problem.strerror or problem}"))
                 continue
@@ -122,12 +132,48 @@ def newest_first(found: Sequence[SourceFile | Unreadable]) -> list[SourceFile | 
     )
 
 
-def _below(folder: Path) -> Iterator[Path]:
+def _below(folder: Path) -> Iterator[tuple[Path, Reader | None]]:
+    """What may be a session below `folder`, with its reader where an agent keeps it in a place of its own.
+
+    There it is asked what it would find: whatever else lies in an agent's folder is not opened to see what it is.
+    """
     refused: list[OSError] = []
+    agents_own: Path | None = None
     for parent, folders, files in os.walk(folder, onerror=refused.append):
         folders[:] = sorted(name for name in folders if name not in _NEVER_ENTERED)
-        yield from (Path(parent, name) for name in sorted(files) if name.endswith(_ENDINGS))
-    yield from (Path(problem.filename) for problem in refused)
+        here = Path(parent)
+        readers = [reader for num in _LENGTHS for reader in _PLACES.get(here.parts[-num:], ())]
+        if agents_own is None or not here.is_relative_to(agents_own):
+            agents_own = here if readers or here.name in _AGENTS_OWN else None
+        for reader in readers:
+            try:
+                yield from [(path, reader) for path in reader.discover(here)]
+            except OSError:
+                yield here, None
+        if agents_own is None:
+            yield from ((here / name, None) for name in sorted(files) if name.endswith(_ENDINGS) and _may_open(name))
+    yield from ((Path(problem.filename), None) for problem in refused)
+
+
+def _may_open(name: str) -> bool:
+    return not any(fnmatchcase(name.lower(), pattern) for pattern in NEVER_OPENED)
+
+
+def _places() -> dict[tuple[str, ...], list[Reader]]:
+    """Which readers find their sessions in a folder by the names that lead to it from a home, whoever's home it is."""
+    env = {"HOME": str(_NOBODY), "USERPROFILE": str(_NOBODY)}
+    env |= {f"{which}APPDATA": f"{_NOBODY}/AppData/{name}" for which, name in (("", "Roaming"), ("LOCAL", "Local"))}
+    found: dict[tuple[str, ...], list[Reader]] = {}
+    for reader in BUILT_IN:
+        for root in () if reader.lies_in_projects else reader.roots(env, ()):
+            found.setdefault(root.parts[len(_NOBODY.parts) :], []).append(reader)
+    return found
+
+
+_PLACES = _places()
+"""Asked before anybody looks for sessions: readers may remember where they were told to look last."""
+_LENGTHS = sorted({len(inside) for inside in _PLACES})
+_AGENTS_OWN = frozenset(inside[0] for inside in _PLACES) - _SHARED
 
 
 def _unlisted(path: Path) -> Unreadable | None:

@@ -27,16 +27,7 @@ from lmm_mcp.domain.agents import EXPORTS, KNOWN_AGENTS, PLACES
 from lmm_mcp.domain.event import Event, LAST_ms, Thread
 
 SESSIONS = Path(__file__).parent.parent / "sessions"
-BESIDE = (
-    "auth.json",
-    ".credentials.json",
-    "credentials.json",
-    "settings.json",
-    ".env",
-    "config.toml",
-    "token",
-    "id_rsa",
-)
+BESIDE = tuple(pattern.replace("*", "") for pattern in sources.NEVER_OPENED)
 """What lies beside sessions and is none of ours."""
 SECRET = "hunter2-nobody-may-read-this"
 _KINDS = {"prompt", "reply", "thought", "call", "result", "summary"}
@@ -243,6 +234,23 @@ def test_a_change_of_a_session_file_speaks_of_it_and_no_other_file_does(sample: 
 
 @every_store
 def test_only_session_files_are_ever_opened(sample: Sample) -> None:
+    planted = plant_secrets(sample)
+    with opened_files() as opened:
+        events = all_events(sample)
+    assert not set(opened) & planted
+    assert not [event for _, event in events if SECRET in event.text]
+
+
+@every_store
+def test_a_home_that_is_named_gives_its_sessions_and_no_secret_in_it_is_opened(sample: Sample) -> None:
+    planted = plant_secrets(sample)
+    with opened_files() as opened:
+        found = sources.named([sample.home])
+    assert not set(opened) & planted
+    assert {item.name for item in found if isinstance(item, SourceFile)} >= {item.name for item in sample.sources()}
+
+
+def plant_secrets(sample: Sample) -> set[str]:
     folders = {parent for path in sample.found() for parent in path.parents if parent.is_relative_to(sample.home)}
     planted = set()
     for folder in folders:
@@ -250,10 +258,7 @@ def test_only_session_files_are_ever_opened(sample: Sample) -> None:
             if folder.is_dir() and not (folder / name).exists():
                 (folder / name).write_text(f'{{"token": "{SECRET}"}}\n', encoding="utf-8")
                 planted.add(str(folder / name))
-    with opened_files() as opened:
-        events = all_events(sample)
-    assert not set(opened) & planted
-    assert not [event for _, event in events if SECRET in event.text]
+    return planted
 
 
 @every_store

@@ -12,6 +12,7 @@ from typing import Any
 import orjson
 import pytest
 
+from ingest import sources
 from ingest.readers.registry import READERS, by_agent, reader_for
 from ingest.session import Cursor, Item, Reader, ReadTo, Unreadable
 from lmm_mcp.domain.event import Event, Thread
@@ -27,13 +28,8 @@ SAMPLES = sorted(
     and reader_for(path) is not None
 )
 NEVER_OPENED = (
-    "auth.json",
-    ".credentials.json",
-    "settings.json",
-    "history.jsonl",
-    "state_5.sqlite",
-    ".env",
-    "config.toml",
+    *(pattern.replace("*", "") for pattern in sources.NEVER_OPENED),
+    *("history.jsonl", "state_5.sqlite"),
 )
 
 every_reader = pytest.mark.parametrize("reader", READERS, ids=lambda reader: reader.agent)

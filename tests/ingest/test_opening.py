@@ -149,6 +149,19 @@ def test_a_stranger_s_project_cannot_have_what_lies_elsewhere_read(link: str, na
         assert isinstance(found, SourceFile)
 
 
+def test_in_the_folder_of_an_agent_only_what_its_reader_looks_for_is_opened(tmp_path: Path) -> None:
+    session = tmp_path / "old" / ".codex" / "sessions" / "2026" / "11" / "01" / NAMES["codex"].name
+    session.parent.mkdir(parents=True)
+    session.write_bytes(b"{}\n")
+    unknown = [session.parents[4] / name for name in ("models.json", "log/tokens of last week.jsonl")]
+    unknown += [tmp_path / "old" / ".gemini" / "accounts.json", tmp_path / "old" / "Cookies.sqlite"]
+    for path in unknown:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pipe(path)  # who asked what it is would say so
+    assert [item.path for item in sources.named([tmp_path])] == [session]
+    assert [item.path for item in sources.named([unknown[0]])] == [str(unknown[0])]
+
+
 def test_a_file_among_pipes_is_found(tmp_path: Path) -> None:
     folder = tmp_path / "projects" / "-w-p"
     folder.mkdir(parents=True)
