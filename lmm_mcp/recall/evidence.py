@@ -9,7 +9,6 @@ from lmm_mcp.domain.fence import defused
 from lmm_mcp.domain.quoting import plain, unmarked
 from lmm_mcp.domain.recall import CHARS_PER_TOKEN, MAX_BUDGET_tokens
 from lmm_mcp.domain.windows import windows
-from lmm_mcp.recall import prose
 from lmm_mcp.recall.candidates import NOTHING, Candidates, by_line
 from lmm_mcp.recall.changes import KnowsChanges, noted
 from lmm_mcp.recall.folding import told_once
@@ -142,10 +141,9 @@ def pick(
     if reranker is not None and "reranker" not in without:
         once = reranked(once, query, candidates, reranker)
     order = once if "supersession" in without else newest_first(once, query, candidates)
-    if "changes" in without or asks_for_the_past(query):
+    if changes is None or "changes" in without or asks_for_the_past(query):
         return order
-    known = order if changes is None else noted(order, changes, query.idf, asked_ms=until_ms)
-    return prose.noted(known, query)
+    return noted(order, changes, query.idf, asked_ms=until_ms)
 
 
 def _of_passages(chunks: Sequence[Chunk], scores: Mapping[str, float], without: Collection[str]) -> dict[str, float]:

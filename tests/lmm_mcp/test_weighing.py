@@ -16,7 +16,7 @@ from lmm_mcp.recall.found import Evidence
 from lmm_mcp.recall.fusion import fuse
 from lmm_mcp.recall.pipeline import Recaller
 from lmm_mcp.recall.query import understand
-from lmm_mcp.recall.supersession import FEATURES, FITTED, newest_first, values_in
+from lmm_mcp.recall.supersession import FEATURES, FITTED, asks_for_the_past, newest_first, values_in
 from lmm_mcp.server.desk import Desk
 from lmm_mcp.store.chunks import ChunkStore
 from lmm_mcp.store.frequencies import Frequencies
@@ -264,3 +264,16 @@ def test_words_count_as_far_as_they_are_met_and_meaning_decides_where_they_are_n
     assert [each.id for each in recaller.search(Question(asked)).chunks] == [by_words.id, by_meaning.id]
     words_only = Recaller(store, Fixed(), frozenset({"vectors"}))
     assert [each.id for each in words_only.search(Question(asked)).chunks] == [by_words.id]
+
+
+@pytest.mark.parametrize("question", ["which linter runs before pushing?", "what must I do before I deploy?"])
+def test_before_an_act_to_come_is_not_the_past(question: str):
+    assert not asks_for_the_past(understand(question, Frequencies.none()))
+
+
+@pytest.mark.parametrize(
+    "question",
+    ["what did we use before pnpm?", "which tool was it before we moved?", "which one before switching to uv?"],
+)
+def test_before_a_change_is_the_past(question: str):
+    assert asks_for_the_past(understand(question, Frequencies.none()))
