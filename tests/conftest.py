@@ -13,16 +13,14 @@ import pytest
 import zstandard
 
 from lmm_mcp import embedder_fetch
+from lmm_mcp.domain.agents import PLACES
 from lmm_mcp.paths import Home
 
 ROOT = Path(__file__).resolve().parents[1]
-HOMES = ("HOME", "USERPROFILE", "LMM_HOME", "CLAUDE_CONFIG_DIR", "CODEX_HOME")
-AGENTS = tuple(
-    f"{name}_"
-    for name in "AIDER AMP CLINE CODEX CLAUDE CONTINUE COPILOT CURSOR GEMINI GOOSE GROK HERMES KILO KIMI OPENCODE PI QWEN".split()
+HOMES = (
+    *("HOME", "USERPROFILE", "LMM_HOME", "CLAUDE_CONFIG_DIR", "CODEX_HOME"),
+    *("XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_CACHE_HOME", "XDG_STATE_HOME"),
 )
-"""How the variables begin that tell where an agent keeps its sessions."""
-OTHER_HOMES = ("XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_CACHE_HOME", "XDG_STATE_HOME")
 
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a run in the background: what tests start would not hear ctrl-C
@@ -37,9 +35,10 @@ class NetworkRefused(AssertionError):
 def homes_of_its_own(tmp_path_factory, monkeypatch) -> Path:
     """Point every home to an empty folder: nobody's real sessions are read, no setting of the user's matters."""
     folder = tmp_path_factory.mktemp("homes")
-    for name in [name for name in os.environ if name.startswith(("LMM_", *AGENTS)) and name != "LMM_CORPUS"]:
+    places = {*PLACES, "APPDATA", "LOCALAPPDATA"}
+    for name in [name for name in os.environ if name in places or (name.startswith("LMM_") and name != "LMM_CORPUS")]:
         monkeypatch.delenv(name)
-    for name in (*HOMES, *OTHER_HOMES):
+    for name in HOMES:
         monkeypatch.setenv(name, str(folder if name in ("HOME", "USERPROFILE") else folder / name.lower()))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setenv("LMM_ENGINE_LINGER_S", "2")  # an engine leaves soon after the test that started it

@@ -9,6 +9,7 @@ import random
 import re
 import shutil
 import sqlite3
+import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -137,6 +138,20 @@ def test_every_variable_that_says_where_sessions_lie_is_known_to_whoever_must_ha
         reader.roots(env, [])
     # Those of the system itself every process has.
     assert env.names - {"HOME", "USERPROFILE", "APPDATA", "LOCALAPPDATA"} == {*PLACES}
+
+
+def test_no_variable_leads_a_test_to_real_sessions() -> None:
+    ours = Path(os.environ["HOME"])
+    left = {name: os.environ[name] for name in (*PLACES, "APPDATA", "LOCALAPPDATA") if name in os.environ}
+    assert [name for name, place in left.items() if not Path(place).is_relative_to(ours)] == []
+
+
+def test_variables_of_whoever_runs_the_tests_are_out_of_their_reach(tmp_path: Path) -> None:
+    of_user = dict.fromkeys((*PLACES, "APPDATA", "LOCALAPPDATA"), str(tmp_path))
+    asked = f"{__file__}::{test_no_variable_leads_a_test_to_real_sessions.__name__}"
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", asked]
+    ended = subprocess.run(command, env={**os.environ, **of_user}, capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stdout
 
 
 def test_every_reader_has_a_sample() -> None:
