@@ -68,7 +68,21 @@ def roots(
         folders = [*extra.get(reader.agent, ()), *(projects if reader.lies_in_projects else ())]
         found = reader.roots(env, folders)  # also of those left out: what is theirs is not read as another's
         if reader.agent not in settings.exclude_agents:
-            yield from ((reader, root) for root in found)
+            yield from ((reader, root) for root in _once(found))
+
+
+def _once(folders: Iterable[Path]) -> Iterator[Path]:
+    """Each folder under the first of its names: `zed` and `Zed` are one where disks do not tell them apart."""
+    met: set[tuple[int, int]] = set()
+    for folder in folders:
+        try:
+            found = folder.stat()
+        except OSError:
+            yield folder  # it may come
+            continue
+        if (found.st_dev, found.st_ino) not in met:
+            met.add((found.st_dev, found.st_ino))
+            yield folder
 
 
 def listed(reader: Reader, path: Path, *, is_named: bool = False) -> list[SourceFile | Unreadable]:

@@ -10,8 +10,10 @@ from typing import Any
 import pytest
 import zstandard
 
+from ingest import sources
 from ingest.readers.zed import Zed
 from ingest.session import Cursor, Item, SourceFile, Unreadable
+from lmm_mcp.config import Sessions
 from lmm_mcp.domain.event import Event, Thread
 
 HOME = Path(__file__).parents[1] / "sessions" / "zed" / "home"
@@ -245,3 +247,14 @@ def test_only_the_database_of_threads_and_its_log_are_spoken_of(store):
     root = store.parent.parent
     assert Zed().session_of(root, store.with_name("threads.db-wal")) == store
     assert Zed().session_of(root, root / "db" / "0-stable" / "db.sqlite") is None
+
+
+def test_a_folder_that_has_two_names_is_looked_through_once(tmp_path: Path) -> None:
+    data = tmp_path / ".local" / "share"
+    (data / "zed" / "threads").mkdir(parents=True)
+    (data / "Zed").symlink_to(data / "zed")  # as a disk that does not tell them apart has it
+    env = {"HOME": str(tmp_path)}
+    found = [root for reader, root in sources.roots(env, Sessions(), tmp_path / "notes") if reader.agent == "zed"]
+    assert found[0] == data / "zed"
+    assert data / "Zed" not in found
+    assert len(found) == len(Zed().roots(env, [])) - 1  # those that are not there may come
