@@ -110,7 +110,7 @@ def _postings(table: Any, block: Block, before: Words, num_rows: int, moved: tup
     parts: list[tuple[npt.NDArray[Any], ...]] = []
     known = np.zeros(len(block.is_there), np.bool_)
     for each in before:
-        places = _places(block, order, each.block, moved)
+        places = _places(block, order, each, moved)
         if (places >= 0).any():
             hashes, of_row = np.repeat(each.hashes, np.diff(each.starts)), places[each.of_row]
             kept = of_row >= 0
@@ -123,16 +123,20 @@ def _postings(table: Any, block: Block, before: Words, num_rows: int, moved: tup
 
 
 def _places(
-    block: Block, order: npt.NDArray[np.intp], other: Block, moved: tuple[RowIds, RowIds]
+    block: Block, order: npt.NDArray[np.intp], other: Postings, moved: tuple[RowIds, RowIds]
 ) -> npt.NDArray[np.int32]:
-    """Where the rows of another block stand in this one; -1 for those that are not there."""
-    row_ids, (old, new) = other.row_ids, moved
+    """Where the rows of another block stand in this one; -1 for those that are not there, and those without words.
+
+    A row that was gone before its words were read may be here again, moved by upkeep.
+    """
+    row_ids, (old, new) = other.block.row_ids, moved
+    is_read = other.block.is_there & (other.lengths > 0)
     if len(old):
         at = np.minimum(np.searchsorted(old, row_ids), len(old) - 1)
         row_ids = np.where(old[at] == row_ids, new[at], row_ids)
     at = np.minimum(np.searchsorted(block.row_ids, row_ids, sorter=order), len(order) - 1)
     places = order[at]
-    return np.where((block.row_ids[places] == row_ids) & other.is_there, places, -1).astype(np.int32)
+    return np.where((block.row_ids[places] == row_ids) & is_read, places, -1).astype(np.int32)
 
 
 def _read(
@@ -147,10 +151,12 @@ def _read(
     found = blocks.fetched(table, block.row_ids[~known], ("terms",), of=num_rows)
     at = np.searchsorted(block.row_ids, found[blocks.ROW_ID], sorter=order)
     places = order[np.minimum(at, len(order) - 1)].astype(np.int32)
+    is_mine = block.row_ids[places] == found[blocks.ROW_ID]  # others may have come since the rows were listed
+    places, all_terms = places[is_mine], found["terms"][is_mine]
     parts: list[tuple[npt.NDArray[Any], ...]] = []
     for start in range(0, len(places), _BATCH_rows):
         those = slice(start, start + _BATCH_rows)
-        split = pc.split_pattern(pa.array(found["terms"][those], pa.string()), " ")
+        split = pc.split_pattern(pa.array(all_terms[those], pa.string()), " ")
         coded = pc.list_flatten(split).dictionary_encode()
         row_of = pc.list_parent_indices(split).to_numpy().astype(np.int64)
         hashes = np.fromiter(map(hash, coded.dictionary.to_pylist()), np.int64, len(coded.dictionary))

@@ -198,6 +198,30 @@ def test_words_of_many_rows_are_read_beside_the_questions_and_the_index_answers_
     agree(reader, ChunkStore.open(tmp_path / "store"), EVERYWHERE)
 
 
+@pytest.mark.parametrize("meanwhile", ["written", "tidied"])
+def test_words_are_those_of_their_rows_though_others_come_or_rows_move_while_they_are_read(
+    meanwhile, writer, reader, tmp_path, monkeypatch
+):
+    for n in range(3):
+        writer.replace_thread(
+            "codex", f"t{n}", [chunk(f"c{n}-{m}", f"keel {WORDS[m]}", thread=f"t{n}") for m in range(5)]
+        )
+    real = postings.looked
+
+    def looked(*given):
+        if meanwhile == "written":
+            writer.replace_thread("codex", "u", [chunk("late", "anchor anchor", thread="u")])
+        else:
+            writer.optimize(retain_s=0.0)
+        monkeypatch.setattr(postings, "looked", real)
+        return real(*given)
+
+    monkeypatch.setattr(postings, "looked", looked)
+    first = reader.lexical(["anchor"], EVERYWHERE, 50)
+    assert {hit.chunk_id for hit in first} <= {"c0-2", "c1-2", "c2-2"}
+    agree(reader, ChunkStore.open(tmp_path / "store"), EVERYWHERE)
+
+
 def test_passages_that_say_the_same_are_worth_the_same_whenever_they_came(writer, reader):
     chance = random.Random(3)
     texts = [said(chance) for _ in range(50)]
