@@ -115,7 +115,9 @@ def survey(home: Home, env: Mapping[str, str]) -> list[Surveyed]:
     done = subprocess.run(command, env=ours, cwd=where, capture_output=True, check=False)
     if done.returncode:
         told = done.stderr.decode("utf-8", "replace").strip().splitlines()
-        raise HomeError(told[-1].removeprefix("lmm: ") if told else "the readers cannot be started; see `lmm doctor`.")
+        if told and told[-1].startswith("lmm: "):  # it came so far that it says itself what to do
+            raise HomeError(told[-1].removeprefix("lmm: "))
+        raise HomeError(f"the readers cannot be started{f' ({told[-1]})' if told else ''}. Install lmm-mcp anew.")
     return [
         Surveyed(**{**found, "folders": tuple(found["folders"]), "problems": tuple(found["problems"])})
         for found in json.loads(done.stdout)

@@ -358,7 +358,7 @@ def agents(patient: Patient) -> Iterator[Finding]:
     try:
         found = children.survey(patient.home, patient.env)
     except LmmError as problem:
-        yield Finding("bad", f"sessions cannot be looked for: {problem}", "Install lmm-mcp anew.")
+        yield Finding("bad", f"sessions cannot be looked for: {problem}")
         return
     here = [each for each in found if each.num_sources and each.agent != "notes"]
     if here:

@@ -134,6 +134,20 @@ def test_agents_are_found_where_their_own_variables_say(tmp_path):
     assert "claude-code (3), codex (1)" in finding.what
 
 
+def test_a_memory_that_may_not_be_written_is_no_reason_to_install_anew(own_env, home):
+    home.ledger.unlink()
+    home.ledger.mkdir()  # cannot be used, as one on a disk that may only be read
+    (finding,) = doctor.agents(doctor.Patient(home, own_env))
+    assert "this user may write there" in finding.what
+    assert "anew" not in finding.what + finding.next_step
+
+
+def test_readers_that_cannot_be_started_are_to_be_installed_anew(harbour_env, home, monkeypatch):
+    monkeypatch.setattr("sys.executable", shutil.which("false"))
+    (finding,) = doctor.agents(doctor.Patient(home, harbour_env))
+    assert (finding.level, "Install lmm-mcp anew" in finding.what) == ("bad", True)
+
+
 def test_a_store_with_damaged_files_is_bad_and_the_way_out_is_told(own_env, home):
     for path in (home.store / "chunks.lance" / "data").glob("*.lance"):
         path.write_bytes(path.read_bytes()[:-20])
