@@ -295,7 +295,17 @@ class Service:
         todo, present = self._rescan.look(roots, self._is_done)
         if self._changes is not None:
             self._changes.renew(present)
+        self._clear_complaints_of_gone(roots, {item.path for item in todo if isinstance(item, Unreadable)})
         self._queue(todo)
+
+    def _clear_complaints_of_gone(self, roots: Sequence[tuple[Reader, Path]], refused: set[str]) -> None:
+        """Complain no more of files that are gone from folders that could be looked through."""
+        if not (named := {row.path for row in self._rooms.ledger.unreadable()} - refused):
+            return
+        listed = {root for _, root in roots if str(root) not in refused and root.is_dir()}
+        for name in named:
+            if not listed.isdisjoint(Path(name).parents) and _is_gone(name) and _is_gone(name.partition("#")[0]):
+                self._rooms.ledger.clear_unreadable(name)
 
     def _roots(self) -> list[tuple[Reader, Path]]:
         """Where sessions may lie. Readers hear of each other's places by this, also where single files are named."""
@@ -477,6 +487,16 @@ class Service:
             ledger=Ledger.open(self._home.ledger),
             exclusion=Exclusion.of(self._settings.sessions),
         )
+
+
+def _is_gone(path: str) -> bool:
+    try:
+        os.stat(path)  # noqa: PTH116 - what `Path.exists` says of a folder that may not be entered depends on Python
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except (OSError, ValueError):
+        return False
+    return False
 
 
 def _stat(path: Path) -> os.stat_result | None:

@@ -574,6 +574,24 @@ def test_nothing_relevant_is_said_in_one_line(machine):
     assert found.num_searched == 1
 
 
+def test_of_a_file_that_is_gone_nobody_complains_unless_its_whole_folder_is_away(machine):
+    machine.write("s1", said("s1", 1, "user", "Which crane?"))
+    torn = machine.write("s2", said("s2", 1, "user", "Which port?"))
+    with torn.open("a", encoding="utf-8") as stream:
+        stream.write('{"broken\n')
+    machine.read()
+    assert [row.path for row in machine.ledger.unreadable()] == [str(torn)]
+    away = machine.claude.rename(machine.claude.with_name("unmounted"))
+    machine.read()
+    assert machine.ledger.unreadable()
+    away.rename(machine.claude)
+    machine.read()
+    assert machine.ledger.unreadable()
+    torn.unlink()
+    machine.read()
+    assert not machine.ledger.unreadable()
+
+
 def test_bad_files_are_named_and_the_rest_goes_on(machine):
     machine.write("good", said("good", 1, "user", "The lock opens at nine."))
     folder = machine.claude / "projects" / "p"
