@@ -326,7 +326,10 @@ class ChunkStore:
         """Chunks that have no vector yet, or none of the next embedder, newest first."""
         with self._writing:
             ids = self._awaited(of_next).newest(limit)
-        return self.get(ids)
+            found = self.get(ids)
+            if len(found) < len(ids):  # they went in a write that failed half-way: they would be awaited for ever
+                self._pending.pop(of_next, None)
+        return found
 
     def num_unembedded(self, *, of_next: bool = False) -> int:
         """How many chunks have no vector yet, or none of the next embedder."""

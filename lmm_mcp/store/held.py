@@ -29,8 +29,11 @@ LOOK_EVERY_s = 0.5
 WAIT_AFTER_s = 0.8
 PATIENCE_s = 0.25
 """Who asks so long after the last look waits so long for the next one: a note is promised after two seconds."""
+QUIET_s = 5.0
+PATIENCE_after_quiet_s = 1.5
+"""Who asks first after hours may find that much came meanwhile."""
 LONG_s = 0.1
-WAIT_AT_LAST_s = 2.5
+WAIT_AT_LAST_s = 2.0
 """While looks take long, since a bulk import writes, nobody waits for one before the last is so old."""
 _SHARE = 2
 """A look that took long is not repeated before so many times as long have passed, nor put off beyond WAIT_AFTER_s."""
@@ -95,7 +98,7 @@ class _Followed(Generic[_T]):
             return held
         look = self._begun(update, then)
         if age_s >= (WAIT_AFTER_s if self._took_s < LONG_s else WAIT_AT_LAST_s):
-            look.wait(PATIENCE_s)
+            look.wait(PATIENCE_s if age_s < QUIET_s else PATIENCE_after_quiet_s)
         return self._held or held
 
     def _begun(self, update: Callable[[_T | None], _T], then: Callable[[_T], None]) -> threading.Event:
@@ -144,7 +147,7 @@ class Held:
         self._vectors: _Followed[tuple[int, Blocks]] = _Followed()
         self.passages = Bodies(is_whole=is_whole)
         """By row id."""
-        self.windows: Kept[bytes] = Kept(MAX_WINDOW_bytes_whole if is_whole else MAX_WINDOW_bytes, len)
+        self.windows: Kept[bytes] = Kept(MAX_WINDOW_bytes_whole if is_whole else MAX_WINDOW_bytes, _size)
         """Their windows' vectors, packed, by the row id of their vector."""
 
     def rows(self, chunks: Any) -> Rows:
@@ -191,6 +194,11 @@ class Held:
         """Rows to be read at once, so that questions get their turn; none where not all are held."""
         for start in range(0, len(row_ids) if self.is_whole else 0, _PART_rows):
             yield row_ids[start : start + _PART_rows]
+
+
+def _size(packed: bytes) -> int:
+    """With what Python and the table of rows need for each, also where it is empty."""
+    return 100 + len(packed)
 
 
 def _written(block: Block) -> Column:

@@ -37,16 +37,17 @@ class Row:
         """Whose vectors those shelves have."""
         self.holds = False
         """Whether rows are held in memory."""
-        self._stamp = -1
+        self._stamp: tuple[int, int] | None = None
         self._looking = threading.Lock()
         self._pool: ThreadPoolExecutor | None = None
 
     def shelves(self) -> list[Shelf]:
         """The shelves, with what another process made or dropped meanwhile."""
         try:
-            stamp = (self.folder / schema.RECORD_FILE).stat().st_mtime_ns
+            found = (self.folder / schema.RECORD_FILE).stat()
         except FileNotFoundError:
             return self._held
+        stamp = found.st_mtime_ns, found.st_ino  # the clock of a file system stands still for milliseconds
         if stamp != self._stamp:
             with self._looking:
                 before, self.record = self.record, schema.read_record(self.folder) or self.record
@@ -88,7 +89,7 @@ class Row:
     def write_record(self, record: StoreRecord) -> None:
         """Let `record` hold from now on."""
         schema.write_record(self.folder, record)
-        self._stamp = -1
+        self._stamp = None
 
     def note_loss(self) -> None:
         """Have whoever holds rows in memory let go of them, also one who looks only after more shelves have come."""
@@ -99,7 +100,7 @@ class Row:
         for each in list(self._held):
             each.chunks.checkout_latest()
             each.forget_counts()
-        self._stamp = -1
+        self._stamp = None
         self.shelves()
 
     def searched(self, search: Callable[[], _T]) -> _T:

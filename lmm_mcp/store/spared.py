@@ -34,6 +34,14 @@ class _Spared(MetaPathFinder, Loader):
 
 
 def spare() -> None:
-    """From now on, have the packages found empty; without effect where LanceDB is imported already."""
+    """Until `give_back`, have the packages found empty; without effect where LanceDB is imported already."""
     if "lancedb" not in sys.modules:
         sys.meta_path.insert(0, _Spared())
+
+
+def give_back() -> None:
+    """LanceDB is imported: whoever else wants the packages gets the real ones."""
+    sys.meta_path[:] = [each for each in sys.meta_path if not isinstance(each, _Spared)]
+    for name in [each for each in sys.modules if each.partition(".")[0] in PACKAGES]:
+        if isinstance(getattr(sys.modules[name].__spec__, "loader", None), _Spared):
+            del sys.modules[name]

@@ -18,10 +18,12 @@ from lancedb.index import FTS
 
 from lmm_mcp.errors import HomeError, MixedEmbeddings, StoreError
 from lmm_mcp.refusal import refusal_behind
-from lmm_mcp.store import frequencies, schema
+from lmm_mcp.store import frequencies, schema, spared
 from lmm_mcp.store.schema import EmbedderRecord, StoreRecord
 from lmm_mcp.store.search import any_id
 from lmm_mcp.store.terms import TERMS_VERSION, terms
+
+spared.give_back()
 
 CHUNKS = "chunks"
 VECTORS = "vectors"

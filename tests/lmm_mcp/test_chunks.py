@@ -276,6 +276,18 @@ def test_what_awaits_embedding_is_named_newest_first(store: ChunkStore) -> None:
     assert [each.id for each in store.unembedded(9)] == ["new", "c1", "c0"]
 
 
+def test_what_went_in_a_write_that_failed_half_way_is_awaited_no_more(store: ChunkStore, monkeypatch) -> None:
+    store.replace_thread("codex", "t1", [chunk(f"c{n}", f"{n}", ordinal=n, at_ms=1_000 + n) for n in range(3)])
+    assert store.num_unembedded() == 3
+    with monkeypatch.context() as full:
+        full.setattr(schema, "write_record", lambda *_: (_ for _ in ()).throw(OSError("No space left on device")))
+        with pytest.raises(StoreError, match="disk is full"):
+            store.delete(["c1", "c2"])
+    assert store.unembedded(2) == []
+    assert store.num_unembedded() == 1
+    assert [each.id for each in store.unembedded(2)] == ["c0"]
+
+
 def test_a_chunk_whose_text_changed_loses_its_vectors_and_one_that_moved_keeps_them(store: ChunkStore) -> None:
     store.replace_thread("codex", "t1", [chunk("a", "x"), chunk("b", "y", ordinal=1)])
     store.set_embedder("m", "1", 2)

@@ -1,5 +1,6 @@
 """What a process holds of the store in memory: it must answer as the tables do, whatever others write meanwhile."""
 
+import os
 import random
 import threading
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 from lmm_mcp.domain import windows as cut
 from lmm_mcp.domain.chunk import Chunk, Line, Span
 from lmm_mcp.errors import StoreError
-from lmm_mcp.store import blocks, bodies, held, postings, row
+from lmm_mcp.store import blocks, bodies, held, postings, row, schema
 from lmm_mcp.store.chunks import ChunkStore, Scope
 from lmm_mcp.store.terms import terms
 
@@ -24,6 +25,7 @@ def looks_at_every_question(monkeypatch):
     monkeypatch.setattr(held, "LOOK_EVERY_s", 0.0)
     monkeypatch.setattr(held, "WAIT_AFTER_s", 0.0)
     monkeypatch.setattr(held, "PATIENCE_s", 60.0)
+    monkeypatch.setattr(held, "PATIENCE_after_quiet_s", 60.0)
     monkeypatch.setattr(held, "LONG_s", 60.0)
 
 
@@ -131,6 +133,20 @@ def test_what_was_forgotten_is_not_held_a_moment_longer(writer, reader, monkeypa
     writer.purge()
     assert [each.id for each in reader.get(["a", "b"])] == ["b"]
     assert reader.count() == 1
+
+
+def test_what_was_forgotten_is_not_held_either_where_the_clock_of_the_file_system_stood_still(
+    writer, reader, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(held, "LOOK_EVERY_s", 3_600.0)
+    monkeypatch.setattr(held, "WAIT_AFTER_s", 3_600.0)
+    writer.replace_thread("codex", "t", [chunk("a", "the anchor is red"), chunk("b", "the anchor is blue")])
+    assert len(reader.get(["a", "b"])) == 2
+    record = tmp_path / "store" / schema.RECORD_FILE
+    before = record.stat()
+    writer.delete(["a"])
+    os.utime(record, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert [each.id for each in reader.get(["a", "b"])] == ["b"]
 
 
 @pytest.mark.parametrize("loss", ["delete", "purge"])
@@ -267,7 +283,7 @@ def test_no_more_rows_are_held_than_was_agreed_and_the_newest_shelf_before_all(w
 
 
 def test_what_was_read_is_kept_as_far_as_agreed_and_read_again_else(writer, reader, tmp_path, monkeypatch):
-    monkeypatch.setattr(held, "MAX_WINDOW_bytes", 10 * 2 * (DIM + 4))
+    monkeypatch.setattr(held, "MAX_WINDOW_bytes", 10 * (100 + 2 * (DIM + 4)))
     monkeypatch.setattr(bodies, "MAX_LINES", 30)
     monkeypatch.setattr(bodies, "MAX_PACKED_bytes", 3_000)
     monkeypatch.setattr(row, "MAX_WHOLE_rows", -1)
@@ -366,6 +382,7 @@ def test_a_question_after_some_quiet_waits_for_the_look_but_not_for_ever(writer,
     writer.replace_thread("codex", "t", [chunk("a", "anchor"), chunk("b", "anchor")])
     assert reader.count() == 2
     monkeypatch.setattr(held, "PATIENCE_s", 0.05)
+    monkeypatch.setattr(held, "QUIET_s", 3_600.0)
     may_look = threading.Event()
     monkeypatch.setattr(blocks, "looked", lambda *_: may_look.wait(30) and ())
     writer.replace_thread("codex", "t", [chunk("a", "anchor")])
