@@ -134,7 +134,8 @@ def check_installed() -> None:
     if gone := missing():
         raise TrainingError(
             f"training needs {', '.join(gone)}, which are not installed here. "
-            "Install this program with its `train` extra: `pip install 'lmm-mcp[train]'`."
+            "In a clone `python3 bootstrap.py test` brings them; elsewhere install this program anew with its "
+            "`train` extra, lmm-mcp[train]."
         )
 
 

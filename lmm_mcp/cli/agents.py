@@ -118,6 +118,9 @@ def lines(found: Surveyed, known: Known) -> Iterable[str]:
     if found.agent == NOBODY:
         yield f"elsewhere       {_not_understood(known)}"
         return
+    if not found.folders and known == Known() and not (found.num_sources or found.problems or found.is_excluded):
+        yield f"{found.agent:<15} nothing here"
+        return
     told = [counted(known.num_sessions, "session") + " remembered"]
     if known.num_subagents:
         told.append(counted(known.num_subagents, "sub-agent"))

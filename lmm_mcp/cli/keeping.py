@@ -218,7 +218,9 @@ def forget(
         terminal.say_json(dataclasses.asdict(gone))
     else:
         more = "; an interrupted forgetting was completed" if was_interrupted and not gone.damaged else ""
-        terminal.say(f"forgot {gone.num_events:,} messages; {gone.num_threads:,} sessions are gone for good{more}")
+        are = "is" if gone.num_threads == 1 else "are"
+        whole = f"{counted(gone.num_threads, 'session')} {are} gone for good"
+        terminal.say(f"forgot {counted(gone.num_events, 'message')}; {whole}{more}")
         if gone.num_models:
             were = "model was" if gone.num_models == 1 else "models were"
             terminal.say(

@@ -116,7 +116,9 @@ def _value(settings: config.Settings, name: str) -> Any:
 
 def _unset(name: str) -> str:
     """What it means that a list is empty."""
-    return "nothing is left out" if "exclude" in name else "no further folder"
+    if "exclude" in name or name == "recall.without":
+        return "nothing is left out"
+    return "none" if name == "lessons.repositories" else "no further folder"
 
 
 def _source(name: str, file: Path) -> str:

@@ -38,7 +38,7 @@ MAX_SESSION_bytes = 150_000
 MAX_TOLD = {"decided": 4, "corrected": 2}
 """Lines of each kind for one session."""
 MAX_FILES = 6
-_HEAD = "Sessions of {name}, newest first; `recall` answers questions about them, `expand` shows the passage of an id."
+_HEAD = "Sessions of {name}, newest first; `recall` answers questions about them, `expand` (`lmm show`) shows the passage of an id."
 _TAIL = "sources:"
 _ANY_MARK = "c999"
 _MAX_MORE_chars = 60

@@ -53,7 +53,7 @@ def test_agents_that_were_never_here_are_only_counted(told):
     assert "claude-code" in text
     assert "goose" not in text
     assert "more agents would be read" in text
-    assert "goose" in told("--all")
+    assert "goose           nothing here\n" in told("--all")
 
 
 def test_a_folder_of_an_agent_that_nobody_knows_is_said(told, monkeypatch):

@@ -179,7 +179,7 @@ def test_a_damaged_file_is_named_with_the_next_step_and_the_exit_code_says_so(ow
     assert "would be forgotten" in shown.stdout
     done = run(own_env, *SAME)
     assert (done.returncode, str(path) in done.stderr, "lmm import" in done.stderr) == (1, True, True)
-    assert "forgot 1 messages" in done.stdout
+    assert "forgot 1 message;" in done.stdout
     path.unlink()
     assert traces(home) == []
 

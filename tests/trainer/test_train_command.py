@@ -147,6 +147,7 @@ def test_what_cannot_be_is_said_in_one_line_with_the_next_step(lmm, home, monkey
     ):
         told = lmm(*command, expect=1)
         assert "training needs peft" in told
+        assert "`python3 bootstrap.py test`" in told
         assert "lmm-mcp[train]" in told
     assert "off" in lmm("train", "--schedule", "off")
     assert next(training_runs.runs(home), None) is None
