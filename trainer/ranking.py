@@ -188,13 +188,13 @@ def _opened(home: Home, env: Mapping[str, str]) -> tuple[ChunkStore, Ledger, Onn
     if not ChunkStore.exists(home.store):
         raise TrainingError("nothing has been imported yet, so there is nothing to learn from. Run `lmm import`.")
     store = ChunkStore.open(home.store)
-    if (made_by := store.embedder) is None:
-        raise TrainingError("nothing is embedded yet, so there is nothing to learn from. Run `lmm import`.")
     settings = config.load(home.config, env).embedder
-    num_threads = os.cpu_count() or 1
-    model = embedding.load_serving(home, settings, made_by.name, made_by.version, num_threads=num_threads)
+    name, version = (made_by.name, made_by.version) if (made_by := store.embedder) is not None else ("", "")
+    model = embedding.load_serving(home, settings, name, version, num_threads=os.cpu_count() or 1)
     if isinstance(model, NoEmbedder):
         raise TrainingError(f"ranking is learnt with a sentence model: {model.reason}. First: {model.next_step}.")
+    if made_by is None:
+        raise TrainingError("nothing is embedded yet, so there is nothing to learn from. Run `lmm import`.")
     return store, Ledger.open(home.ledger), model
 
 
