@@ -32,19 +32,9 @@ class Bodies:
         self._fresh: Kept[Chunk] = Kept(MAX_LINES, lambda chunk: 1 + len(chunk.lines))
         self._packed: Kept[bytes] = Kept(MAX_PACKED_bytes_whole if is_whole else MAX_PACKED_bytes, len)
 
-    def get(self, row_ids: Iterable[int], read: Callable[[list[int]], Mapping[int, Chunk]]) -> dict[int, Chunk]:
-        """Those of these rows that there are; `read` gets what is not held."""
-
-        def unpacked(missing: list[int]) -> dict[int, Chunk]:
-            found = self._packed.held(missing)
-            told = unpack(found)
-            if len(found) < len(missing):
-                new = read([row_id for row_id in missing if row_id not in found])
-                self._packed.add(pack(new))
-                told |= new
-            return told
-
-        return self._fresh.get(row_ids, unpacked)
+    def get(self, row_ids: Iterable[int], read: Callable[[list[int]], Mapping[int, bytes]]) -> dict[int, Chunk]:
+        """Those of these rows that there are; `read` gets what is not held, as `packed` packs it."""
+        return self._fresh.get(row_ids, lambda missing: unpacked(self._packed.get(missing, read)))
 
     def lacking(self, row_ids: Iterable[int]) -> list[int]:
         """Those of these rows that are not held."""
@@ -59,34 +49,8 @@ class Bodies:
         self._packed.renumber(now)
 
 
-def pack(chunks: Mapping[int, Chunk]) -> dict[int, bytes]:
-    """Each chunk in few bytes."""
-    compressor = zstandard.ZstdCompressor(level=1)
-    return {row_id: compressor.compress(orjson.dumps(_values(chunk))) for row_id, chunk in chunks.items()}
-
-
-def unpack(packed: Mapping[int, bytes]) -> dict[int, Chunk]:
-    """What `pack` packed."""
-    decompressor = zstandard.ZstdDecompressor()
-    return {row_id: _chunk(orjson.loads(decompressor.decompress(each))) for row_id, each in packed.items()}
-
-
-def _values(chunk: Chunk) -> list[Any]:
-    found = [getattr(chunk, name) for name in _NAMES]
-    found[_LINES] = [(each.role, each.text, each.span.event_id, each.span.start, each.span.end) for each in chunk.lines]
-    return found
-
-
-def _chunk(values: list[Any]) -> Chunk:
-    values[_LINES] = tuple(
-        [Line(role, text, Span(event, start, end)) for role, text, event, start, end in values[_LINES]]
-    )
-    values[_FILES], values[_COMMANDS] = tuple(values[_FILES]), tuple(values[_COMMANDS])
-    return Chunk(*values)
-
-
 def packed(request: Any) -> dict[int, bytes]:
-    """What a request to a table of chunks finds, as `pack` packs it, by row id."""
+    """What a request to a table of chunks finds, each in few bytes, by row id."""
     rows = request.with_row_id().select(schema.CHUNK_COLUMNS).to_arrow()
     columns = [rows[name].to_pylist() for name in _NAMES]
     columns[_LINES] = [orjson.Fragment(lines) for lines in columns[_LINES]]
@@ -98,10 +62,10 @@ def packed(request: Any) -> dict[int, bytes]:
     }
 
 
-def chunks_of(request: Any) -> dict[int, Chunk]:
-    """What a request to a table of chunks finds, by row id."""
-    rows = request.with_row_id().select(schema.CHUNK_COLUMNS).to_arrow()
-    return dict(zip(rows[ROW_ID].to_pylist(), schema.chunks_of(rows), strict=True))
+def unpacked(packed: Mapping[int, bytes]) -> dict[int, Chunk]:
+    """What `packed` packed."""
+    decompressor = zstandard.ZstdDecompressor()
+    return {row_id: _chunk(orjson.loads(decompressor.decompress(each))) for row_id, each in packed.items()}
 
 
 def windows_of(request: Any) -> dict[int, bytes]:
@@ -109,3 +73,11 @@ def windows_of(request: Any) -> dict[int, bytes]:
     rows = request.with_row_id().select(["windows"]).to_arrow()
     found = zip(rows[ROW_ID].to_pylist(), rows["windows"].to_pylist(), strict=True)
     return {row_id: kept or b"" for row_id, kept in found}
+
+
+def _chunk(values: list[Any]) -> Chunk:
+    values[_LINES] = tuple(
+        [Line(role, text, Span(event, start, end)) for role, text, event, start, end in values[_LINES]]
+    )
+    values[_FILES], values[_COMMANDS] = tuple(values[_FILES]), tuple(values[_COMMANDS])
+    return Chunk(*values)

@@ -213,7 +213,7 @@ class Shelf:
         if (mine := self.held) is None:
             return [chunk for part in parts(ids) for chunk in self.load(any_id("id", part))]
         row_ids = held.row_ids(mine.rows(self.chunks).rows, ids)
-        found = mine.passages.get(row_ids.values(), lambda rows: bodies.chunks_of(self.chunks.take_row_ids(rows)))
+        found = mine.passages.get(row_ids.values(), lambda rows: bodies.packed(self.chunks.take_row_ids(rows)))
         return list(found.values())
 
     def load(self, where: Any) -> list[Chunk]:

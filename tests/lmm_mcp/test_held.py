@@ -306,7 +306,7 @@ def test_questions_read_nothing_of_a_table_whose_rows_are_all_held_also_after_up
             if each.name == "look":
                 each.join(30)
         with monkeypatch.context() as patch:
-            for name in ("chunks_of", "windows_of"):
+            for name in ("packed", "windows_of"):
                 patch.setattr(bodies, name, lambda _: pytest.fail("it was read again"))
             return reader.get(ids), [hit.windows for hit in reader.nearest(vector("keel"), EVERYWHERE, 100)]
 
@@ -333,13 +333,16 @@ def test_questions_read_nothing_of_a_table_whose_rows_are_all_held_also_after_up
     assert len(told) == len(windows) == 37
 
 
-def test_passages_come_out_of_memory_as_they_went_in():
+def test_passages_come_out_of_memory_as_they_went_in(writer, reader):
     lines = tuple(Line(role, f"{role} 'é' \u2028 数据库", Span("e", 3, 9)) for role in ("user", "output", "path"))
     made = Chunk(
         *("c", "codex", "s", "t", "shop", "main", 1, 2, 3, 4, "head\n", lines, ("a b.py",), ("pytest -q  [exit 1]",)),
         content_hash="h",
     )
-    assert bodies.unpack(bodies.pack({7: made})) == {7: made}
+    writer.replace_thread("codex", "t", [made])
+    assert reader.get(["c"]) == [made]
+    kept = reader._shelves()[0].held.passages._packed._held
+    assert list(bodies.unpacked(kept).values()) == [made]
 
 
 def test_equal_passages_keep_their_order_wherever_they_lie(writer, reader):
