@@ -1,14 +1,19 @@
 """What every test stands on: homes of its own, no network, and the real corpus where there is one."""
 
+import importlib
 import ipaddress
 import os
 import shutil
 import signal
 import socket
+import sys
 import tarfile
 import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import zstandard
 
@@ -124,3 +129,45 @@ def _unpacked(archive: Path) -> Path:
     if hasattr(os, "getuid") and target.stat().st_uid != user:
         pytest.fail(f"{target} belongs to another user: remove it")
     return next(path.parent for path in sorted(target.glob("**/MANIFEST.tsv")))
+
+
+@pytest.fixture(scope="module")
+def benchmarks() -> Iterator[Callable[..., SimpleNamespace]]:
+    """Imports scripts of benchmarks/ by name; they import each other as neighbours."""
+    folder = str(ROOT / "benchmarks")
+    sys.path.insert(0, folder)
+    yield lambda *names: SimpleNamespace(**{name: importlib.import_module(name) for name in names})
+    sys.path.remove(folder)
+
+
+@pytest.fixture(scope="session")
+def small_bert() -> Callable[..., dict[str, np.ndarray]]:
+    """Makes the tensors of a narrow BERT with random weights, named as MiniLM's are."""
+
+    def made(seed: int, *, num_words: int, layers: int, dim: int, wide: int) -> dict[str, np.ndarray]:
+        rng = np.random.default_rng(seed)
+
+        def weight(*shape: int) -> np.ndarray:
+            return (rng.normal(size=shape) * 0.3).astype(np.float32)
+
+        found = {
+            "embeddings.word_embeddings.weight": weight(num_words, dim),
+            "embeddings.position_embeddings.weight": weight(64, dim),
+            "embeddings.token_type_embeddings.weight": weight(2, dim),
+        }
+        norms = ["embeddings.LayerNorm"]
+        for n in range(layers):
+            name = f"encoder.layer.{n}"
+            norms += [f"{name}.attention.output.LayerNorm", f"{name}.output.LayerNorm"]
+            for part, out, into in (
+                *((f"attention.self.{each}", dim, dim) for each in ("query", "key", "value")),
+                ("attention.output.dense", dim, dim),
+                ("intermediate.dense", wide, dim),
+                ("output.dense", dim, wide),
+            ):
+                found |= {f"{name}.{part}.weight": weight(out, into), f"{name}.{part}.bias": weight(out)}
+        for name in norms:
+            found |= {f"{name}.weight": 1 + weight(dim), f"{name}.bias": weight(dim)}
+        return found
+
+    return made

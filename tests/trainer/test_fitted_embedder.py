@@ -24,32 +24,9 @@ DEEP = Dials(steps=120, batch=12, lr=5e-3, learning=LAYERS, anchor=0.0)
 
 
 @pytest.fixture
-def tensors() -> dict[str, np.ndarray]:
-    """A BERT of three narrow layers with random weights, named as MiniLM's are."""
-    rng = np.random.default_rng(7)
-
-    def weight(*shape: int) -> np.ndarray:
-        return (rng.normal(size=shape) * 0.3).astype(np.float32)
-
-    found = {
-        "embeddings.word_embeddings.weight": weight(len(WORDS) + 1, DIM),
-        "embeddings.position_embeddings.weight": weight(64, DIM),
-        "embeddings.token_type_embeddings.weight": weight(2, DIM),
-    }
-    norms = ["embeddings.LayerNorm"]
-    for n in range(LAYERS):
-        name = f"encoder.layer.{n}"
-        norms += [f"{name}.attention.output.LayerNorm", f"{name}.output.LayerNorm"]
-        for part, out, into in (
-            *((f"attention.self.{each}", DIM, DIM) for each in ("query", "key", "value")),
-            ("attention.output.dense", DIM, DIM),
-            ("intermediate.dense", WIDE, DIM),
-            ("output.dense", DIM, WIDE),
-        ):
-            found |= {f"{name}.{part}.weight": weight(out, into), f"{name}.{part}.bias": weight(out)}
-    for name in norms:
-        found |= {f"{name}.weight": 1 + weight(DIM), f"{name}.bias": weight(DIM)}
-    return found
+def tensors(small_bert) -> dict[str, np.ndarray]:
+    """Three layers: of these the upper ones are fitted."""
+    return small_bert(7, num_words=len(WORDS) + 1, layers=LAYERS, dim=DIM, wide=WIDE)
 
 
 @pytest.fixture

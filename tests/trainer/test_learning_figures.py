@@ -3,11 +3,6 @@
 A base of 0.2 million parameters cannot be steered by an adapter, so all its weights move; what must be reached is less.
 """
 
-import importlib
-import sys
-from pathlib import Path
-from types import SimpleNamespace
-
 import pytest
 import torch
 
@@ -15,21 +10,15 @@ from lmm_mcp.domain.verdict import Finding
 from trainer import base
 
 pytestmark = pytest.mark.slow
-BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 NUM_FACTS = 8
 
 
 @pytest.fixture(scope="module")
-def bench():
-    sys.path.insert(0, str(BENCHMARKS))
+def bench(benchmarks):
     before = torch.get_num_threads()
     torch.set_num_threads(1)
-    try:
-        names = ("learning", "learning_memory", "learning_world")
-        yield SimpleNamespace(**{name: importlib.import_module(name) for name in names})
-    finally:
-        torch.set_num_threads(before)
-        sys.path.remove(str(BENCHMARKS))
+    yield benchmarks("learning", "learning_memory", "learning_world")
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

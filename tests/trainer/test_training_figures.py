@@ -1,10 +1,8 @@
 """The short form of `benchmarks/training.py`: on a CPU, with a shape that is small, by the code that a GPU runs."""
 
-import importlib
 import json
 import sys
 from dataclasses import asdict, replace
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -13,21 +11,16 @@ import torch
 from trainer import presets
 from trainer.tokens import Segment
 
-BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 MACHINE = {"date": "2026-11-22", "hardware": "a GPU", "versions": "torch 9", "precision": "bfloat16", "rate": 1e14}
 
 
 @pytest.fixture(scope="module")
-def bench():
-    sys.path.insert(0, str(BENCHMARKS))
+def bench(benchmarks):
     before = torch.get_num_threads()
     torch.set_num_threads(1)
-    try:
-        names = {"whole": "training", "plan": "training_plan", "rows": "training_rows"}
-        yield SimpleNamespace(**{short: importlib.import_module(name) for short, name in names.items()})
-    finally:
-        torch.set_num_threads(before)
-        sys.path.remove(str(BENCHMARKS))
+    found = benchmarks("training", "training_plan", "training_rows")
+    yield SimpleNamespace(whole=found.training, plan=found.training_plan, rows=found.training_rows)
+    torch.set_num_threads(before)
 
 
 def test_our_step_a_preset_and_a_brief_are_measured(bench, monkeypatch):

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -38,57 +39,30 @@ FIRST, SECOND, THIRD = "acme/first", "acme/second", "acme/third"
 NUM_SESSIONS = 6
 
 
-def tensors(seed: int) -> dict[str, np.ndarray]:
-    """A BERT of one narrow layer with random weights, named as MiniLM's are."""
-    rng = np.random.default_rng(seed)
-
-    def weight(*shape: int) -> np.ndarray:
-        return (rng.normal(size=shape) * 0.3).astype(np.float32)
-
-    found = {
-        "embeddings.word_embeddings.weight": weight(len(WORDS) + 1, DIM),
-        "embeddings.position_embeddings.weight": weight(64, DIM),
-        "embeddings.token_type_embeddings.weight": weight(2, DIM),
-    }
-    norms = ["embeddings.LayerNorm"]
-    name = "encoder.layer.0"
-    norms += [f"{name}.attention.output.LayerNorm", f"{name}.output.LayerNorm"]
-    for part, out, into in (
-        *((f"attention.self.{each}", DIM, DIM) for each in ("query", "key", "value")),
-        ("attention.output.dense", DIM, DIM),
-        ("intermediate.dense", WIDE, DIM),
-        ("output.dense", DIM, WIDE),
-    ):
-        found |= {f"{name}.{part}.weight": weight(out, into), f"{name}.{part}.bias": weight(out)}
-    for norm in norms:
-        found |= {f"{norm}.weight": 1 + weight(DIM), f"{norm}.bias": weight(DIM)}
-    return found
-
-
-def make_model(home: Home, name: str, seed: int) -> Path:
-    """A small model, made ready to serve."""
-    folder = embedding.folder_of(home, name)
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    (folder / "model.onnx").write_bytes(minilm_graph.build(tensors(seed)).SerializeToString())
-    tokens = Tokenizer(WordLevel({"[UNK]": 0, **{word: n for n, word in enumerate(WORDS, 1)}}, unk_token="[UNK]"))
-    tokens.pre_tokenizer = Whitespace()
-    tokens.save(str(folder / "tokenizer.json"))
-    size = (folder / "model.onnx").stat().st_size
-    embedding.write_card(folder, embedding.Card(name, f"weights {seed}", DIM, 60, "graph", size))
-    return folder
-
-
 class Machine:
     """A user with sessions, a memory home and three small models."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, small_bert: Callable[..., dict[str, np.ndarray]]) -> None:
+        self._tensors = partial(small_bert, num_words=len(WORDS) + 1, layers=1, dim=DIM, wide=WIDE)
         self.folder = root / "claude" / "projects" / "p"
         self.folder.mkdir(parents=True)
         self.home = Home(root / "lmm").ensure()
         self.env = {"HOME": str(root), "CLAUDE_CONFIG_DIR": str(root / "claude"), "CODEX_HOME": str(root / "codex")}
         for n, name in enumerate((FIRST, SECOND, THIRD), 1):
-            make_model(self.home, name, n)
+            self.make_model(name, n)
+
+    def make_model(self, name: str, seed: int) -> Path:
+        """A small model, made ready to serve."""
+        folder = embedding.folder_of(self.home, name)
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        (folder / "model.onnx").write_bytes(minilm_graph.build(self._tensors(seed)).SerializeToString())
+        tokens = Tokenizer(WordLevel({"[UNK]": 0, **{word: n for n, word in enumerate(WORDS, 1)}}, unk_token="[UNK]"))
+        tokens.pre_tokenizer = Whitespace()
+        tokens.save(str(folder / "tokenizer.json"))
+        size = (folder / "model.onnx").stat().st_size
+        embedding.write_card(folder, embedding.Card(name, f"weights {seed}", DIM, 60, "graph", size))
+        return folder
 
     def say(self, session: str, text: str) -> None:
         record = {"type": "user", "uuid": f"u-{session}", "parentUuid": None, "sessionId": session,
@@ -162,10 +136,10 @@ service.run(Home(Path(sys.argv[2])), dict(os.environ), settings, (), stay=False)
 
 
 @pytest.fixture
-def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
+def machine(small_bert, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
     """One that was read with the first model, a passage at a time from now on."""
     monkeypatch.setattr(vectors, "SLICE", 1)
-    made = Machine(tmp_path)
+    made = Machine(tmp_path, small_bert)
     for n in range(NUM_SESSIONS):
         made.say(f"s{n}", f"The {WORDS[n]} is at the {WORDS[n + 1]} near the {WORDS[n + 3]}.")
     made.want(FIRST)
@@ -295,7 +269,7 @@ def test_a_model_whose_files_are_gone_or_others_can_no_longer_be_asked_and_is_re
     assert machine.served == SECOND
     assert machine.same(SECOND)
     assert desk.by_words_only() == ""
-    make_model(machine.home, SECOND, 7)  # over the old files
+    machine.make_model(SECOND, 7)  # over the old files
     assert "another by now" in Desk(machine.home, machine.env).by_words_only()
     machine.read()
     assert machine.same(SECOND)
@@ -304,7 +278,7 @@ def test_a_model_whose_files_are_gone_or_others_can_no_longer_be_asked_and_is_re
 
 def test_another_revision_of_the_same_model_is_embedded_with_while_the_old_one_serves(machine, monkeypatch):
     machine.want(FIRST)
-    folder, other = embedding.folder_of(machine.home, FIRST), make_model(machine.home, "acme/other", 9)
+    folder, other = embedding.folder_of(machine.home, FIRST), machine.make_model("acme/other", 9)
     before = machine.store.embedder
     monkeypatch.setattr(embedder_fetch, "_try_out", lambda _: None)
 
@@ -338,11 +312,11 @@ def test_the_old_model_serves_and_embeds_while_the_wanted_one_is_not_there(machi
 def test_a_fitted_model_that_was_kept_serves_until_something_it_learned_is_forgotten(machine):
     machine.env.pop("LMM_EMBEDDER_NAME")
     machine.want(embedding.MINILM)
-    make_model(machine.home, embedding.MINILM, 11)
+    machine.make_model(embedding.MINILM, 11)
     machine.read()
     assert machine.served == embedding.MINILM
     name = "personal/minilm-0"
-    folder = make_model(machine.home, name, 12)
+    folder = machine.make_model(name, 12)
     artifacts.write_sources(folder, Sources.of([("claude-code", "s1")], (), as_of=artifacts.forgettings(machine.home)))
     machine.read()
     assert machine.served == embedding.MINILM  # nobody has kept it

@@ -1,11 +1,7 @@
 """The suites over invented sessions: they ask what the sessions answer, and run in their short form by words alone."""
 
-import importlib
 import re
-import sys
 from datetime import datetime
-from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
@@ -16,20 +12,14 @@ from lmm_mcp.recall import brief
 from lmm_mcp.recall.found import Evidence
 from lmm_mcp.store.terms import terms
 
-BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 SHORT = ("kestrel", "tidewater")
 """Projects of the short form: between them they hold sessions of both agents, edits, and facts that changed twice."""
 ARMS = ("recall", "bm25", "recent", "oracle")
 
 
 @pytest.fixture(scope="module")
-def suites():
-    sys.path.insert(0, str(BENCHMARKS))
-    try:
-        names = ("invented", "updates", "updates_questions", "multilingual", "multilingual_questions")
-        yield SimpleNamespace(**{name: importlib.import_module(name) for name in names})
-    finally:
-        sys.path.remove(str(BENCHMARKS))
+def suites(benchmarks):
+    return benchmarks("invented", "updates", "updates_questions", "multilingual", "multilingual_questions")
 
 
 def project_of(session) -> str:
