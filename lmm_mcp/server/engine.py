@@ -166,7 +166,7 @@ class Engine:
         self._linger_s = linger_s
         self._model_idle_s = float(env.get(MODEL_IDLE_VARIABLE) or MODEL_IDLE_s)
         self._wants_reading = stays
-        self._num_connections = 0
+        self._num_connections = self._num_answering = 0
         self._last_busy_s = time.monotonic()
         self._reason = ""
         self._over = asyncio.Event()
@@ -274,7 +274,7 @@ class Engine:
                     await asyncio.wait_for(session.say_stopped(), 0.5)
         for session in list(self.sessions):
             session.end()
-        while self.sessions:  # `_end_anyway` sees to it that this ends
+        while self.sessions or self._num_answering:  # `_end_anyway` sees to it that this ends
             await asyncio.sleep(0.01)
 
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -306,7 +306,11 @@ class Engine:
         elif wanted == "mcp":
             await self._serve_agent(hello, {**reply, "welcome": True}, reader, writer)
         else:
-            await _say(writer, {**reply, "welcome": True, **await self._answered(str(wanted), hello)})
+            self._num_answering += 1
+            try:
+                await _say(writer, {**reply, "welcome": True, **await self._answered(str(wanted), hello)})
+            finally:
+                self._num_answering -= 1
 
     def _refusal(self, hello: dict[str, Any]) -> str:
         """Why this one is not served; '' where it is. Whoever may retire us does so here."""

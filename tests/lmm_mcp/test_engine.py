@@ -427,6 +427,16 @@ def test_lmm_stop_ends_everything_and_says_what(plain_env, agent_of, processes):
     assert lmm(plain_env, "stop").stdout == "nothing was running\n"
 
 
+def test_who_asks_it_to_stop_is_answered_before_it_is_gone(home, plain_env):
+    slow = (
+        "import time\nfrom lmm_mcp.server import answers\nstop = answers.answers['stop']\n"
+        "answers.answers['stop'] = lambda *asked: (stop(*asked), time.sleep(0.7))[0]"
+    )
+    process = engine_of(home, plain_env, slow, "linger_s=600, stays=False")
+    assert reach.ask(home, {"want": "stop"}, 10)["pid"] == process.pid
+    assert ended(process) == 0
+
+
 def test_lmm_stop_ends_an_engine_that_hangs(plain_env, agent_of, processes, monkeypatch):
     from lmm_mcp.server import stopping
 
