@@ -1,5 +1,6 @@
 """How much memory this process holds, and giving back what it no longer needs."""
 
+import os
 import sys
 from contextlib import suppress
 from pathlib import Path
@@ -19,6 +20,14 @@ def resident_bytes() -> int:
         # macOS tells the most that was ever held, in bytes: a bound from above.
         return int(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
     return 0
+
+
+def machine_bytes() -> int:
+    """What this machine has in all; 0 where it does not tell."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):  # Windows
+        return 0
 
 
 def give_back() -> None:

@@ -3,14 +3,13 @@
 What would surely fail is refused with the next step; memory is an estimate, so that a lack of it is only said.
 """
 
-import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
 
-from lmm_mcp import artifacts
+from lmm_mcp import artifacts, memory
 from lmm_mcp.errors import TrainingError
 from lmm_mcp.paths import Home
 from trainer import checkpoints, engine, planning, preparing, presets
@@ -61,10 +60,7 @@ def memory_bytes(device: str) -> int:
     """Of a device in all, 0 where it does not tell."""
     if device == "cuda":
         return gpu_bytes()
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, ValueError, OSError):  # Windows
-        return 0
+    return memory.machine_bytes()
 
 
 def gpu_bytes() -> int:

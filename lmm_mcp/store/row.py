@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+from lmm_mcp import memory
 from lmm_mcp.store import schema, shelf, tables
 from lmm_mcp.store.held import Held
 from lmm_mcp.store.schema import StoreRecord
@@ -17,8 +18,10 @@ from lmm_mcp.store.shelf import Shelf
 from lmm_mcp.store.tables import named_errors
 
 _SEARCH_threads = 4
-MAX_HELD_rows = 80_000
-"""Of all shelves, 4 kB each; beyond, the older ones are searched in their tables, by their indexes."""
+HELD_ROW_bytes = 4_000
+MAX_HELD_rows = max(80_000, min(memory.machine_bytes() // 50 // HELD_ROW_bytes, 200_000))
+"""Of all shelves: a fiftieth of the memory of this machine, 320 to 800 MB; beyond, the older ones are searched in their
+tables, by their indexes, at several times the cost."""
 MAX_WHOLE_rows = 45_000
 """Of the newest shelves, 3 kB more each: their passages and the vectors of their windows; of others those that were asked for lately."""
 
