@@ -36,6 +36,9 @@ LINGER_VARIABLE = "LMM_ENGINE_LINGER_S"
 MODEL_IDLE_VARIABLE = "LMM_ENGINE_MODEL_IDLE_S"
 """These override the two; for tests and measurements."""
 TICK_s = 5.0
+COLLECT_AT = 2_000, 20, 1_000_000
+"""Python's garbage collector: what is held in memory is never looked through while somebody asks, which would keep all waiting
+for 0.2 s several times a minute; `Holdings.tidy` has it done in quiet."""
 MAX_CONNECTIONS = 128
 LOCK_PATIENCE_s = 15.0
 """How long a new engine waits for an old one to finish its answers and leave."""
@@ -134,6 +137,7 @@ def run(
     engine = Engine(home, env, stays=stays, linger_s=linger_s)
     gc.enable()
     gc.freeze()
+    gc.set_threshold(*COLLECT_AT)
     sys.setswitchinterval(SWITCH_EVERY_s)
     door = endpoint.listen(home, version=version(), tcp=tcp)
     try:

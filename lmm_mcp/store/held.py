@@ -9,7 +9,7 @@ import logging
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -27,8 +27,9 @@ from lmm_mcp.store.search import Hit, Scope
 LOOK_EVERY_s = 0.5
 """Where many ask, what was written is looked for so often: a look costs as much as a question."""
 WAIT_AFTER_s = 0.8
-PATIENCE_s = 0.25
-"""Who asks so long after the last look waits so long for the next one: a note is promised after two seconds."""
+PATIENCE_s = 0.1
+"""Who asks so long after the last look waits for the next one until it has gone on so long: a note is promised after two
+seconds. One that takes longer brings in a bulk import."""
 QUIET_s = 5.0
 PATIENCE_after_quiet_s = 1.5
 """Who asks first after hours may find that much came meanwhile."""
@@ -43,6 +44,8 @@ MAX_WINDOW_bytes_whole = 100_000_000
 """More than those of a whole shelf."""
 _PART_rows = 500
 """Read at once, so that questions get their turn."""
+_FEW_new_rows = 1_000
+"""The passages of so many are read before the rows are to be had, so that no question has to; of more after that."""
 _VECTOR_columns = ("chunk_id", "vector", "project", "agent", "first_ms", "last_ms")
 _ROW_columns = ("id", "project", "agent", "first_ms", "last_ms", "written_ms")
 FEW_rows = 3_000
@@ -64,6 +67,18 @@ class Rows:
     by_project: dict[str, int]
     words: Words | None
     """None: not read yet, the text index must do."""
+    moved: Mapping[int, int]
+    """Old row ids of those that upkeep moved since the last look, to their new ones."""
+
+
+@dataclass(frozen=True, slots=True)
+class Vectors:
+    """The vectors of the passages."""
+
+    version: int
+    rows: Blocks
+    moved: Mapping[int, int]
+    """As of the passages."""
 
 
 class _Followed(Generic[_T]):
@@ -71,7 +86,7 @@ class _Followed(Generic[_T]):
 
     def __init__(self) -> None:
         self._held: _T | None = None
-        self._looked_s = float("-inf")
+        self._looked_s = self._began_s = float("-inf")
         self._took_s = 0.0
         self._lock = threading.Lock()
         self._look: threading.Event | None = None
@@ -79,10 +94,10 @@ class _Followed(Generic[_T]):
         self._finishing = threading.Lock()
         self._finished: _T | None = None
 
-    def now(self, update: Callable[[_T | None], _T], then: Callable[[_T], None]) -> _T:
+    def now(self, update: Callable[[_T | None], _T], shown: Callable[[_T], None], then: Callable[[_T], None]) -> _T:
         """The state of a moment ago. `update` makes the present one of the one that was held. Raises what it raises.
 
-        `then` is called with each new state once it is to be had, for what may take longer.
+        `shown` is called with each new state just before it is to be had, `then` once it is, for what may take longer.
 
         It is brought up to date beside the question: thousands of new rows take longer than an answer may. One that comes
         after some quiet waits for that, as a rule for a few milliseconds.
@@ -96,25 +111,40 @@ class _Followed(Generic[_T]):
         age_s = time.monotonic() - self._looked_s
         if age_s < max(LOOK_EVERY_s, min(_SHARE * self._took_s, WAIT_AFTER_s)):
             return held
-        look = self._begun(update, then)
+        look = self._begun(update, shown, then)
         if age_s >= (WAIT_AFTER_s if self._took_s < LONG_s else WAIT_AT_LAST_s):
-            look.wait(PATIENCE_s if age_s < QUIET_s else PATIENCE_after_quiet_s)
+            patience_s = PATIENCE_s if age_s < QUIET_s else PATIENCE_after_quiet_s
+            look.wait(max(0.0, self._began_s + patience_s - time.monotonic()))
         return self._held or held
 
-    def _begun(self, update: Callable[[_T | None], _T], then: Callable[[_T], None]) -> threading.Event:
+    def _begun(
+        self, update: Callable[[_T | None], _T], shown: Callable[[_T], None], then: Callable[[_T], None]
+    ) -> threading.Event:
         with self._lock:
             if self._look is None or self._look.is_set():
-                self._look = look = threading.Event()
+                self._look = threading.Event()
+                self._began_s = time.monotonic()
+                look = self._look
                 try:
-                    threading.Thread(target=self._bring_in, args=(update, look, then), name="look", daemon=True).start()
+                    target, asked = self._bring_in, (look, update, shown, then)
+                    threading.Thread(target=target, args=asked, name="look", daemon=True).start()
                 except RuntimeError:  # no thread is to be had, or we are leaving
                     look.set()
             return self._look
 
-    def _bring_in(self, update: Callable[[_T | None], _T], look: threading.Event, then: Callable[[_T], None]) -> None:
+    def _bring_in(
+        self,
+        look: threading.Event,
+        update: Callable[[_T | None], _T],
+        shown: Callable[[_T], None],
+        then: Callable[[_T], None],
+    ) -> None:
         began_s, held = time.monotonic(), None
         try:
-            self._held = held = update(self._held)
+            held = update(self._held)
+            if held is not self._held:
+                shown(held)
+            self._held = held
             self._looked_s, self._took_s = began_s, time.monotonic() - began_s
         except (
             Exception
@@ -144,7 +174,7 @@ class Held:
     def __init__(self, *, is_whole: bool = True) -> None:
         self.is_whole = is_whole
         self._rows: _Followed[Rows] = _Followed()
-        self._vectors: _Followed[tuple[int, Blocks]] = _Followed()
+        self._vectors: _Followed[Vectors] = _Followed()
         self.passages = Bodies(is_whole=is_whole)
         """By row id."""
         self.windows: Kept[bytes] = Kept(MAX_WINDOW_bytes_whole if is_whole else MAX_WINDOW_bytes, _size)
@@ -160,39 +190,51 @@ class Held:
             found = blocks.looked(chunks, before.rows if before else (), _ROW_columns)
             by_project = tables.most_frequent_first(Counter(blocks.rows(found, "project")))
             if before is None and sum(by_project.values()) > FEW_rows:
-                return Rows(_NOT_WHOLE, found, by_project, None)
+                return Rows(_NOT_WHOLE, found, by_project, None, {})
             moved = blocks.moved(before.rows, found, _written) if before else {}
-            self.passages.renumber(moved)
             words = postings.looked(chunks, found, (before.words if before else None) or (), moved)
-            return Rows(version, found, by_project, words)
+            if before is not None:
+                read(found, moved, _FEW_new_rows)
+            return Rows(version, found, by_project, words, moved)
 
-        def read(now: Rows) -> None:
-            for part in self._parts(self.passages.lacking(blocks.rows(now.rows, ROW_ID))):
+        def read(rows: Blocks, moved: Mapping[int, int], most: int) -> None:
+            for part in self._parts(self.passages.lacking(blocks.rows(rows, ROW_ID)), moved, most):
                 self.passages.add(bodies.packed(chunks.take_row_ids(part)))
 
-        return self._rows.now(look, read)
+        return self._rows.now(
+            look, lambda now: self.passages.renumber(now.moved), lambda now: read(now.rows, {}, tables.ALL_ROWS)
+        )
 
     def vectors(self, table: Any) -> Blocks:
         """The vectors, as they were a moment ago. Raises what LanceDB raises."""
 
-        def look(before: tuple[int, Blocks] | None) -> tuple[int, Blocks]:
+        def look(before: Vectors | None) -> Vectors:
             version = table.version
-            if before is not None and before[0] == version:
+            if before is not None and before.version == version:
                 return before
-            found = blocks.looked(table, before[1] if before else (), _VECTOR_columns)
+            found = blocks.looked(table, before.rows if before else (), _VECTOR_columns)
+            moved = blocks.moved(before.rows, found, _begins) if before else {}
             if before is not None:
-                self.windows.renumber(blocks.moved(before[1], found, _begins))
-            return version, found
+                read(found, moved, _FEW_new_rows)
+            return Vectors(version, found, moved)
 
-        def read(now: tuple[int, Blocks]) -> None:
-            for part in self._parts(self.windows.lacking(blocks.rows(now[1], ROW_ID))):
+        def read(rows: Blocks, moved: Mapping[int, int], most: int) -> None:
+            for part in self._parts(self.windows.lacking(blocks.rows(rows, ROW_ID)), moved, most):
                 self.windows.add(bodies.windows_of(table.take_row_ids(part)))
 
-        return self._vectors.now(look, read)[1]
+        followed = self._vectors.now(
+            look, lambda now: self.windows.renumber(now.moved), lambda now: read(now.rows, {}, tables.ALL_ROWS)
+        )
+        return followed.rows
 
-    def _parts(self, row_ids: list[int]) -> Iterator[list[int]]:
-        """Rows to be read at once, so that questions get their turn; none where not all are held."""
-        for start in range(0, len(row_ids) if self.is_whole else 0, _PART_rows):
+    def _parts(self, row_ids: list[int], moved: Mapping[int, int], most: int) -> Iterator[list[int]]:
+        """Rows to be read at once, so that questions get their turn; none where not all are held, or they are too many.
+
+        `moved`: what is held under old row ids, and needs no reading.
+        """
+        held = set(moved.values())
+        row_ids = [row_id for row_id in row_ids if row_id not in held]
+        for start in range(0, len(row_ids) if self.is_whole and len(row_ids) <= most else 0, _PART_rows):
             yield row_ids[start : start + _PART_rows]
 
 
