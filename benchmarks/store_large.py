@@ -7,6 +7,7 @@ in a process of its own, over the whole way of a question but the model: its vec
 """
 
 import argparse
+import gc
 import json
 import os
 import resource
@@ -23,6 +24,7 @@ from synthetic import CHUNKS_A_THREAD, DIM, MINE, Maker
 
 from lmm_mcp.domain.recall import Question
 from lmm_mcp.recall.pipeline import Recaller
+from lmm_mcp.server.engine import COLLECT_AT
 from lmm_mcp.store.chunks import ChunkStore, Scope
 from lmm_mcp.store.terms import terms
 
@@ -122,7 +124,8 @@ def read(folder: Path, size: int, words: int) -> None:
     asks = Maker(words=words, seed=11)
     before_mb = resident_mb()
     store = ChunkStore.open(folder)
-    store.hold()  # as an engine does
+    store.hold()  # as an engine does, and the next line
+    gc.set_threshold(*COLLECT_AT)
     vectors = CENTRES.vectors(NUM_QUESTIONS)
     texts = [asks.question() for _ in range(NUM_QUESTIONS)]
 

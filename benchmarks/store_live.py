@@ -6,6 +6,7 @@ store of the same rows that was written at once; a question goes the whole way b
 """
 
 import argparse
+import gc
 import shutil
 import sys
 import tempfile
@@ -21,6 +22,7 @@ from lmm_mcp import memory
 from lmm_mcp.domain.chunk import Chunk
 from lmm_mcp.domain.recall import Question
 from lmm_mcp.recall.pipeline import Recaller
+from lmm_mcp.server.engine import COLLECT_AT
 from lmm_mcp.store.chunks import ChunkStore, Scope
 from lmm_mcp.store.tables import disk_bytes
 
@@ -120,7 +122,8 @@ def shape(store: ChunkStore) -> str:
 def ask(folder: Path) -> None:
     """Ask from a handle of its own, as an agent would."""
     store = ChunkStore.open(folder)
-    store.hold()  # as an engine does
+    store.hold()  # as an engine does, and the next line
+    gc.set_threshold(*COLLECT_AT)
     make = Maker(words=1, seed=11)
     questions = [make.question() for _ in range(NUM_QUESTIONS)]
     vectors = make.vectors(NUM_QUESTIONS)
