@@ -20,6 +20,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+from store_live import settled
 from synthetic import CHUNKS_A_THREAD, DIM, MINE, Maker
 
 from lmm_mcp.domain.recall import Question
@@ -141,6 +142,7 @@ def read(folder: Path, size: int, words: int) -> None:
 
     recaller = Recaller(store, Given())  # type: ignore[arg-type]
     mine = Scope(project=MINE)
+    settled(lambda n: recaller.recall(Question(texts[n])))
     timed("recall, my project", lambda n: recaller.recall(Question(texts[n], project=MINE)))
     timed("recall, everything", lambda n: recaller.recall(Question(texts[n])))
     timed("by words, my project", lambda n: store.lexical(terms(texts[n]), mine, 60))

@@ -12,32 +12,28 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from ingest import pipeline, reading, sources, surroundings, trial
+from ingest import mending, pipeline, reading, sources, surroundings, trial
 from ingest.changes import Changes
-from ingest.chunking import CHUNKER_VERSION
 from ingest.deriving import Deriving
 from ingest.limits import Watch
 from ingest.pipeline import Harvest, Rooms
 from ingest.plan import BATCH_files, Plan, Rescan
-from ingest.readers import sqlite
 from ingest.readers.base import SLICE_bytes
 from ingest.report import Report
 from ingest.session import Reader, SourceFile, Unreadable
 from ingest.suspects import Suspects, installed_version
 from ingest.vectors import Vectors
-from lmm_mcp import artifacts, children, config
+from lmm_mcp import children, config
 from lmm_mcp.config import Settings
-from lmm_mcp.errors import ArchiveError, ConfigError, LmmError, StoreError
+from lmm_mcp.errors import ConfigError, LmmError, StoreError
 from lmm_mcp.exclusion import Exclusion
 from lmm_mcp.limits import TOO_MUCH_MEMORY_code
 from lmm_mcp.paths import Home
 from lmm_mcp.refusal import exit_code_of, explained, refusal_behind
-from lmm_mcp.store import forgetting
 from lmm_mcp.store.archive import Archive
 from lmm_mcp.store.chunks import ChunkStore
 from lmm_mcp.store.ledger import Ledger
@@ -385,72 +381,28 @@ class Service:
             pipeline.keep(news, self._rooms)
         return rest
 
-    def _resettle(self) -> None:
-        """Cut those threads anew that other rules cut, or whose project is known better by now (a remote was learnt)."""
-        outdated = [
-            (row.thread.agent, row.thread.thread_id)
-            for row in self._rooms.ledger.threads()
-            if row.chunker_version != CHUNKER_VERSION or pipeline.project_of(row.thread, self._rooms) != row.project
-        ]
-        if outdated:
-            _log.info("%d threads are cut anew", len(outdated))
-            self._cut_anew(outdated)
-
-    def _cut_anew(self, threads: Sequence[tuple[str, str]]) -> None:
+    def _cut_anew(self, threads: Sequence[mending.Key]) -> None:
         for start in range(0, len(threads), BATCH_files):
             if self._is_to_stop():
                 return  # the next process finds what is missing
             if start and (notes := self._new_notes()):
                 self._import(notes)
-            some = threads[start : start + BATCH_files]
-            cuts: list[pipeline.Cut | None] = []
-            for agent, thread_id in some:
-                try:
-                    cuts.append(pipeline.cut_anew(agent, thread_id, self._rooms))
-                except ArchiveError as problem:
-                    _log.warning("%s", problem)
-                    self._rooms.ledger.record_unreadable(self._rooms.archive.path(agent, thread_id), 0, str(problem))
-            pipeline.store_cuts([cut for cut in cuts if cut is not None], self._rooms)
+            mending.cut_anew(threads[start : start + BATCH_files], self._rooms)
             self._vectors.expect()
             self._deriving.expect()
             self._upkeep_due = True
             self._report.say("importing", chunks=self._rooms.store.count())
 
-    def _mend(self) -> None:
-        """Complete what was interrupted, and redo what an upgrade made outdated."""
-        self._rooms.archive.sweep()
-        sqlite.sweep(self._home.copies, children.is_alive)
-        finished = forgetting.finish(
-            self._rooms.store,
-            self._rooms.archive,
-            self._rooms.ledger,
-            notes=self._home.notes,
-            logs=self._home.logs,
-            facts=self._home.facts,
-            unlearn=partial(artifacts.mark_unclean, self._home),
-        )
-        for problem in finished.damaged if finished is not None else ():
-            _log.warning("what was to be forgotten may still be there: %s", problem)
-        self._restore()
-        self._resettle()
+    def _resettle(self) -> None:
+        """Cut anew what rules or projects that are others by now cut."""
+        if outdated := mending.outdated(self._rooms):
+            _log.info("%d threads are cut anew", len(outdated))
+            self._cut_anew(outdated)
 
-    def _restore(self) -> None:
-        """Make anew what somebody took away: store or ledger from the archive, an archived session from the agent's file."""
-        rooms = self._rooms
-        for complaint in rooms.ledger.unreadable():
-            if Path(complaint.path).is_relative_to(self._home.archive):
-                rooms.ledger.clear_unreadable(complaint.path)
-        rows = rooms.ledger.threads()
-        held = rooms.store.threads()
-        # One whose chunks are undated is not told from one that has none, but for a store that is empty.
-        may_have_chunks = [row.thread for row in rows if row.last_ms or not held]
-        lost = [thread for thread in may_have_chunks if (thread.agent, thread.thread_id) not in held]
-        if not rows:  # damaged files are the user's to take away
-            lost = [thread for _, thread in rooms.archive.threads(damaged=[])]
-        self._cut_anew([(thread.agent, thread.thread_id) for thread in lost])
-        gone = [row.thread for row in rows if row.num_events and not rooms.archive.holds(row.thread)]
-        for agent in {thread.agent for thread in gone}:
-            rooms.ledger.forget_sources(agent, [thread.thread_id for thread in gone if thread.agent == agent])
+    def _mend(self) -> None:
+        mending.finish(self._home, self._rooms)
+        self._cut_anew(mending.lost(self._home, self._rooms))
+        self._resettle()
 
     def _upkeep(self) -> None:
         self._upkeep_due = False

@@ -16,6 +16,7 @@ from functools import lru_cache
 from pathlib import Path
 from sqlite3 import Connection
 from typing import Any
+from zlib import crc32
 
 from ingest.readers.base import Decoded, FileReader, parse_time_ms
 from ingest.readers.cursor_bubbles import AGENT, Conversation
@@ -38,7 +39,8 @@ _MAX_DEPTH = 16
 
 _LIST = """
 SELECT substr(key, 14), rowid, length(value),
-  CASE WHEN json_valid(CAST(value AS TEXT)) THEN json_extract(CAST(value AS TEXT), '$.createdAt', '$.lastUpdatedAt') END
+  CASE WHEN json_valid(CAST(value AS TEXT)) THEN json_extract(CAST(value AS TEXT), '$.createdAt', '$.lastUpdatedAt') END,
+  CASE WHEN json_valid(CAST(value AS TEXT)) THEN json_extract(CAST(value AS TEXT), '$.subagentComposerIds') END
 FROM cursorDiskKV WHERE key > 'composerData:' AND key < 'composerData;' AND value IS NOT NULL
 """
 _COUNT = """
@@ -46,11 +48,12 @@ SELECT substr(key, 10, instr(substr(key, 10), ':') - 1) AS composer, count(*), s
 FROM cursorDiskKV WHERE key > 'bubbleId:' AND key < 'bubbleId;' GROUP BY composer
 """
 _LIST_HEADS = "SELECT composerId, lastUpdatedAt, length(value) FROM composerHeaders"
-_HEAD = "SELECT value, isSubagent FROM composerHeaders WHERE composerId = ?"
-_HEAD_COLUMNS = frozenset({"composerId", "lastUpdatedAt", "isSubagent", "value"})
-_PARENT = """
-SELECT substr(key, 14), value FROM cursorDiskKV
-WHERE key > 'composerData:' AND key < 'composerData;' AND instr(value, ?) > 0
+_HEAD = "SELECT value FROM composerHeaders WHERE composerId = ?"
+_HEAD_COLUMNS = frozenset({"composerId", "lastUpdatedAt", "value"})
+_PARENTS = """
+SELECT substr(key, 14), json_extract(CAST(value AS TEXT), '$.subagentComposerIds') FROM cursorDiskKV
+WHERE key > 'composerData:' AND key < 'composerData;' AND instr(value, '"subagentComposerIds"') > 0
+  AND json_valid(CAST(value AS TEXT))
 """
 _IDS = "SELECT substr(key, 14) FROM cursorDiskKV WHERE key > 'composerData:' AND key < 'composerData;'"
 _VALUE = "SELECT value FROM cursorDiskKV WHERE key = ?"
@@ -106,10 +109,12 @@ class CursorEditor(FileReader):
             listed_heads = connection.execute(_LIST_HEADS) if known.get(_HEADS, frozenset()) >= _HEAD_COLUMNS else ()
             heads = {composer: (updated, length) for composer, updated, length in listed_heads}
             listed = connection.execute(_LIST).fetchall()
-        for composer, rowid, length, times in listed:
+        parents = _by_child((composer, children) for composer, *_, children in listed)
+        for composer, rowid, length, times, _ in listed:
             num_rows, trace = counts.get(composer, (0, 0))
             updated, head_length = heads.get(composer, (0, 0))
             trace = _number(rowid) + _number(trace) + _number(head_length)
+            trace += crc32(parents.get(composer, "").encode("utf-8", "replace"))
             yield SourceFile(
                 agent=self.agent,
                 path=path,
@@ -139,9 +144,13 @@ def _ids_in_any(databases: Iterable[Path]) -> frozenset[str]:
     found: frozenset[str] = frozenset()
     for path in databases:
         with suppress(OSError):
-            marks = [each.stat().st_mtime_ns for each in (path, path.with_name(path.name + LOGS[0])) if each.is_file()]
-            found |= _ids_in(path, tuple(marks)) if marks else frozenset()
+            marks = _marks(path)
+            found |= _ids_in(path, marks) if marks else frozenset()
     return found
+
+
+def _marks(path: Path) -> tuple[int, ...]:
+    return tuple(each.stat().st_mtime_ns for each in (path, path.with_name(path.name + LOGS[0])) if each.is_file())
 
 
 @lru_cache(maxsize=16)
@@ -150,6 +159,22 @@ def _ids_in(path: Path, changed_ns: tuple[int, ...]) -> frozenset[str]:  # noqa:
         known = tables(connection).get(_TABLE, frozenset())
         rows = connection.execute(_IDS).fetchall() if "key" in known else []
     return frozenset(name for (name,) in rows if isinstance(name, str))
+
+
+@lru_cache(maxsize=4)
+def _parents_in(path: Path, changed_ns: tuple[int, ...]) -> Mapping[str, str]:  # noqa: ARG001 - as above
+    """Who started a conversation, by those that list the ones they started: few children know their parent themselves."""
+    with opened(path) as connection:
+        return _by_child(connection.execute(_PARENTS))
+
+
+def _by_child(listed: Iterable[tuple[Any, Any]]) -> dict[str, str]:
+    return {
+        child: parent
+        for parent, children in listed
+        for child in (_unpacked(children) if isinstance(parent, str) else ())
+        if isinstance(child, str) and child != parent
+    }
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,26 +193,20 @@ class _Store:
 
     def about(self, composer: str) -> dict[str, Any]:
         """What is known of a conversation as a whole: its own document, over the entry in the list of conversations."""
-        head, is_subagent = _head(self.connection, self.known, composer)
+        head = _head(self.connection, self.known, composer)
         listed = json_value(head, self.path) if isinstance(head, str | bytes) else None
         found: dict[str, Any] = {}
         for value in (listed, self.value(f"composerData:{composer}")):
             if isinstance(value, dict):
                 found |= {key: inner for key, inner in value.items() if inner not in (None, "", [], {})}
-        return {**found, "parent": self._parent(composer, found, is_subagent)}
+        return {**found, "parent": self._parent(composer, found)}
 
-    def _parent(self, composer: str, about: Mapping[str, Any], is_subagent: bool) -> str:
+    def _parent(self, composer: str, about: Mapping[str, Any]) -> str:
         """The conversation that started this one; '' for one that a person started."""
         info = about.get("subagentInfo")
         if isinstance(info, Mapping) and (named := id_in(info.get("parentComposerId"))):
             return named if named != composer else ""
-        if is_subagent:  # older children do not know their parent, which knows them
-            for name, content in self.connection.execute(_PARENT, (f'"{composer}"',)):
-                value = json_value(content, self.path) if isinstance(content, str | bytes) else None
-                children = value.get("subagentComposerIds") if isinstance(value, dict) else None
-                if isinstance(children, list) and composer in children and name != composer:
-                    return id_in(name)
-        return ""
+        return id_in(_parents_in(self.path, _marks(self.path)).get(composer))
 
 
 def _read(store: _Store, composer: str) -> Iterator[Item]:
@@ -267,12 +286,12 @@ def _bubbles(store: _Store, composer: str, about: Mapping[str, Any], missing: li
             missing.append(name)
 
 
-def _head(connection: Connection, known: Mapping[str, frozenset[str]], composer: str) -> tuple[Any, bool]:
-    """The entry of a conversation in the list, and whether it is a sub-agent's."""
+def _head(connection: Connection, known: Mapping[str, frozenset[str]], composer: str) -> Any:
+    """The entry of a conversation in the list of them; None where there is none."""
     if not known.get(_HEADS, frozenset()) >= _HEAD_COLUMNS:
-        return None, False
+        return None
     row = connection.execute(_HEAD, (composer,)).fetchone()
-    return (row[0], bool(row[1])) if row else (None, False)
+    return row[0] if row else None
 
 
 def _times_ms(values: list[object]) -> list[int]:

@@ -111,6 +111,30 @@ def test_a_sub_agent_belongs_to_the_conversation_that_lists_it(store):
     assert (found.session_id, found.thread_id, found.parent) == (BASKET, SUB, BASKET)
 
 
+def test_a_sub_agent_that_only_its_parent_knows_of_is_found_without_the_list_of_conversations(store):
+    run(store, "DROP TABLE composerHeaders")
+    found = thread(store, SUB)
+    assert (found.session_id, found.thread_id, found.parent) == (BASKET, SUB, BASKET)
+
+
+def test_a_sub_agent_is_read_again_when_its_parent_comes_to_name_it(store):
+    run(
+        store,
+        f"UPDATE cursorDiskKV SET value = json_remove(value, '$.subagentComposerIds') WHERE key = 'composerData:{BASKET}'",
+    )
+    before = listed(store)
+    assert thread(store, SUB).parent == ""
+    run(
+        store,
+        f"UPDATE cursorDiskKV SET value = json_set(value, '$.subagentComposerIds', json('[\"{SUB}\"]'))"
+        f" WHERE key = 'composerData:{BASKET}'",
+    )
+    after = listed(store)
+    assert (after[SUB].size, after[SUB].mtime_ns) != (before[SUB].size, before[SUB].mtime_ns)
+    assert after[OLD] == before[OLD]
+    assert thread(store, SUB).parent == BASKET
+
+
 def test_a_sub_agent_that_names_its_parent_belongs_to_it_without_any_list(store):
     run(store, "DROP TABLE composerHeaders")
     name_parent(store, SUB, BASKET)
