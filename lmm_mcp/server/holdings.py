@@ -32,7 +32,8 @@ _LOADING_s = 60.0
 _QUIET_s = 3.0
 """Without a question: then there is time to tidy up."""
 SWEEP_EVERY_s = 600.0
-"""Where there is never quiet, tidying up takes 0.2 s from a question so often."""
+"""Where there is never quiet, tidying up takes 0.2 s from a question so often; where nobody ever asks, agents that come and go
+leave something behind, too."""
 
 
 class Holdings:
@@ -176,7 +177,7 @@ class Holdings:
                 self._let_go_of_model()
                 if self._store is not None:
                     self._store.hold(is_wanted=False)
-            elif self._is_tidy or (quiet_s < _QUIET_s and time.monotonic() - self._swept_s < SWEEP_EVERY_s):
+            elif (self._is_tidy or quiet_s < _QUIET_s) and time.monotonic() - self._swept_s < SWEEP_EVERY_s:
                 return
             self._is_tidy, self._swept_s = quiet_s >= _QUIET_s, time.monotonic()
         gc.collect()

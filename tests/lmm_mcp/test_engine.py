@@ -1,5 +1,6 @@
 """The engine: one for a memory home, there while somebody needs it, gone afterwards, and never in the way of the next."""
 
+import gc
 import json
 import os
 import shutil
@@ -9,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+import weakref
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -473,6 +475,26 @@ def test_status_and_doctor_tell_of_the_engine(own_env, agent_of):
     assert f"engine: process {pid}, version {version()}, 1 agent connected" in told
     assert json.loads(lmm(own_env, "status", "--json").stdout)["engine"]["pid"] == pid
     assert f"engine: process {pid}" in lmm(own_env, "doctor").stdout
+
+
+def test_what_agents_leave_behind_is_swept_up_also_where_none_of_them_asks(home, plain_env, monkeypatch):
+    class Left:
+        def __init__(self) -> None:
+            self.itself = self
+
+    monkeypatch.setattr("lmm_mcp.server.holdings._QUIET_s", 0.0)
+    opened = Holdings(home, plain_env)
+    gc.disable()
+    try:
+        opened.tidy(model_after_s=60)
+        left = weakref.ref(Left())
+        opened.tidy(model_after_s=60)
+        assert left() is not None, "not at every tick"
+        monkeypatch.setattr("lmm_mcp.server.holdings.SWEEP_EVERY_s", 0.0)
+        opened.tidy(model_after_s=60)
+        assert left() is None
+    finally:
+        gc.enable()
 
 
 # The model
