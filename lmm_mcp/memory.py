@@ -23,11 +23,35 @@ def resident_bytes() -> int:
 
 
 def machine_bytes() -> int:
-    """What this machine has in all; 0 where it does not tell."""
+    """What this machine has in all, or this container may take; 0 where it does not tell."""
     try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        has = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, ValueError, OSError):  # Windows
         return 0
+    return min([has, *allowed_bytes()])
+
+
+def allowed_bytes(groups: Path = Path("/proc/self/cgroup"), control: Path = Path("/sys/fs/cgroup")) -> list[int]:
+    """What Linux lets this process's control groups take, each of them; whoever takes more is killed.
+
+    A container sees the memory of its host, and its own limit here alone.
+    """
+    found = []
+    with suppress(OSError, UnicodeDecodeError):
+        for line in groups.read_text(encoding="utf-8").splitlines():
+            _, kinds, group = line.split(":", 2)
+            if not kinds:
+                root, name = control, "memory.max"
+            elif "memory" in kinds.split(","):
+                root, name = control / "memory", "memory.limit_in_bytes"
+            else:
+                continue
+            folder = root / group.lstrip("/")
+            for place in (folder, *folder.parents):
+                if place.is_relative_to(root):
+                    with suppress(OSError, ValueError):  # not there: only the container's own part is; "max"
+                        found.append(int((place / name).read_text(encoding="ascii")))
+    return found
 
 
 def give_back() -> None:

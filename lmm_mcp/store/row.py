@@ -19,9 +19,21 @@ from lmm_mcp.store.tables import named_errors
 
 _SEARCH_threads = 4
 HELD_ROW_bytes = 4_000
-MAX_HELD_rows = max(80_000, min(memory.machine_bytes() // 50 // HELD_ROW_bytes, 200_000))
-"""Of all shelves: a fiftieth of the memory of this machine, 320 to 800 MB; beyond, the older ones are searched in their
-tables, by their indexes, at several times the cost."""
+
+
+def held_rows(machine_bytes: int) -> int:
+    """How many rows may be held of all shelves on a machine with so much memory (0: nobody knows).
+
+    >>> [held_rows(each * 10**9) for each in (0, 1, 8, 32, 256)]
+    [80000, 62500, 80000, 160000, 200000]
+    """
+    wanted = max(80_000, min(machine_bytes // 50 // HELD_ROW_bytes, 200_000))
+    return min(wanted, machine_bytes // 4 // HELD_ROW_bytes) if machine_bytes else wanted
+
+
+MAX_HELD_rows = held_rows(memory.machine_bytes())
+"""A fiftieth of the memory of this machine, 320 to 800 MB, and never more than a quarter; beyond, the older ones are searched in
+their tables, by their indexes, at several times the cost."""
 MAX_WHOLE_rows = 45_000
 """Of the newest shelves, 3 kB more each: their passages and the vectors of their windows; of others those that were asked for lately."""
 

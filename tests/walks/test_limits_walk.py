@@ -151,6 +151,27 @@ def test_this_process_knows_what_it_holds():
     memory.give_back()
 
 
+@pytest.mark.parametrize(
+    ("groups", "limits", "allowed"),
+    [
+        ("0::/", {"memory.max": "536870912"}, [536_870_912]),
+        ("0::/user.slice/a.service", {"user.slice/a.service/memory.max": "max", "user.slice/memory.max": "7"}, [7]),
+        ("4:cpu,memory:/docker/1f", {"memory/memory.limit_in_bytes": "536870912"}, [536_870_912]),
+        ("1:cpu:/\n0::/", {}, []),
+    ],
+)
+def test_a_container_has_what_it_may_take_and_not_what_its_host_has(tmp_path, monkeypatch, groups, limits, allowed):
+    told = tmp_path / "cgroup"
+    told.write_text(f"{groups}\n", encoding="utf-8")
+    for name, limit in limits.items():
+        (tmp_path / "control" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "control" / name).write_text(f"{limit}\n", encoding="utf-8")
+    assert memory.allowed_bytes(told, tmp_path / "control") == allowed
+    assert memory.allowed_bytes(tmp_path / "nowhere") == []
+    monkeypatch.setattr(memory, "allowed_bytes", lambda: [1_000, 2_000])
+    assert memory.machine_bytes() in (0, 1_000)
+
+
 def leave_for_memory(home: Home, env: dict[str, str], monkeypatch: pytest.MonkeyPatch, times: int) -> None:
     """Run the ingest process so many times, of which each ends for want of memory."""
     settings = dataclasses.replace(config.load(home.config, env), limits=Limits(memory_mb=600))
