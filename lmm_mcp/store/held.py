@@ -30,12 +30,12 @@ WAIT_AFTER_s = 0.8
 PATIENCE_s = 0.1
 """Who asks so long after the last look waits for the next one until it has gone on so long: a note is promised after two
 seconds. One that takes longer brings in a bulk import."""
-QUIET_s = 5.0
-PATIENCE_after_quiet_s = 1.5
-"""Who asks first after hours may find that much came meanwhile."""
 LONG_s = 0.1
-WAIT_AT_LAST_s = 2.0
-"""While looks take long, since a bulk import writes, nobody waits for one before the last is so old."""
+"""While looks take longer, since a bulk import writes, nobody waits for one before the last is QUIET_s old."""
+QUIET_s = 2.0
+PATIENCE_after_quiet_s = 1.2
+"""Who asks so long after the last look waits so long for the next one, whatever came meanwhile. Where many ask, that one was begun
+WAIT_AFTER_s after the last: it is as old by then, and nobody waits."""
 _SHARE = 2
 """A look that took long is not repeated before so many times as long have passed, nor put off beyond WAIT_AFTER_s."""
 MAX_WINDOW_bytes = 8_000_000
@@ -112,7 +112,7 @@ class _Followed(Generic[_T]):
         if age_s < max(LOOK_EVERY_s, min(_SHARE * self._took_s, WAIT_AFTER_s)):
             return held
         look = self._begun(update, shown, then)
-        if age_s >= (WAIT_AFTER_s if self._took_s < LONG_s else WAIT_AT_LAST_s):
+        if age_s >= (WAIT_AFTER_s if self._took_s < LONG_s else QUIET_s):
             patience_s = PATIENCE_s if age_s < QUIET_s else PATIENCE_after_quiet_s
             look.wait(max(0.0, self._began_s + patience_s - time.monotonic()))
         return self._held or held

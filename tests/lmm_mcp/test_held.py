@@ -398,14 +398,30 @@ def test_while_looks_take_long_a_question_waits_for_none_until_the_last_is_old(w
     assert reader.count() == 1
     monkeypatch.setattr(held, "LONG_s", 0.0)
     writer.replace_thread("codex", "t", [chunk("a", "anchor"), chunk("b", "anchor")])
-    monkeypatch.setattr(held, "WAIT_AT_LAST_s", 0.0)
+    monkeypatch.setattr(held, "QUIET_s", 0.0)
     assert reader.count() == 2, "it waits"
-    monkeypatch.setattr(held, "WAIT_AT_LAST_s", 3_600.0)
+    monkeypatch.setattr(held, "QUIET_s", 3_600.0)
     may_look = threading.Event()
     monkeypatch.setattr(blocks, "looked", lambda *_: may_look.wait(30) and ())
     writer.replace_thread("codex", "t", [chunk("a", "anchor")])
     assert reader.count() == 2
     may_look.set()
+
+
+def test_what_came_two_seconds_ago_is_found_however_seldom_is_asked(writer, reader, monkeypatch):
+    writer.replace_thread("codex", "t", [chunk("a", "anchor")])
+    assert reader.count() == 1
+    monkeypatch.setattr(held, "PATIENCE_s", 0.0)
+    monkeypatch.setattr(held, "LONG_s", 0.0)
+    may_look = threading.Event()
+    real = blocks.looked
+    monkeypatch.setattr(blocks, "looked", lambda *asked: may_look.wait(30) and real(*asked))
+    writer.replace_thread("codex", "t", [chunk("a", "anchor"), chunk("b", "anchor")])
+    reader._shelves()[0].held._rows._looked_s -= 2.0
+    late = threading.Timer(0.2, may_look.set)
+    late.start()
+    assert reader.count() == 2
+    late.join()
 
 
 def test_a_look_that_fails_is_told_to_the_next_question_and_forgotten_when_all_is_well(writer, reader, monkeypatch):
