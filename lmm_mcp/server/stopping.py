@@ -44,7 +44,10 @@ def _stop_engine(home: Home) -> tuple[list[str], int]:
         said = reach.ask(home, {"want": "stop"}, ASK_s)
     except EngineError:
         said = {}
-    if _until(lambda: _is_free(home), LEAVE_s if said else 0.5):
+    # One that leaves already has taken its door away, and still answers what it was asked.
+    if _until(lambda: _is_free(home), LEAVE_s if said or not endpoint.about(home) else 0.5):
+        if not said:
+            return ["the engine has ended"], 0
         agents = counted(int(said.get("clients", 0)), "agent")
         return [f"the engine has ended (process {pid}, {agents} connected)"], int(said.get("ingest_pid", 0))
     if not isinstance(pid, int) or not _is_ours(pid, "lmm_mcp.server.engine", home):

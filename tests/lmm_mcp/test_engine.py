@@ -439,6 +439,17 @@ def test_who_asks_it_to_stop_is_answered_before_it_is_gone(home, plain_env):
     assert ended(process) == 0
 
 
+def test_lmm_stop_waits_for_an_engine_that_is_leaving_already(home, plain_env, processes):
+    from lmm_mcp.server import stopping
+
+    slow = "import asyncio\nengine.Engine._say_goodbye = lambda self: asyncio.sleep(1.5)"
+    process = engine_of(home, plain_env, slow, "linger_s=600, stays=False")
+    reach.ask(home, {"want": "stop"}, 10)
+    processes.until(lambda: not endpoint.about(home), 10)
+    assert stopping.stop(home) == ["the engine has ended"]
+    assert ended(process) == 0
+
+
 def test_lmm_stop_ends_an_engine_that_hangs(plain_env, agent_of, processes, monkeypatch):
     from lmm_mcp.server import stopping
 
