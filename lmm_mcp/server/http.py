@@ -33,7 +33,7 @@ MAX_REQUESTS = 64
 MAX_CONNECTIONS = 256
 """At once; more are cut off: everybody on this machine may knock, and each costs the engine a file descriptor."""
 SILENCE_s = 10.0
-"""How long a connection may last without a request."""
+"""How long a connection may last without a request, or without the next one, at least: half of one is none."""
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -147,9 +147,15 @@ class _Impatient(H11Protocol):
         else:
             self.loop.call_later(SILENCE_s, self._cut_off_if_silent)
 
-    def _cut_off_if_silent(self) -> None:
-        if not vars(self).get("cycle"):  # what answers the request, where there has been one
+    def _cut_off_if_silent(self, answered: object = None) -> None:
+        """`answered`: the last request, where that was answered by the last look; None where there was none."""
+        if self.transport.is_closing():
+            return
+        last = vars(self).get("cycle")  # what answers a request, where there has been one
+        if last is None or last is answered:
             self.transport.abort()
+        else:
+            self.loop.call_later(SILENCE_s, self._cut_off_if_silent, last if last.response_complete else None)
 
 
 class _Server(uvicorn.Server):

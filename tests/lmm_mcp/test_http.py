@@ -52,7 +52,8 @@ FREE_PORT = """
 import os, sys
 from pathlib import Path
 from lmm_mcp.paths import Home
-from lmm_mcp.server import staying
+from lmm_mcp.server import http, staying
+http.SILENCE_s = 3.0
 os._exit(staying.serve(Home(Path(sys.argv[1])), os.environ, 0))
 """
 
@@ -158,3 +159,14 @@ def test_silent_neighbours_are_cut_off_and_keep_nobody_out(served):
         for each in silent:
             each.close()
     assert asked(url, {"Authorization": f"Bearer {token}"})[0] == 200
+
+
+@pytest.mark.parametrize("last", [b"x", b"123456789GET"])
+def test_neighbours_who_were_turned_away_and_send_half_of_a_request_are_cut_off_too(served, last):
+    _, url, _ = served
+    with socket.create_connection(("127.0.0.1", urllib.parse.urlsplit(url).port), timeout=15) as neighbour:
+        neighbour.sendall(b"POST /mcp HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n")
+        assert neighbour.recv(4096).startswith(b"HTTP/1.1 401 ")
+        neighbour.sendall(last)
+        with contextlib.suppress(ConnectionResetError):
+            assert neighbour.recv(1) == b""
