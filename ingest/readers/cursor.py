@@ -40,7 +40,8 @@ _MAX_DEPTH = 16
 _LIST = """
 SELECT substr(key, 14), rowid, length(value),
   CASE WHEN json_valid(CAST(value AS TEXT)) THEN json_extract(CAST(value AS TEXT), '$.createdAt', '$.lastUpdatedAt') END,
-  CASE WHEN json_valid(CAST(value AS TEXT)) THEN json_extract(CAST(value AS TEXT), '$.subagentComposerIds') END
+  CASE WHEN instr(value, '"subagentComposerIds"') > 0 AND json_valid(CAST(value AS TEXT))
+    THEN json_extract(CAST(value AS TEXT), '$.subagentComposerIds') END
 FROM cursorDiskKV WHERE key > 'composerData:' AND key < 'composerData;' AND value IS NOT NULL
 """
 _COUNT = """

@@ -41,8 +41,8 @@ _endless: dict[str, list[tuple[int, int]]] = {}
 """Databases on which all that time was spent, as they were then: not tried again before they change."""
 _MAGIC = b"SQLite format 3\0"
 _INDEX = "-shm"
-_NEVER_COPIED = (".vscdb",)
-"""Editors keep tokens in them."""
+_NEVER_COPIED = (".vscdb", "data.sqlite3")
+"""Endings of names. Editors keep tokens in them, and so does Kiro."""
 _MODE_at, _KEEPS_LOG = 18, b"\x02\x02"
 """Where the head of a database says how it is written, and what stands there if by way of a log."""
 _copies: list[Path] = []
@@ -153,10 +153,10 @@ def _untouched(path: Path) -> Iterator[sqlite3.Connection]:
     if _size(index) or not _keeps_log(path):  # an index: its owner has it open, or left it so
         with closing(_connected(path, "mode=ro")) as connection:
             yield connection
-    elif path.suffix in _NEVER_COPIED:
+    elif path.name.endswith(_NEVER_COPIED):
         raise CannotRead(
             0,
-            "its folder may not be written, and it is never copied, since it holds tokens too: it is read while the editor runs, or give this user the right to write there",
+            "its folder may not be written, and it is never copied, since it holds tokens too: it is read while its agent runs, or give this user the right to write there",
             str(path),
         )
     else:

@@ -272,9 +272,12 @@ with sqlite.opened(Path({str(abandoned)!r})):
 
 
 @pytest.mark.usefixtures("not_ours")
-def test_an_editors_database_is_never_copied(abandoned: Path, copies: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = abandoned.rename(abandoned.with_name("state.vscdb"))
-    abandoned.with_name("notes.db-wal").rename(path.with_name("state.vscdb-wal"))
+@pytest.mark.parametrize("name", ["state.vscdb", "data.sqlite3"])
+def test_a_database_that_holds_tokens_too_is_never_copied(
+    abandoned: Path, copies: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = abandoned.rename(abandoned.with_name(name))
+    abandoned.with_name("notes.db-wal").rename(path.with_name(f"{name}-wal"))
     monkeypatch.setattr(shutil, "copyfile", lambda *_: pytest.fail("it was copied"))
     before = content(path.parent)
     with pytest.raises(CannotRead, match="give this user the right to write there"):
