@@ -212,7 +212,7 @@ def _remember(said: list[list[Any]], block: list[Any]) -> None:
 def _call(block: dict[str, Any], write: _Writer, said: list[list[Any]], earlier: Earlier) -> Iterator[Event]:
     call_id, tool = id_in(block.get("id")), text_in(block, "name")
     call = claude_calls.describe(tool, block.get("input"))
-    was_ours = ours.is_our_tool(tool) or ours.is_our_command(call.command)
+    was_ours = ours.is_our_tool(tool) or ours.is_our_command(call.command) or ours.is_our_resource(tool, call.text)
     before = next((b for b in said if b[1] == "call" and b[2] == call_id), None)
     if before is not None and before[4] == _hash(call.text):
         return

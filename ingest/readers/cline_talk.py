@@ -12,7 +12,7 @@ from typing import Any
 
 from ingest.readers.call_ids import CallIds
 from ingest.readers.cline_calls import SPEAKING, TaggedCall, describe, mcp_name, outcome_of, tagged
-from ingest.readers.ours import is_our_command, is_our_tool
+from ingest.readers.ours import is_our_command, is_our_resource, is_our_tool
 from ingest.readers.transcript import Transcript
 from ingest.readers.values import Naming
 from lmm_mcp.domain.event import Event, EventKind, Thread
@@ -164,7 +164,7 @@ class Talk(Transcript):
         if not call_id:
             call_id = self._naming.name("call", call.tool, call.text)
             self._pending.append((tool, call_id))
-        ours = is_our_tool(mcp_name(call.tool)) or is_our_command(call.command)
+        ours = is_our_tool(mcp_name(call.tool)) or is_our_command(call.command) or is_our_resource(call.tool, call.text)
         self._calls[call_id] = [call_id, ours]
         more = {"tool": call.tool, "command": call.command, "paths": call.paths, "cwd": call.workdir or self.cwd}
         yield self._event(call_id, "call", call.text, call_id=call_id, ours=ours, **more)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from ingest.readers.codex_calls import Call, Output, command_line, read_call, read_output, text_of
-from ingest.readers.ours import begins_with_brief, is_only_a_brief, is_our_command, is_our_tool
+from ingest.readers.ours import begins_with_brief, is_only_a_brief, is_our_command, is_our_resource, is_our_tool
 from ingest.readers.values import exit_code_in, is_failure
 from lmm_mcp.domain.event import Event, EventId, EventKind
 
@@ -259,7 +259,7 @@ def _prose(
 
 
 def _call(call: Call, call_id: str, moment: Moment, names: Names) -> Event:
-    ours = is_our_tool(call.tool) or is_our_command(call.command)
+    ours = is_our_tool(call.tool) or is_our_command(call.command) or is_our_resource(call.tool, call.text)
     if ours:
         names.opened(call_id)
     return Event(

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from ingest.readers.base import without_base64
 from ingest.readers.call_ids import CallIds
 from ingest.readers.calls import describe
-from ingest.readers.ours import begins_with_brief, is_only_a_brief, is_our_command, is_our_tool
+from ingest.readers.ours import begins_with_brief, is_only_a_brief, is_our_command, is_our_resource, is_our_tool
 from ingest.readers.workdirs import workdir_of
 from lmm_mcp.domain.event import Event, EventKind
 
@@ -59,7 +59,7 @@ class Calls:
         """A tool call. `described_as`: the tool's name without what its server put before it."""
         told = describe(described_as or tool, arguments)
         call_id = self._ids.opened(agents_id) or f"{message.message_id}#call{message.next('call')}"
-        ours = is_our_tool(tool) or is_our_command(told.command)
+        ours = is_our_tool(tool) or is_our_command(told.command) or is_our_resource(tool, told.text)
         if ours:
             self._ours.add(call_id)
         return Event(

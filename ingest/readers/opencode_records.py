@@ -12,7 +12,7 @@ from typing import Any
 
 from ingest.readers.base import parse_time_ms, without_base64
 from ingest.readers.calls import describe, is_shell
-from ingest.readers.ours import begins_with_brief, is_only_a_brief, is_our_command, is_our_tool
+from ingest.readers.ours import begins_with_brief, is_only_a_brief, is_our_command, is_our_resource, is_our_tool
 from ingest.readers.unknown import Unknown
 from ingest.readers.values import ODDITIES, Naming, exit_code_in, id_in, is_failure
 from ingest.readers.workdirs import workdir_of
@@ -149,7 +149,7 @@ def _tool(
     time = _mapping(state.get("time"))
     start = parse_time_ms(time.get("start")) or _created_ms(message)
     cwd = _cwd(message, session)
-    ours = is_our_tool(tool) or is_our_command(call.command)
+    ours = is_our_tool(tool) or is_our_command(call.command) or is_our_resource(tool, call.text)
     yield Event(
         part_id,
         "call",

@@ -17,6 +17,7 @@ _FENCE_WITHIN_chars = 200
 """A client may put a line or a JSON key before a result; a fence further behind is a quotation within other text."""
 
 _TOOL = re.compile(r"(?:^|[^a-z0-9])lmm(?:_{1,3}|[-./:])(?:recall|expand|remember|status|show|forget)$", re.IGNORECASE)
+_RESOURCES = "lmm://"
 _PROGRAMS = frozenset({"lmm", "lmm-mcp"})
 _LOOKED_AT_chars = 100_000
 """Of a command line: a longer one carries data, and the longest made to annoy must not take seconds."""
@@ -35,6 +36,15 @@ def is_our_tool(name: str) -> bool:
     [True, True, True, False]
     """
     return _TOOL.search(name) is not None
+
+
+def is_our_resource(tool: str, arguments: str) -> bool:
+    """Whether a call reads one of this memory's MCP resources, by a tool that every agent calls otherwise.
+
+    >>> is_our_resource("ReadMcpResourceTool", "uri: lmm://timeline"), is_our_resource("Edit", "lmm://opening")
+    (True, False)
+    """
+    return "resource" in tool.lower() and _RESOURCES in arguments
 
 
 def is_our_command(command: str) -> bool:

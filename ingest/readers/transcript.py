@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 
 from ingest.readers.base import Decoded, SLICE_bytes, json_lines, without_base64
 from ingest.readers.calls import describe
-from ingest.readers.ours import begins_with_brief, is_only_a_brief, is_our_command, is_our_tool
+from ingest.readers.ours import begins_with_brief, is_only_a_brief, is_our_command, is_our_resource, is_our_tool
 from ingest.readers.values import ODDITIES, Naming, id_in, type_name
 from ingest.session import Cursor, Item, ReadTo, Unreadable
 from lmm_mcp.domain.event import Event, EventKind, Thread
@@ -111,7 +111,7 @@ class Known:
     ) -> Event:
         """A tool call, described, and ours if it asks this memory (by its name, its command line, or as the reader knows)."""
         call = describe(tool, arguments)
-        ours = ours or is_our_tool(tool) or is_our_command(call.command)
+        ours = ours or is_our_tool(tool) or is_our_command(call.command) or is_our_resource(tool, call.text)
         joint = call_id if len(call_id) >= _UNIQUE_chars else event_id
         self._calls.pop(call_id, None)
         self._calls[call_id] = [joint, ours]

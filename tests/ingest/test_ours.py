@@ -1,12 +1,18 @@
 """What this memory is asked on a command line, in whatever dress, and what merely speaks of it."""
 
+import json
 import time
+from pathlib import Path
+from typing import Any
 
 import pytest
 import typer
 
 from ingest.readers.ours import is_our_command
+from ingest.readers.registry import by_agent
+from ingest.session import Cursor
 from lmm_mcp.cli.program import app
+from lmm_mcp.domain.event import Event
 
 ASKED = (
     "lmm recall 'which port'",
@@ -172,3 +178,55 @@ def test_a_command_line_of_a_megabyte_is_taken_apart_in_linear_time(unit: str) -
         is_our_command(command)
         took.append(time.process_time() - began)
     assert took[1] < 8 * took[0] + 0.1, took
+
+
+ASKED_FOR = {"server": "lmm", "uri": "lmm://timeline?since=7d"}
+TOLD = "Nothing is remembered of that time here."
+AT = "2026-03-03T09:00:00.000Z"
+
+
+def line_of_claude(**content: Any) -> dict[str, Any]:
+    kind = "assistant" if content["type"] == "tool_use" else "user"
+    own = {"type": kind, "uuid": f"u-{kind}", "sessionId": "s1", "timestamp": AT, "cwd": "/work"}
+    return {**own, "message": {"role": kind, "content": [content]}}
+
+
+def line_of_codex(**payload: Any) -> dict[str, Any]:
+    return {"type": "response_item", "timestamp": AT, "payload": payload}
+
+
+def line_of_qwen(kind: str, **part: Any) -> dict[str, Any]:
+    own = {"uuid": f"u-{kind}", "sessionId": "s1", "timestamp": AT, "type": kind, "cwd": "/work"}
+    return {**own, "message": {"role": "model" if kind == "assistant" else "user", "parts": [part]}}
+
+
+READ = {
+    "claude-code": (
+        line_of_claude(type="tool_use", id="toolu_1", name="ReadMcpResourceTool", input=ASKED_FOR),
+        line_of_claude(type="tool_result", tool_use_id="toolu_1", content=TOLD),
+    ),
+    "codex": (
+        line_of_codex(
+            type="function_call", name="read_mcp_resource", call_id="call_1", arguments=json.dumps(ASKED_FOR)
+        ),
+        line_of_codex(type="function_call_output", call_id="call_1", output=TOLD),
+    ),
+    "qwen-code": (
+        line_of_qwen("assistant", functionCall={"id": "call_1", "name": "read_mcp_resource", "args": ASKED_FOR}),
+        line_of_qwen("tool_result", functionResponse={"id": "call_1", "response": {"output": TOLD}}),
+    ),
+}
+"""An agent that reads one of our resources, and what it is told: nothing that stands in a fence."""
+
+
+@pytest.mark.parametrize("agent", READ)
+@pytest.mark.parametrize("server", ["lmm", "film"])
+def test_a_resource_of_ours_that_was_read_is_ours_and_that_of_another_server_is_not(
+    tmp_path: Path, agent: str, server: str
+) -> None:
+    path = tmp_path / "s1.jsonl"
+    text = "".join(json.dumps(line) + "\n" for line in READ[agent])
+    path.write_text(text.replace("lmm", server), encoding="utf-8")
+    events = [item for item in by_agent(agent).read(path, Cursor()) if isinstance(item, Event)]
+    assert [event.kind for event in events] == ["call", "result"]
+    assert [event.ours for event in events] == [server == "lmm"] * 2
