@@ -19,9 +19,10 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from lmm_mcp.errors import BadInput, StoreError
+from lmm_mcp.errors import BadInput, StoreError, StoreTooNew
 from lmm_mcp.paths import Home
 from lmm_mcp.store.exporting import written_beside
+from lmm_mcp.store.ledger_schema import MIGRATIONS
 
 FORMAT = 1
 MANIFEST = "lmm-backup.json"
@@ -82,7 +83,7 @@ def restore(home: Home, source: Path) -> BackedUp:
     """Unpack a backup into a home that holds no session. The caller holds the write lock and makes the store afterwards.
 
     The archive comes last, in one rename: who dies before may do it again. Raises BadInput for a file that is no backup and
-    for a home that holds sessions, StoreError for a damaged one: then the home is as it was.
+    for a home that holds sessions, StoreError for a damaged one or one of a newer version: then the home is as it was.
     """
     if any(home.archive.glob("*/*.jsonl.zst")):
         raise BadInput(
@@ -185,8 +186,14 @@ def _check_database(path: Path, source: Path) -> None:
     try:
         with closing(sqlite3.connect(path)) as connection:
             (verdict,) = connection.execute("PRAGMA quick_check").fetchone()
+            (version,) = connection.execute("PRAGMA user_version").fetchone()
     except sqlite3.Error as problem:
-        verdict = str(problem)
+        verdict, version = str(problem), 0
+    if version > len(MIGRATIONS):
+        raise StoreTooNew(
+            f"the ledger in {source} has version {version}, this program knows up to {len(MIGRATIONS)}. "
+            "Nothing was restored: upgrade lmm-mcp first."
+        )
     if verdict != "ok":
         raise StoreError(
             f"the ledger in {source} is damaged: {verdict}. Nothing was restored; `lmm import` reads its sessions."

@@ -3,7 +3,9 @@
 import io
 import json
 import shutil
+import sqlite3
 import tarfile
+from contextlib import closing
 from pathlib import Path
 
 import orjson
@@ -13,6 +15,7 @@ import pytest
 from lmm_mcp import children, notes
 from lmm_mcp.cli import program
 from lmm_mcp.paths import Home
+from lmm_mcp.store import backup as store_backup
 from lmm_mcp.store.archive import Archive
 from lmm_mcp.store.chunks import ChunkStore
 from lmm_mcp.store.ledger import Ledger
@@ -278,6 +281,17 @@ def test_a_spoiled_backup_changes_nothing(old, new, tmp_path, spoil):
     assert not list(other.home.archive.glob("*/*"))
     assert not (other.home.root / "restore.part").exists()
     assert not list(tmp_path.rglob("climbed*"))
+
+
+def test_a_backup_with_a_ledger_of_a_newer_version_changes_nothing(old, new, tmp_path):
+    with closing(sqlite3.connect(old.home.ledger)) as connection:
+        connection.execute("PRAGMA user_version = 99")
+    store_backup.backup(old.home, tmp_path / "all.tar", made_by="99.0")
+    other = new("other")
+    _, complaint = other.run("restore", str(tmp_path / "all.tar"), expect=1)
+    assert "upgrade lmm-mcp first" in complaint
+    assert not other.home.ledger.exists()
+    assert not list(other.home.archive.glob("*/*"))
 
 
 def test_a_restore_that_died_is_done_again(old, new, tmp_path, monkeypatch):
