@@ -1,10 +1,10 @@
-"""Every fault that the suite tries, at full length, by one command.
+"""Every fault of reading, keeping and serving that the suite tries, at full length, by one command.
 
     python benchmarks/faults.py [--kills 200] [--quick]
 
 Runs, one after the other: `kill -9` of the ingest process, also while it embeds, and of the engine (benchmarks/killing.py), then
 the tests of the suite with bad files and deadly ones, full and read-only disks, clocks set back, unmounted folders, limits, files
-that grow while they are read, and kills during upkeep, joining of shelves, forgetting, deriving and serving. What needs rights that this user has not is skipped, and pytest says so. Exit code 1 where one fails.
+that grow while they are read, and kills during upkeep, joining of shelves, embedding anew, forgetting, deriving and serving. What needs rights that this user has not is skipped, and pytest says so. Exit code 1 where one fails.
 """
 
 import argparse
@@ -16,11 +16,11 @@ ROOT = Path(__file__).resolve().parents[1]
 TESTS = (
     *(
         f"walks/test_{name}.py"
-        for name in ("bad_input", "deadly_file", "deriving", "following", "growing_files", "killing", "limits_walk")
+        for name in "bad_input deadly_file deriving following growing_files killing limits_walk reembedding".split()
     ),
     *(
         f"lmm_mcp/test_{name}.py"
-        for name in ("engine", "fact_store", "forgetting_killed", "keeper", "pipe", "running", "shelves", "upkeep")
+        for name in "engine fact_store forgetting_killed keeper next_vectors pipe running shelves upkeep".split()
     ),
     "ingest/test_sqlite.py",
     "ingest/test_watch.py",

@@ -249,6 +249,22 @@ def test_a_store_of_the_second_version_keeps_what_is_on_each_of_its_shelves(tmp_
     assert again.windows(["00000000000000c3"])["00000000000000c3"] == pytest.approx(window, abs=0.01)
 
 
+def test_a_store_of_the_third_version_is_opened_as_it_first_wrote_its_record(tmp_path: Path) -> None:
+    """Neither losses were counted then, nor was there a second set of vectors."""
+    older_store(tmp_path / "store", 2, 2, num_shelves=2)
+    ChunkStore.open(tmp_path / "store", create=True)
+    path = tmp_path / "store" / "store.json"
+    now = json.loads(path.read_text(encoding="utf-8"))
+    first = {name: now[name] for name in ("schema_version", "terms_version", "embedder", "shelves")}
+    assert first["schema_version"] == 3
+    path.write_text(json.dumps(first), encoding="utf-8")
+    store = ChunkStore.open(tmp_path / "store", create=True)
+    assert store.count() == 4
+    assert store.nearest(np.eye(4, dtype=np.float32)[1], EVERYTHING, 1)[0].chunk_id == "00000000000000c3"
+    store.delete(["00000000000000c3"])
+    assert ChunkStore.open(tmp_path / "store").count() == 3
+
+
 def test_only_these_versions_of_the_store_have_landed_besides_todays() -> None:
     """If this fails, write the store of the version before down above and open it, too."""
     assert schema.SCHEMA_VERSION in (1, 2, 3)
