@@ -15,11 +15,13 @@ from lmm_mcp.domain.wording import counted
 from lmm_mcp.errors import BadInput, EngineError
 from lmm_mcp.limits import TOO_MUCH_MEMORY_code
 from lmm_mcp.paths import Home
+from lmm_mcp.refusal import explained, refusal_of
 from lmm_mcp.server import endpoint, reach, status, stopping, units
 
 PANEL = "Run"
 _LOOK_EVERY_s = 0.2
 _ASK_s = 2.0
+_REFUSED_RETRY_s = 30.0
 
 
 def register(app: typer.Typer) -> None:
@@ -89,11 +91,16 @@ def watch() -> None:
     """
     home = terminal.home()
     child = children.start_ingest(home, os.environ, stay=True, idle_priority=False)
-    told = ""
+    told = refused = ""
     try:
-        while (code := child.poll()) in (None, TOO_MUCH_MEMORY_code):
+        while _goes_on(code := child.poll()):
             if code is not None:
-                time.sleep(restarts.pause_s(home))
+                # A full disk is made room on by somebody, sooner or later; it can hold no word on what is wrong.
+                why = explained(refusal_of(code), home.root).partition(";")[0]
+                if why and why != refused:
+                    terminal.aside(f"lmm: {why}; nothing was lost, and reading goes on by itself once it can")
+                refused = why
+                time.sleep(_REFUSED_RETRY_s if why else restarts.pause_s(home))
                 child.start_again()
             said = children.progress(home)
             if said is not None and said.pid == child.pid:
@@ -112,6 +119,11 @@ def watch() -> None:
         terminal.say(f"process {said.pid} reads the sessions of {home.root} already")
     else:
         terminal.say("the ingest process was told to leave, and has")
+
+
+def _goes_on(code: int | None) -> bool:
+    """Whether the ingest process runs, or has only to be started again."""
+    return code is None or code == TOO_MUCH_MEMORY_code or refusal_of(code) != ""
 
 
 def stop(as_json: Annotated[bool, AS_JSON] = False) -> None:

@@ -9,12 +9,14 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
 from lmm_mcp import children
-from lmm_mcp.cli import program
+from lmm_mcp.cli import program, running
 from lmm_mcp.paths import Home
+from lmm_mcp.refusal import exit_code_of
 from lmm_mcp.server import stopping, units
 
 
@@ -110,6 +112,32 @@ def test_lmm_watch_reads_until_it_is_interrupted_and_a_second_one_says_who_does(
         assert "reads the sessions of" in second.stdout
         watching.send_signal(signal.SIGINT)
         assert watching.wait(60) == 130
+
+
+@pytest.mark.parametrize(
+    ("refusal", "told"), [("full", "is full; nothing was lost"), ("forbidden", "cannot be written")]
+)
+def test_lmm_watch_says_once_that_the_disk_refuses_and_goes_on_by_itself_once_it_does_not(
+    run, monkeypatch, refusal, told
+):
+    class Child:
+        pid = 4711
+        codes: ClassVar = [exit_code_of(refusal), exit_code_of(refusal), None, 0]
+        num_starts = 1
+
+        def poll(self) -> int | None:
+            return self.codes.pop(0)
+
+        def start_again(self) -> None:
+            Child.num_starts += 1
+
+    monkeypatch.setattr(children, "start_ingest", lambda *_, **__: Child())
+    monkeypatch.setattr(running, "_REFUSED_RETRY_s", 0.0)
+    code, out, aside = run("watch")
+    assert code == 0
+    assert aside.count(told) == 1
+    assert Child.num_starts == 3
+    assert "was told to leave" in out
 
 
 @pytest.mark.skipif(os.name != "posix", reason="processes are looked for as POSIX tells of them")
