@@ -28,16 +28,17 @@ class Plan:
     urgent: deque[SourceFile] = field(default_factory=deque)
     """Of sessions that are being written just now."""
     files: deque[SourceFile] = field(default_factory=deque)
+    _pressing: set[str] = field(default_factory=set)
+    """Names of `urgent`; thousands may come at once, one by one."""
     _waiting: set[str] = field(default_factory=set)
-    """Names of `files`."""
+    """Names of those of `files` that were not taken for urgent since."""
 
     def __bool__(self) -> bool:
-        return bool(self.urgent or self.files)
+        return bool(self._pressing or self._waiting)
 
     def add(self, found: Iterable[SourceFile], *, first: bool = False) -> list[SourceFile]:
         """Let those wait that do not wait already, first or last of the patient ones; those that were added."""
-        known = self._waiting | {item.name for item in self.urgent}
-        fresh = [item for item in found if item.name not in known]
+        fresh = [item for item in found if item.name not in self._waiting and item.name not in self._pressing]
         self._waiting.update(item.name for item in fresh)
         if first:
             self.files.extendleft(reversed(fresh))
@@ -47,32 +48,32 @@ class Plan:
 
     def add_urgent(self, found: Iterable[SourceFile]) -> list[SourceFile]:
         """Let those go before all others; those that did not wait at all before. One that waited patiently does so no more."""
-        names = {item.name for item in self.urgent}
-        new = [item for item in found if item.name not in names]
+        new = [item for item in found if item.name not in self._pressing]
         self.urgent.extend(new)
-        promoted = {item.name for item in new} & self._waiting
-        if promoted:
-            self._waiting -= promoted
-            self.files = deque(item for item in self.files if item.name not in promoted)
+        names = {item.name for item in new}
+        self._pressing |= names
+        promoted = names & self._waiting
+        self._waiting -= promoted
         return [item for item in new if item.name not in promoted]
 
     def next_batch(self) -> list[SourceFile]:
         """Take what is to be read next: what is urgent by itself, so that it need not wait for the rest of a commit."""
-        queue = self.urgent or self.files
+        queue, names = (self.urgent, self._pressing) if self.urgent else (self.files, self._waiting)
         batch: list[SourceFile] = []
         size = 0
         while queue and len(batch) < BATCH_files and (not batch or size + queue[0].size <= BATCH_bytes):
             source = queue.popleft()
-            if queue is self.files:
-                self._waiting.discard(source.name)
-            batch.append(_as_it_is_now(source))
-            size += batch[-1].size
+            if source.name in names:
+                names.remove(source.name)
+                batch.append(_as_it_is_now(source))
+                size += batch[-1].size
         return batch
 
     def put_back(self, rest: Sequence[SourceFile], *, urgent: bool) -> None:
         """Let those go first of which only a slice was read."""
         if urgent:
             self.urgent.extendleft(reversed(rest))
+            self._pressing.update(item.name for item in rest)
         else:
             self.add(rest, first=True)
 

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import pytest
+
 from ingest.plan import Plan
 from ingest.session import SourceFile
 
@@ -49,3 +51,33 @@ def test_the_rest_of_a_session_goes_on_where_it_waits_already() -> None:
     plan.add_urgent([session("a")])
     plan.put_back([session("a")], urgent=False)  # it grew while a slice of it was read
     assert names(plan) == ["a", "b"]
+
+
+@pytest.mark.parametrize("are_known", [False, True])
+def test_thousands_of_sessions_that_come_at_once_one_by_one_hold_nothing_up(are_known, monkeypatch) -> None:
+    num_asked = 0
+    name_of = SourceFile.name.fget
+
+    def counted(source: SourceFile) -> str:
+        nonlocal num_asked
+        num_asked += 1
+        return name_of(source)
+
+    monkeypatch.setattr(SourceFile, "name", property(counted))
+    plan, num = Plan(), 300
+    if are_known:
+        plan.add([session(str(n)) for n in range(num)])
+    for n in range(num):
+        plan.add_urgent([session(str(n))])
+    assert names(plan) == [str(n) for n in range(num)]
+    assert num_asked < 10 * num
+
+
+def test_a_session_that_went_first_and_comes_again_is_read_again_once() -> None:
+    plan = Plan()
+    plan.add([session("a"), session("b")])
+    plan.add_urgent([session("b")])
+    assert [item.path.stem for item in plan.next_batch()] == ["b"]
+    assert len(plan.add([session("b")])) == 1
+    assert names(plan) == ["a", "b"]
+    assert plan.next_batch() == []
