@@ -8,13 +8,15 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from lmm_mcp import children
 from lmm_mcp.children import Progress
 from lmm_mcp.domain.wording import counted
 from lmm_mcp.errors import EngineError
 from lmm_mcp.paths import Home
-from lmm_mcp.server import endpoint, reach
+from lmm_mcp.server import endpoint
+from lmm_mcp.server.version import version
 
 ASK_s = 5.0
 LEAVE_s = 12.0
@@ -39,17 +41,14 @@ def _stop_engine(home: Home) -> tuple[list[str], int]:
     _wait_for_one_that_starts(home)
     if _is_free(home):
         return [], 0
-    pid = endpoint.about(home).get("pid", 0)
-    try:
-        said = reach.ask(home, {"want": "stop"}, ASK_s)
-    except EngineError:
-        said = {}
-    # One that leaves already has taken its door away, and still answers what it was asked.
-    if _until(lambda: _is_free(home), LEAVE_s if said or not endpoint.about(home) else 0.5):
-        if not said:
+    ends_s = time.monotonic() + LEAVE_s
+    while (said := _told_to_stop(home)) is None and time.monotonic() < ends_s:
+        if _until(lambda: _is_free(home), _LOOK_EVERY_s):
             return ["the engine has ended"], 0
-        agents = counted(int(said.get("clients", 0)), "agent")
-        return [f"the engine has ended (process {pid}, {agents} connected)"], int(said.get("ingest_pid", 0))
+    pid = (said or endpoint.about(home)).get("pid", 0)
+    if _until(lambda: _is_free(home), LEAVE_s if said else 0.5):
+        agents = counted(int((said or {}).get("clients", 0)), "agent")
+        return [f"the engine has ended (process {pid}, {agents} connected)"], int((said or {}).get("ingest_pid", 0))
     if not isinstance(pid, int) or not _is_ours(pid, "lmm_mcp.server.engine", home):
         raise EngineError(
             f"an engine holds {home.engine_lock} and does not answer, and process {pid} is not provably it. "
@@ -58,6 +57,18 @@ def _stop_engine(home: Home) -> tuple[list[str], int]:
     if not _ended_by_force(pid, lambda: _is_free(home)):
         raise EngineError(f"the engine (process {pid}) cannot be ended. End it in the list of processes.")
     return [f"the engine did not answer and was ended (process {pid})"], 0
+
+
+def _told_to_stop(home: Home) -> dict[str, Any] | None:
+    """What the engine said to it, {} where it hangs. None where it has no door: it only just comes, or leaves and still answers."""
+    greeted = endpoint.greet(home, {"want": "stop"}, version=version(), timeout_s=ASK_s)
+    if greeted is not None:
+        greeted[0].close()
+        return greeted[1] if greeted[1].get("welcome") else None
+    if (there := endpoint.connect(home, timeout_s=ASK_s)) is None:
+        return None
+    there[0].close()
+    return {}
 
 
 def _stop_ingest(home: Home, pid: int) -> str:

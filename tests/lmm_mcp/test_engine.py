@@ -450,6 +450,25 @@ def test_lmm_stop_waits_for_an_engine_that_is_leaving_already(home, plain_env, p
     assert ended(process) == 0
 
 
+def test_lmm_stop_ends_an_engine_that_only_just_comes(home, plain_env, processes):
+    from lmm_mcp.server import stopping
+
+    slow = (
+        "import time\nlisten = endpoint.listen\n"
+        "endpoint.listen = lambda *asked, **more: (time.sleep(1.5), listen(*asked, **more))[1]"
+    )
+    made = []
+    starting = threading.Thread(
+        target=lambda: made.append(engine_of(home, plain_env, slow, "linger_s=600, stays=False"))
+    )
+    starting.start()
+    processes.until(lambda: not stopping._is_free(home), 20)
+    (told,) = stopping.stop(home)
+    starting.join()
+    assert told == f"the engine has ended (process {made[0].pid}, 0 agents connected)"
+    assert ended(made[0]) == 0
+
+
 def test_lmm_stop_ends_an_engine_that_hangs(plain_env, agent_of, processes, monkeypatch):
     from lmm_mcp.server import stopping
 
