@@ -68,7 +68,9 @@ def recall(
     [dim]pytest 2>&1 | lmm recall -[/]
     """
     if question is None and file is None:
-        raise typer.BadParameter("Ask a question, or name a file.")
+        named = [f" --{name} {value}" for name, value in (("since", since), ("until", until)) if value]
+        hint = f" What was done then, session by session, tells `lmm timeline{''.join(named)}`." if named else ""
+        raise typer.BadParameter(f"Ask a question, or name a file.{hint}")
     desk = terminal.desk()
     about = asking.question_about(file, desk.cwd) if file is not None else ""
     if question == "-":
@@ -136,7 +138,7 @@ def show(
         terminal.say_json([_plain(passage) for passage in passages])
         return
     text = expand.rendered(passages, whole=True)
-    terminal.say(text if terminal.is_watched() else fenced(text))
+    terminal.say_whole(text if terminal.is_watched() else fenced(text))
 
 
 def remember(

@@ -66,19 +66,17 @@ def doctor_(as_json: Annotated[bool, AS_JSON] = False) -> None:
     if as_json:
         terminal.say_json([dataclasses.asdict(finding) for finding in findings])
     else:
-        console = terminal.answers()
         for finding in findings:
             sign, style = {"ok": ("ok  ", "green"), "warn": ("warn", "yellow"), "bad": ("BAD ", "bold red")}[
                 finding.level
             ]
-            console.print(f"[{style}]{sign}[/] ", end="")
-            console.print(terminal.harmless(finding.what), markup=False)
+            terminal.say_marked(f"{sign} ", finding.what, mark_style=style)
             for example in finding.examples[: doctor.NUM_UNREADABLE_shown]:
-                console.print(f"       {terminal.harmless(example)}", markup=False)
+                terminal.say(f"       {example}")
             if (rest := len(finding.examples) - doctor.NUM_UNREADABLE_shown) > 0:
-                console.print(f"       and {rest:,} more (`lmm doctor --json` lists all)", markup=False)
+                terminal.say(f"       and {rest:,} more (`lmm doctor --json` lists all)")
             if finding.next_step:
-                console.print(f"     -> {terminal.harmless(finding.next_step)}", markup=False)
+                terminal.say(f"     -> {finding.next_step}")
     if is_bad:
         raise typer.Exit(1)
 

@@ -82,7 +82,7 @@ def questions(
     kept = results.with_suffix(".run.json")
     runs.save(run, kept)
     for line in table_of({arm: run}, by_group=by):
-        terminal.say(line)
+        terminal.say_whole(line)
     terminal.aside(f"answers: {results}; run: {kept}")
 
 
@@ -145,7 +145,7 @@ def compare(
     if only_a or only_b:
         terminal.say(f"left out, as only one of them asked: {counted(only_a, 'question')} of A, {only_b:,} of B")
     for line in _compared(found if by else {runs.EVERYTHING: found[runs.EVERYTHING]}):
-        terminal.say(line)
+        terminal.say_whole(line)
     if not by and len(found) > 1:
         terminal.say(f"--by shows each kind of question: {', '.join(list(found)[1:])}")
     if differing:

@@ -136,7 +136,7 @@ def _measure(
     if results is not None:
         runs.save(run, results)
     for line in measuring.table_of({arm: run}, by_group=True):
-        terminal.say(line)
+        terminal.say_whole(line)
     for reason, number in suite.left_out.items():
         terminal.say(f"left out: {counted(number, 'question')}, since {reason}")
     if results is not None:

@@ -53,7 +53,7 @@ def list_(as_json: Annotated[bool, AS_JSON] = False) -> None:
     width = max(len(row["base"]) for row in rows)
     for row in rows:
         size = f"{row['bytes'] / 1e6:,.1f} MB"
-        terminal.say(
+        terminal.say_whole(
             f"{row['version']}  {row['made']:16}  {row['base']:{width}}  {row['verdict']:8}  {size:>10}  {row['state']}".rstrip()
         )
     if serving is None:

@@ -101,7 +101,7 @@ def run(arguments: Sequence[str]) -> int:
     except LmmError as problem:
         return _complain(terminal.in_our_words(str(problem)), 1)
     except _UsageError as problem:
-        message = problem.format_message().strip()  # type: ignore[attr-defined]  # it is a click exception
+        message = problem.format_message().strip().removeprefix("Invalid value: ")  # type: ignore[attr-defined]  # it is a click exception
         if not message:  # nothing was asked for, and the help has been shown
             return 0
         context = getattr(problem, "ctx", None)
@@ -126,5 +126,5 @@ def run(arguments: Sequence[str]) -> int:
 
 def _complain(message: str, code: int) -> int:
     first, *rest = message.splitlines() or [""]
-    sys.stderr.write(terminal.harmless("\n".join([f"lmm: {first}", *rest])) + "\n")
+    terminal.aside("\n".join([f"lmm: {first}", *rest]))
     return code

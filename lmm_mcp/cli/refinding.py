@@ -57,7 +57,7 @@ def refind(
         rows = suite.run(asked, store, ask)
     run = runs.Run("refind", arm, conditions.of(desk, [], budget_tokens=budget, limit=limit), tuple(rows))
     for line in measuring.table_of({arm: run}, by_group=True):
-        terminal.say(line)
+        terminal.say_whole(line)
     terminal.say(
         f"asked {len(rows)} of {counted(len(whole.sought), 'question')}; left out: {answering.told(whole.left_out)}"
     )

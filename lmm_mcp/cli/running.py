@@ -72,7 +72,7 @@ def _tell_unit(kind: str, options: list[str], *, is_to_write: bool) -> None:
     file = units.place(kind, os.environ)
     text = units.text(kind, [*program(), "serve", *options], os.environ)
     if not is_to_write:
-        terminal.say(text.rstrip("\n"))
+        terminal.say_whole(text.rstrip("\n"))
         terminal.aside(f"put this into {file} (`--write-unit` does), then: {units.next_command(kind, file)}")
         return
     if file.exists() and units.MARK not in file.read_text(encoding="utf-8", errors="replace"):

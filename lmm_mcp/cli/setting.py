@@ -83,7 +83,7 @@ def set_(
 @_group.command("path")
 def path() -> None:
     """Print where your config.toml lies, whether or not it exists yet."""
-    terminal.say(str(terminal.home().config))
+    terminal.say_whole(str(terminal.home().config))
 
 
 def write(file: Path, name: str, value: Any) -> None:

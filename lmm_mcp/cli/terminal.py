@@ -6,7 +6,10 @@ Colours and bars only where a person looks (`NO_COLOR` is obeyed); with `--json`
 import json
 import os
 import re
+import shutil
 import sys
+import unicodedata
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -32,6 +35,17 @@ _LEFT_BY_JSON = re.compile(
     "[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff\U000e0000-\U000e0fff]"
 )
 """What JSON need not escape and yet steers a terminal, hides or is no text."""
+_WIDE = "\u1100-\u115f\u2e80-\ua4cf\uac00-\ud7a3\uf900-\ufaff\ufe30-\ufe4f\uff00-\uff60\uffe0-\uffe6\U0001f300-\U0001faff\U00020000-\U0003fffd"
+"""Characters of two cells, between which a line may end."""
+_PIECES = re.compile(
+    r"[ \t]+|`[^`]{1,60}`[^\s`]*|\[c\d+\] [0-9a-f]{16}"  # what is to be copied or belongs together stays whole
+    rf"|[{_WIDE}][\u3001\u3002\u300b\u300d\u300f\uff01\uff09\uff0c\uff1a\uff1b\uff1f]*|[^ \t{_WIDE}]+"
+)
+_MARK = re.compile(r" *(?:\[c\d[^\]]*\] |-> |[-x>] |\d+\. |warn |[^\s`]{1,20} {2,})?")
+"""What a line begins with, behind which the next line goes on."""
+_HANGING = 2
+"""Blanks before what goes on, where nothing of the kind stands at the beginning."""
+_MIN_ROOM_columns = 20
 _ROLES = {"user": "bold", "error": "red", "ran": "green", "sources": "dim"}
 
 
@@ -50,8 +64,53 @@ def desk(where: Home | None = None) -> Desk:
 
 
 def say(text: str = "") -> None:
-    """Print a line of the answer, without what would steer a terminal."""
+    """Print a line of the answer, without what would steer a terminal; for a person, it is broken at blanks."""
+    shown = harmless(text)
+    typer.echo(folded(shown, columns()) if is_watched() else shown)
+
+
+def say_whole(text: str) -> None:
+    """Print what is to be copied or lined up: as it is, however long its lines are."""
     typer.echo(harmless(text))
+
+
+def folded(text: str, num_columns: int) -> str:
+    """Break lines at blanks, between wide characters too, and go on below where their text began; a longer word stays whole.
+
+    >>> print(folded("[c1] user: the port of the database is 5433", 30))
+    [c1] user: the port of the
+         database is 5433
+    """
+    return "\n".join(piece for line in text.split("\n") for piece in _folded_line(line, num_columns))
+
+
+def _folded_line(line: str, num_columns: int) -> Iterator[str]:
+    mark = _MARK.match(line)
+    assert mark is not None  # it may be empty
+    begins = mark.end() if mark[0].strip() else mark.end() + _HANGING
+    indent = begins if num_columns - begins >= _MIN_ROOM_columns else 0
+    shown, at = mark[0], mark.end()
+    for piece in _PIECES.findall(line[mark.end() :]):
+        size = _num_cells(piece)
+        if at + size > num_columns and shown.strip() and not piece.isspace() and size <= num_columns - indent:
+            yield shown.rstrip()
+            shown, at = " " * indent, indent
+        shown, at = shown + piece, at + size
+        if at > num_columns and not piece.isspace():  # the terminal breaks a word that is too long
+            at %= num_columns
+    yield shown
+
+
+def _num_cells(text: str) -> int:
+    """How many columns a terminal gives it."""
+    if text.isascii():
+        return len(text)
+    return sum(0 if unicodedata.combining(char) else 1 + (unicodedata.east_asian_width(char) in "WF") for char in text)
+
+
+def columns() -> int:
+    """How wide the terminal is."""
+    return shutil.get_terminal_size().columns
 
 
 def harmless(text: str) -> str:
@@ -87,7 +146,8 @@ def _escaped(found: re.Match[str]) -> str:
 
 def aside(text: str) -> None:
     """Tell a person something that is not the answer."""
-    typer.echo(harmless(text), err=True)
+    shown = harmless(text)
+    typer.echo(folded(shown, columns()) if sys.stderr.isatty() else shown, err=True)
 
 
 def complaints() -> "Console":
@@ -125,9 +185,6 @@ def say_brief(text: str) -> None:
     if not is_watched():
         say(text)
         return
-    from rich.markup import escape
-
-    console = answers()
     body = text.removeprefix(FENCE_OPEN).removesuffix(FENCE_CLOSE).strip("\n")
     are_sources = False
     for line in harmless(body).splitlines():
@@ -135,5 +192,17 @@ def say_brief(text: str) -> None:
         mark, bracket, rest = line.partition("] ") if line.startswith("[c") else ("", "", line)
         role = "sources" if are_sources else rest.partition(":")[0].partition(" ")[0]
         style = _ROLES.get(role, "")
-        shown = f"[cyan]{escape(mark + bracket)}[/]" if mark else ""
-        console.print(shown + (f"[{style}]{escape(rest)}[/]" if style else escape(rest)))
+        say_marked(mark + bracket if mark else "", rest, mark_style="cyan", style=style)
+
+
+def say_marked(mark: str, text: str, *, mark_style: str, style: str = "") -> None:
+    """Print a line of the answer that begins with a mark; for a person, in colours as rich names them."""
+    if not is_watched():
+        say(mark + text)
+        return
+    from rich.text import Text
+
+    console = answers()
+    first, *more = folded(harmless(mark + text), columns()).split("\n")
+    for shown, piece in ((mark, first[len(mark) :]), *(("", each) for each in more)):
+        console.print(Text.assemble((shown, mark_style), (piece, style)))

@@ -1,10 +1,8 @@
 """`lmm train`: have the memory model learn; see, stop and go on with that; keep a schedule. The work is a child's (`trainer`)."""
 
 import os
-import shutil
 import subprocess
 import sys
-import textwrap
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -48,7 +46,6 @@ _GRACE_s = 60.0
 _PLACES = ("--base", "--from-checkpoint")
 """Options that may name a folder."""
 _NUM_SHOWN = 5
-_MAX_WIDTH = 100
 """Of a line that is read, not looked at."""
 
 
@@ -183,7 +180,7 @@ def log(
     elif is_busy:
         terminal.say("now: a training begins")
     elif said is not None and said.error:
-        terminal.say(_wrapped(f"last: {said.error}", "    "))
+        terminal.say(f"last: {said.error}")
     elif not found:
         terminal.say("Nothing was trained yet; `lmm train --dry-run` shows what there is to learn.")
     if told := _engine(home).get("training"):
@@ -220,7 +217,7 @@ def _told(those: _Runs, at_work: str) -> Iterator[str]:
     is_void = state.is_unfinished and artifacts.is_unclean(folder)
     came_of = _came_of(state, is_at_work=state.run_id == at_work)
     yield f"{moment(state.started_ms)}  {'ended: something that it read was forgotten' if is_void else came_of}"
-    yield from (_wrapped(f"    {reason}", "        ") for reason in state.reasons)
+    yield from (f"    {reason}" for reason in state.reasons)
     if (folder / "report.html").is_file():
         yield f"    {folder / 'report.html'}"
 
@@ -243,11 +240,6 @@ def _came_of(state: training_runs.RunState, *, is_at_work: bool) -> str:
         f"stopped{' by the schedule' if state.stopped_by == 'schedule' else ''}" if state.stopped_by else "interrupted"
     )
     return f"{why} before {state.next_station}; `lmm train resume` goes on"
-
-
-def _wrapped(text: str, indent: str) -> str:
-    width = min(_MAX_WIDTH, shutil.get_terminal_size().columns)
-    return textwrap.fill(text, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
 
 
 def run_child(home: Home, arguments: list[str], *, in_background: bool) -> None:
