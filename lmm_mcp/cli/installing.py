@@ -61,11 +61,14 @@ def install(
             terminal.say(f"{plan.agent.title} is connected already.")
         elif dry_run:
             _show(plan)
+            terminal.say(f"In it, {plan.agent.meaning}.\n")
         else:
             registry.connect(plan, where.root)
             terminal.say(
                 f"{plan.agent.title} is connected: {_files(plan)}. Sessions that run now see it when they are started again."
             )
+    if dry_run:
+        terminal.say("Nothing was changed, since this was a dry run: `lmm install` without --dry-run writes it.")
 
 
 def uninstall(names: Names = None, yes: Yes = False, dry_run: DryRun = False) -> None:
@@ -92,6 +95,8 @@ def uninstall(names: Names = None, yes: Yes = False, dry_run: DryRun = False) ->
         else:
             registry.disconnect(plan, where.root)
             terminal.say(f"{plan.agent.title} is disconnected: {_files(plan)}.")
+    if dry_run:
+        terminal.say("Nothing was changed, since this was a dry run: `lmm uninstall` without --dry-run takes it back.")
 
 
 def hook(

@@ -28,6 +28,10 @@ class ClaudeCode:
 
     name = "claude-code"
     title = "Claude Code"
+    meaning = (
+        "`alwaysLoad` shows the agent from the start what the tools of this memory are for: without it, it sees only their "
+        "names until it searches for tools; the hook opens each session with what is remembered of the project"
+    )
 
     def folder(self, env: Mapping[str, str]) -> Path:
         """`CLAUDE_CONFIG_DIR`, else `~/.claude`."""

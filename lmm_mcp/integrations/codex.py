@@ -30,6 +30,10 @@ class Codex:
 
     name = "codex"
     title = "Codex"
+    meaning = (
+        "`env_vars` names the variables of your environment that Codex hands on, as far as they are set: "
+        "where sessions lie, and settings of this memory"
+    )
 
     def folder(self, env: Mapping[str, str]) -> Path:
         """`CODEX_HOME`, else `~/.codex`."""

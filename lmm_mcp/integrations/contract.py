@@ -75,6 +75,8 @@ class Integration(Protocol):
     name: str
     """As in citations: `claude-code`."""
     title: str
+    meaning: str
+    """What in its entry does not explain itself, for people who look at it; a clause."""
 
     def folder(self, env: Mapping[str, str]) -> Path:
         """Where it keeps its configuration: if that is there, the agent is."""

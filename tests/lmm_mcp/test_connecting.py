@@ -448,6 +448,8 @@ def test_a_dry_run_shows_the_change_and_makes_none(user):
     done = lmm(user.env, "install", "claude-code", "codex", "--dry-run")
     assert done.returncode == 0, done.stderr
     assert "+[mcp_servers.lmm]" in done.stdout and " # mine" in done.stdout and "+++ " in done.stdout
+    assert "`alwaysLoad` shows" in done.stdout and "`env_vars` names" in done.stdout
+    assert done.stdout.splitlines()[-1].startswith("Nothing was changed")
     assert user.everything() == before
 
 
@@ -456,6 +458,7 @@ def test_install_and_uninstall_by_the_command_line(user):
     user.write(GLOBAL, '{"a": 1}')
     done = lmm(user.env, "install", "codex", "claude-code")
     assert done.returncode == 0 and "Codex is connected" in done.stdout, done.stderr
+    assert "Nothing was changed" not in done.stdout and "alwaysLoad" not in done.stdout
     assert "connected already" in lmm(user.env, "install", "codex").stdout
     refused = lmm(user.env, "uninstall")
     assert refused.returncode == 1 and "--yes" in refused.stderr
