@@ -19,7 +19,7 @@ from typing import Literal
 
 from lmm_mcp import alarms, children, config, limits, restarts, training
 from lmm_mcp.domain.quoting import plain
-from lmm_mcp.domain.wording import counted
+from lmm_mcp.domain.wording import EXTRA_TRAIN, counted, sized
 from lmm_mcp.embedding import NoEmbedder, load_serving, look
 from lmm_mcp.errors import ConfigError, LmmError
 from lmm_mcp.integrations import program as programs
@@ -186,7 +186,8 @@ def store(patient: Patient) -> Iterator[Finding]:
             f"Close the agents that use this memory, move {patient.home.store} away and run `lmm import`: it makes the store anew from the archive.",
         )
     yield Finding(
-        "ok", f"store: {stats.num_chunks:,} passages, {stats.disk_bytes / 1e6:,.0f} MB, {stats.num_fragments} fragments"
+        "ok",
+        f"store: {stats.num_chunks:,} passages, {sized(stats.disk_bytes)}, {counted(stats.num_fragments, 'fragment')}",
     )
     for alarm in alarms.of_store(stats, opened.trouble()):
         yield Finding("bad" if alarm.is_bad else "warn", f"{alarm.what}.", f"{alarm.next_step}.")
@@ -209,8 +210,8 @@ def room(patient: Patient) -> Iterator[Finding]:
     for alarm in found:
         yield Finding("bad" if alarm.is_bad else "warn", f"{alarm.what}.", f"{alarm.next_step}.")
     if not of_disk:
-        cap = f" of {wanted.disk_mb:,} that limits.disk_mb allows" if wanted.disk_mb else ""
-        yield Finding("ok", f"the memory takes {use.used_bytes / 1e6:,.0f} MB{cap}")
+        cap = f" of {wanted.disk_mb:,} MB that limits.disk_mb allows" if wanted.disk_mb else ""
+        yield Finding("ok", f"the memory takes {sized(use.used_bytes)}{cap}")
 
 
 def _lost_threads(patient: Patient) -> int:
@@ -237,7 +238,7 @@ def archive(patient: Patient) -> Iterator[Finding]:
         except LmmError as problem:
             damaged.append(str(problem))
     yield from (Finding("bad", problem) for problem in damaged)
-    told = ", ".join(f"{agent} {size.num_threads:,} ({size.num_bytes / 1e6:,.1f} MB)" for agent, size in sizes.items())
+    told = ", ".join(f"{agent} {size.num_threads:,} ({sized(size.num_bytes)})" for agent, size in sizes.items())
     if not damaged:
         yield Finding("ok", f"archive: {told}; a sample could be read")
 
@@ -289,7 +290,7 @@ def memory_model(patient: Patient) -> Iterator[Finding]:
         yield Finding(
             "warn",
             f"training is scheduled ({wanted}), and {', '.join(gone)} are not installed.",
-            "`pip install 'lmm-mcp[train]'`, or `lmm train --schedule off`",
+            f"{EXTRA_TRAIN}; or `lmm train --schedule off`",
         )
     if not now.is_untouched:
         told = standing.told(now, is_training=is_training, wanted_sentences=settings.model.max_sentences)

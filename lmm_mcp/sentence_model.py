@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
+from lmm_mcp.domain.wording import EXTRA_TRAIN
 from lmm_mcp.embedding import Card, Pooling
 from lmm_mcp.errors import EmbedderError
 
@@ -100,7 +101,7 @@ def export(model: str, name: str, folder: Path, *, revision: str | None = None, 
         from sentence_transformers import SentenceTransformer
     except ImportError as problem:
         raise EmbedderError(
-            f"{name} has no onnx/model.onnx, so it must be exported, which needs torch: `pip install 'lmm-mcp[train]'` and try again."
+            f"{name} has no onnx/model.onnx, so it must be exported, which needs torch: {EXTRA_TRAIN}."
         ) from problem
     try:
         whole = SentenceTransformer(

@@ -18,6 +18,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from lmm_mcp.children import IDLE_NICENESS, mark_of
+from lmm_mcp.domain.wording import EXTRA_TRAIN
 from lmm_mcp.errors import TrainingBusy, TrainingError
 from lmm_mcp.paths import Home
 
@@ -132,11 +133,7 @@ def missing() -> list[str]:
 def check_installed() -> None:
     """Raise TrainingError with the next step where packages for training are missing."""
     if gone := missing():
-        raise TrainingError(
-            f"training needs {', '.join(gone)}, which are not installed here. "
-            "In a clone `python3 bootstrap.py test` brings them; elsewhere install this program anew with its "
-            "`train` extra, lmm-mcp[train]."
-        )
+        raise TrainingError(f"training needs {', '.join(gone)}, which are not installed here: {EXTRA_TRAIN}.")
 
 
 class Trainer:

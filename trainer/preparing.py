@@ -78,7 +78,7 @@ def _four_bits() -> Any:
         import bitsandbytes  # noqa: F401
     except ImportError as problem:
         raise TrainingError(
-            "weights of four bits need the package bitsandbytes, which is not here: `pip install 'lmm-mcp[qlora]'`, or choose `--method lora`."
+            "weights of four bits need the package bitsandbytes, which is not here: install it beside this program (`pip install bitsandbytes`), or choose `--method lora`."
         ) from problem
     from transformers import BitsAndBytesConfig
 

@@ -217,4 +217,4 @@ def test_a_schedule_that_nothing_can_keep_is_told(own_env, home, monkeypatch):
     home.config.write_text('[train]\nschedule = "nightly"\n', encoding="utf-8")
     monkeypatch.setattr(training, "missing", lambda: ["torch", "peft"])
     found = about(doctor.examine(own_env), "training is scheduled (nightly), and torch, peft are not installed")
-    assert "lmm-mcp[train]" in found.next_step
+    assert "`python3 bootstrap.py test`" in found.next_step and "lmm-mcp[train]" in found.next_step
