@@ -7,7 +7,6 @@ when nothing is left to do; deriving is left to who stays then, unless somebody 
 """
 
 import logging
-import os
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -16,15 +15,15 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from ingest import mending, pipeline, reading, sources, surroundings, trial
-from ingest.changes import Changes
+from ingest import mending, pipeline, surroundings, trial
 from ingest.deriving import Deriving
+from ingest.finding import Finder
 from ingest.limits import Watch
 from ingest.pipeline import Harvest, Rooms
-from ingest.plan import BATCH_files, Plan, Rescan
+from ingest.plan import BATCH_files
 from ingest.readers.base import SLICE_bytes
 from ingest.report import Report
-from ingest.session import Reader, SourceFile, Unreadable
+from ingest.session import SourceFile
 from ingest.suspects import Suspects, installed_version
 from ingest.vectors import Vectors
 from lmm_mcp import children, config
@@ -40,8 +39,6 @@ from lmm_mcp.store.ledger import Ledger
 
 TICK_s = 0.5
 """How often it is looked whether somebody wants the lock, has us stop or pause, or changed the settings."""
-RESCAN_s = 30.0
-"""How often all session folders are looked through for files that grew."""
 _INTERRUPTED = "what sessions say was not derived to the end, since the process was told to stop. Ask again: it goes on from there."
 _log = logging.getLogger("lmm.ingest")
 
@@ -82,20 +79,16 @@ class Service:
         self._home, self._env, self._settings, self._stay = home, env, settings, stay
         self._derives = derives
         self._has_derived = False
-        self._plan, self._rescan = Plan(), Rescan()
         self._stop, self._bell = threading.Event(), threading.Event()
-        self._changes: Changes | None = None
-        self._rescan_at = 0.0
         self._upkeep_due = self._has_written = False
-        self._told: set[str] = set()
-        """Paths of what could not be read, as far as it was said."""
         self._report = Report(home)
         self._watch = Watch(home)
         self._suspects = Suspects(home.write_lock.parent, installed_version())
+        self._finder = Finder(home, env, self._suspects, self._report, stays=stay)
+        self._plan = self._finder.plan
         self._vectors = Vectors(home, self._report)
         self._deriving = Deriving(home.facts)
         self._settings_stamp = _stamp(home.config)
-        self._notes_seen: tuple[tuple[str, int, int], ...] = ()
         self._rooms = self._open()
 
     def run(self, paths: Sequence[Path], lock: FileLock) -> int:
@@ -108,11 +101,11 @@ class Service:
                     "the last ingest process ended while it read a file: that one is read last, on trial first"
                 )
             self._mend()
-            self._roots()
+            self._finder.roots(self._rooms, self._settings.sessions)
             if paths:
-                self._queue(sources.named(paths))
+                self._finder.add_named(paths, self._rooms)
             if self._stay:
-                self._changes = Changes(self._bell, own=(self._home.notes, self._home.handover))
+                self._finder.follow(self._bell)
             while not self._is_to_stop():
                 if children.is_lock_wanted(self._home):
                     self._lend(lock)
@@ -122,11 +115,12 @@ class Service:
                 else:
                     if not self._stay:
                         break
-                    if self._changes is not None:
-                        self._report.unwatched(self._changes.problem())
+                    if self._finder.changes is not None:
+                        self._report.unwatched(self._finder.changes.problem())
                     self._report.say("watching")
                     self._rest()
-            if notes := self._new_notes():  # left in the very last moment, by an agent that is leaving
+            # Some are left in the very last moment, by an agent that is leaving.
+            if notes := self._finder.new_notes(self._rooms):
                 self._import(notes)
             self._rooms.store.keep_up(leaving=True)
             is_undone = bool(self._plan) or (self._derives and not self._has_derived)
@@ -155,8 +149,7 @@ class Service:
         finally:
             self._deriving.close()
             self._suspects.end()
-            if self._changes is not None:
-                self._changes.close()
+            self._finder.close()
 
     def _is_to_stop(self) -> bool:
         if not self._stop.is_set() and children.is_stop_wanted(self._home):
@@ -167,7 +160,7 @@ class Service:
     def _rest(self) -> None:
         """Do nothing until something changed, and never for long."""
         # What changes during a pause is not taken, so it would be due all the time.
-        changes = None if self._home.paused.exists() else self._changes
+        changes = None if self._home.paused.exists() else self._finder.changes
         self._bell.wait(TICK_s if changes is None else changes.wait_s(TICK_s))
         self._bell.clear()
 
@@ -176,17 +169,15 @@ class Service:
         self._heed_settings()
         full = self._watch.alarm(self._settings.limits)
         self._report.blocked(full)
-        if self._watch.has_room_for_notes(self._settings.limits) and (notes := self._new_notes()):
+        if self._watch.has_room_for_notes(self._settings.limits) and (notes := self._finder.new_notes(self._rooms)):
             self._import(notes)
             return True
         self._take_requests(is_paused=self._home.paused.exists())
         if self._home.paused.exists():
             return self._derive()  # of what is archived already
-        if self._changes is not None:
-            self._queue_changes(self._changes)
-        if scan and time.monotonic() >= self._rescan_at:
-            self._look_through()
-            self._rescan_at = self._rescan.next_s(RESCAN_s) if self._stay else float("inf")
+        self._finder.add_changed(self._rooms)
+        if scan and self._finder.look_if_due(self._rooms, self._settings.sessions):
+            self._has_written = True  # old versions of the store become due with time
         if self._plan and not full:
             is_urgent = bool(self._plan.urgent)
             self._import(self._plan.next_batch(), urgent=is_urgent)
@@ -240,19 +231,7 @@ class Service:
         self._vectors.forget_model()
         self._deriving.expect()
         self._watch.forget()
-        self._rescan_at = 0.0
-        self._rescan.forget()
-
-    def _new_notes(self) -> list[SourceFile]:
-        """Notes that were written since the last look. A note is somebody's wish to be remembered, even during a pause."""
-        seen = tuple(
-            sorted((str(p), s.st_size, s.st_mtime_ns) for p in self._home.notes.glob("*.jsonl") if (s := _stat(p)))
-        )
-        if seen == self._notes_seen:
-            return []
-        self._notes_seen = seen
-        found = (SourceFile("notes", Path(path), size, mtime_ns) for path, size, mtime_ns in seen)
-        return [source for source in found if not self._is_done(source)]
+        self._finder.begin_anew()
 
     def _take_requests(self, *, is_paused: bool) -> None:
         """Do or queue what other processes handed over since the last look; a pause only keeps sessions from being read."""
@@ -266,68 +245,12 @@ class Service:
             elif is_paused:
                 continue
             elif wish.paths:
-                self._queue(sources.named(wish.paths), first=True)
+                self._finder.add_named(wish.paths, self._rooms, first=True)
             else:
-                self._look_through()
+                self._finder.look(self._rooms, self._settings.sessions)
+                self._has_written = True
             if not self._stop.is_set():
                 request.unlink(missing_ok=True)
-
-    def _queue_changes(self, changes: Changes) -> None:
-        """Let the sessions that changed go before all others; look through all folders where that cannot be known."""
-        if changes.must_rescan:
-            changes.must_rescan = False
-            self._rescan_at = min(self._rescan_at, self._rescan.soonest_s())
-        for reader, path in changes.take():
-            started = time.monotonic()
-            found = sources.listed(reader, path) if path.exists() else []  # it may have been moved away meanwhile
-            self._queue(found, urgent=True)
-            changes.rest(path, time.monotonic() - started)
-
-    def _look_through(self) -> None:
-        self._has_written = True  # old versions of the store become due with time
-        roots = self._roots()
-        if self._changes is not None:
-            self._changes.follow(roots)  # first, so that what is written meanwhile is told
-        todo, present = self._rescan.look(roots, self._is_done)
-        if self._changes is not None:
-            self._changes.renew(present)
-        self._clear_complaints_of_gone(roots, {item.path for item in todo if isinstance(item, Unreadable)})
-        self._queue(todo)
-
-    def _clear_complaints_of_gone(self, roots: Sequence[tuple[Reader, Path]], refused: set[str]) -> None:
-        """Complain no more of files that are gone from folders that could be looked through."""
-        if not (named := {row.path for row in self._rooms.ledger.unreadable()} - refused):
-            return
-        listed = {root for _, root in roots if str(root) not in refused and root.is_dir()}
-        for name in named:
-            if not listed.isdisjoint(Path(name).parents) and _is_gone(name) and _is_gone(name.partition("#")[0]):
-                self._rooms.ledger.clear_unreadable(name)
-
-    def _roots(self) -> list[tuple[Reader, Path]]:
-        """Where sessions may lie. Readers hear of each other's places by this, also where single files are named."""
-        projects = [Path(folder) for folder in self._rooms.ledger.known_roots()]
-        return list(sources.roots(self._env, self._settings.sessions, self._home.notes, projects))
-
-    def _queue(self, found: Sequence[SourceFile | Unreadable], *, first: bool = False, urgent: bool = False) -> None:
-        unreadable = [item for item in found if isinstance(item, Unreadable)]
-        todo = [item for item in found if isinstance(item, SourceFile) and not self._is_done(item, doubt=urgent)]
-        todo = sorted(self._without_aside(todo), key=self._suspects.is_suspect)  # those last
-        fresh = self._plan.add_urgent(todo) if urgent else self._plan.add(todo, first=first)
-        if unreadable:
-            with self._rooms.ledger.transaction():
-                for item in unreadable:
-                    self._rooms.ledger.clear_unreadable(Path(item.path))
-                    self._rooms.ledger.record_unreadable(item.path, item.line, item.problem)
-        news = {item.path for item in unreadable} - self._told
-        self._told |= news
-        self._report.planned(fresh)
-        self._report.unreadable(len(news))
-
-    def _is_done(self, source: SourceFile, doubt: bool = False) -> bool:
-        """Whether all of it was read. `doubt`: it was written since, whatever its size and time say."""
-        ledger = self._rooms.ledger
-        stamp = pipeline.stamp_of(source, self._rooms.exclusion)
-        return pipeline.is_unchanged(source, ledger, stamp) and not (doubt and reading.was_rewritten(source, ledger))
 
     def _import(self, batch: Sequence[SourceFile], *, urgent: bool = False) -> None:
         harvests = []
@@ -336,8 +259,8 @@ class Service:
             started = time.monotonic()
             found = self._harvest(source)
             harvests.append(found)
-            if self._changes is not None and urgent:
-                self._changes.rest(source.path, time.monotonic() - started)
+            if self._finder.changes is not None and urgent:
+                self._finder.changes.rest(source.path, time.monotonic() - started)
             num_bytes = SLICE_bytes if found.has_more else source.size % SLICE_bytes or source.size
             self._report.read(source, num_bytes, is_whole=not found.has_more)
             self._report.unreadable(len(found.unreadable))
@@ -366,26 +289,11 @@ class Service:
         with self._suspects.reading(source):
             return pipeline.harvest(source, self._rooms)
 
-    def _without_aside(self, found: Sequence[SourceFile]) -> list[SourceFile]:
-        """Those that may be opened; of the others it is said why not."""
-        rest, aside = [], []
-        for source in found:
-            rules = pipeline.stamp_of(source, self._rooms.exclusion)
-            if why := self._suspects.why_aside(source, rules, is_patient=self._stay):
-                aside.append((source, why))
-            else:
-                rest.append(source)
-        news = [pipeline.left_aside(source, why, self._rooms) for source, why in aside if source.name not in self._told]
-        if news:
-            self._told |= {harvest.source.name for harvest in news}
-            pipeline.keep(news, self._rooms)
-        return rest
-
     def _cut_anew(self, threads: Sequence[mending.Key]) -> None:
         for start in range(0, len(threads), BATCH_files):
             if self._is_to_stop():
                 return  # the next process finds what is missing
-            if start and (notes := self._new_notes()):
+            if start and (notes := self._finder.new_notes(self._rooms)):
                 self._import(notes)
             mending.cut_anew(threads[start : start + BATCH_files], self._rooms)
             self._vectors.expect()
@@ -428,9 +336,8 @@ class Service:
         self._mend()  # a forgetting that died while it had the lock
         self._heed_settings()
         self._vectors.forget_model()
-        self._notes_seen = ()
         self._watch.forget()
-        self._rescan.forget()
+        self._finder.forget()
 
     def _open(self) -> Rooms:
         return Rooms(
@@ -441,24 +348,10 @@ class Service:
         )
 
 
-def _is_gone(path: str) -> bool:
-    try:
-        os.stat(path)  # noqa: PTH116 - what `Path.exists` says of a folder that may not be entered depends on Python
-    except (FileNotFoundError, NotADirectoryError):
-        return True
-    except (OSError, ValueError):
-        return False
-    return False
-
-
-def _stat(path: Path) -> os.stat_result | None:
-    try:
-        return path.stat()
-    except OSError:
-        return None
-
-
 def _stamp(path: Path) -> tuple[int, int] | None:
     """What changes when a file is written; None where there is none."""
-    found = _stat(path)
-    return None if found is None else (found.st_mtime_ns, found.st_size)
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_size
