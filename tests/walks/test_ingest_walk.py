@@ -168,6 +168,26 @@ def test_an_archived_session_that_was_taken_away_is_read_again(machine):
     assert "blue" in machine.recall("where is the ferry manifest").text
 
 
+def test_a_session_whose_archive_and_store_are_gone_is_read_again_though_a_process_dies_while_it_mends(
+    machine, monkeypatch
+):
+    machine.write("s1", said("s1", 1, "user", "The ferry manifest lives in the blue folder."))
+    machine.read()
+    Archive(machine.home.archive).path("claude-code", "s1").unlink()
+    shutil.rmtree(machine.home.store)
+    real = pipeline.store_cuts
+
+    def dies(*args):
+        real(*args)
+        raise RuntimeError("died here")
+
+    with monkeypatch.context() as patched, pytest.raises(RuntimeError, match="died here"):
+        patched.setattr(pipeline, "store_cuts", dies)
+        machine.read()
+    machine.read()
+    assert "blue" in machine.recall("where is the ferry manifest").text
+
+
 @pytest.mark.parametrize("lost", ["store", "ledger"])
 def test_what_the_archive_holds_comes_back_without_the_agents_file(machine, lost):
     path = machine.write("s1", said("s1", 1, "user", "The ferry manifest lives in the blue folder."))
