@@ -88,7 +88,7 @@ class Service:
         self._plan = self._finder.plan
         self._vectors = Vectors(home, self._report)
         self._deriving = Deriving(home.facts)
-        self._settings_stamp = _stamp(home.config)
+        self._settings_stamp = config.stamp(home.config)
         self._rooms = self._open()
 
     def run(self, paths: Sequence[Path], lock: FileLock) -> int:
@@ -218,7 +218,7 @@ class Service:
 
     def _heed_settings(self) -> None:
         """Obey settings that were changed meanwhile, exclusions above all. Ones that cannot be read change nothing."""
-        now = _stamp(self._home.config)
+        now = config.stamp(self._home.config)
         if now == self._settings_stamp:
             return
         self._settings_stamp = now
@@ -346,12 +346,3 @@ class Service:
             ledger=Ledger.open(self._home.ledger),
             exclusion=Exclusion.of(self._settings.sessions),
         )
-
-
-def _stamp(path: Path) -> tuple[int, int] | None:
-    """What changes when a file is written; None where there is none."""
-    try:
-        found = path.stat()
-    except OSError:
-        return None
-    return found.st_mtime_ns, found.st_size

@@ -186,6 +186,15 @@ def load(config_file: Path, env: Mapping[str, str], *, project_dir: Path | None 
     return Settings(**{name: _section(name)(**values) for name, values in tree.items()})
 
 
+def stamp(config_file: Path) -> tuple[int, int] | None:
+    """What changes when the user's settings are written; None where there are none."""
+    try:
+        found = config_file.stat()
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_size
+
+
 def names() -> dict[str, str]:
     """Every setting's dotted name and type, in order."""
     return {

@@ -21,7 +21,7 @@ from lmm_mcp.domain.recall import NothingFound, Question, Recall, num_tokens
 from lmm_mcp.errors import BadInput, ConfigError, MixedEmbeddings
 from lmm_mcp.paths import Home
 from lmm_mcp.server import asking, expand
-from lmm_mcp.server.holdings import Holdings, settings_stamp
+from lmm_mcp.server.holdings import Holdings
 
 if TYPE_CHECKING:  # each of these takes a tenth of a second or more to import; the holdings do it when needed
     from lmm_mcp.embedding import NoEmbedder, OnnxEmbedder
@@ -249,7 +249,7 @@ class Desk:
     def settings(self) -> config.Settings:
         """The settings that hold here. Raises ConfigError for the user's own; a bad file of a project is left aside."""
         with self._lock:
-            stamp = settings_stamp(self.home)
+            stamp = config.stamp(self.home.config)
             if self._settings is None or stamp != self._settings_stamp:
                 mine = config.load(self.home.config, self._env)
                 self._bad_project_file = ""

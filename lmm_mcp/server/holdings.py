@@ -71,7 +71,7 @@ class Holdings:
     def settings(self) -> config.Settings:
         """The user's settings; read again when the file has changed. Raises ConfigError."""
         with self._lock:
-            stamp = settings_stamp(self.home)
+            stamp = config.stamp(self.home.config)
             if self._settings is None or stamp != self._settings_stamp:
                 now = config.load(self.home.config, self.env)
                 if self._settings is not None and now.embedder != self._settings.embedder:
@@ -308,12 +308,3 @@ def _identity(path: Path) -> tuple[int, int] | None:
     except OSError:
         return None
     return found.st_dev, found.st_ino
-
-
-def settings_stamp(home: Home) -> tuple[int, int] | None:
-    """What changes when the user's settings are written; None where there are none."""
-    try:
-        found = home.config.stat()
-    except OSError:
-        return None
-    return found.st_mtime_ns, found.st_size
