@@ -14,7 +14,7 @@ from ingest.readers.documents import json_value
 from ingest.readers.family import root_of
 from ingest.readers.goose_messages import Conversation
 from ingest.readers.opening import open_file
-from ingest.readers.places import data_folders, named_folder
+from ingest.readers.places import data_folders, named_folder, roaming_folder
 from ingest.readers.sqlite import ENDINGS, database_of, holds, opened, tables
 from ingest.readers.values import ODDITIES, id_in
 from ingest.readers.walking import files_in
@@ -53,7 +53,7 @@ class Goose(FileReader):
             own: tuple[Path, ...] = (named / "data" / "sessions",)
         else:
             own = data_folders(env, "goose", "sessions")
-            if roaming := named_folder(env, "APPDATA"):
+            if roaming := roaming_folder(env):
                 own += (roaming / "Block" / "goose" / "data" / "sessions",)
         return tuple(dict.fromkeys((*own, *extra)))
 

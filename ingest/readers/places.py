@@ -28,18 +28,21 @@ def named_folder(env: Mapping[str, str], variable: str) -> Path | None:
     return user_home(env) / named[1:].lstrip("/\\") if named.startswith("~") else Path(named).absolute()
 
 
+def roaming_folder(env: Mapping[str, str]) -> Path | None:
+    """What Windows calls APPDATA; None elsewhere. Clients hand few variables on to their servers, and not always this one."""
+    return named_folder(env, "APPDATA") or _of_profile(env, "Roaming")
+
+
 def config_folders(env: Mapping[str, str], *inside: str) -> tuple[Path, ...]:
     """Where an application's settings lie (XDG, Application Support, roaming APPDATA), each with `inside` behind it."""
     home = user_home(env)
-    return _each(
-        (named_folder(env, "XDG_CONFIG_HOME") or home / ".config", _of_mac(home), named_folder(env, "APPDATA")), inside
-    )
+    return _each((named_folder(env, "XDG_CONFIG_HOME") or home / ".config", _of_mac(home), roaming_folder(env)), inside)
 
 
 def data_folders(env: Mapping[str, str], *inside: str) -> tuple[Path, ...]:
     """Where an application's data lies (XDG, Application Support, local and roaming APPDATA), each with `inside` behind it."""
     home = user_home(env)
-    windows = (named_folder(env, "LOCALAPPDATA"), named_folder(env, "APPDATA"))
+    windows = (named_folder(env, "LOCALAPPDATA") or _of_profile(env, "Local"), roaming_folder(env))
     return _each((named_folder(env, "XDG_DATA_HOME") or home / ".local" / "share", _of_mac(home), *windows), inside)
 
 
@@ -48,6 +51,11 @@ def editor_folders(env: Mapping[str, str], *inside: str, hosts: tuple[str, ...] 
     local = [folder / host / "User" for folder in config_folders(env) for host in hosts]
     remote = [user_home(env) / server / "data" / "User" for server in _SERVERS] if hosts is EDITORS else []
     return _each((*local, *remote), inside)
+
+
+def _of_profile(env: Mapping[str, str], name: str) -> Path | None:
+    profile = named_folder(env, "USERPROFILE")
+    return None if profile is None else profile / "AppData" / name
 
 
 def _of_mac(home: Path) -> Path:

@@ -26,6 +26,14 @@ def test_windows_places_are_those_that_its_variables_name() -> None:
     assert data_folders(env, "film")[-2:] == (Path("/c/Local/film"), Path("/c/Roaming/film"))
 
 
+def test_windows_places_are_found_by_the_profile_where_a_client_hands_nothing_else_on() -> None:
+    env = {"HOME": str(HOME), "USERPROFILE": "/c/Users/Mira"}
+    assert config_folders(env, "film")[-1] == Path("/c/Users/Mira/AppData/Roaming/film")
+    assert data_folders(env, "film")[-2:] == tuple(
+        Path("/c/Users/Mira/AppData", name, "film") for name in ("Local", "Roaming")
+    )
+
+
 def test_every_editor_has_its_user_folder_on_every_system_and_on_servers() -> None:
     found = editor_folders({"HOME": str(HOME), "APPDATA": "/c/Roaming"}, "globalStorage")
     for host in EDITORS:
