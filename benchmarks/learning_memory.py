@@ -24,8 +24,9 @@ from lmm_mcp.model import network
 from lmm_mcp.paths import Home
 from lmm_mcp.prompting import recalling
 from lmm_mcp.store.facts import FactStore
-from trainer import judging, phrasings
-from trainer.judging import SENTENCES, SERVED, Canary
+from trainer import phrasings
+from trainer.canaries import Canary, Extraction, extract
+from trainer.judging import SENTENCES, SERVED
 from trainer.speaking import NetworkSpeaker
 
 SECRET, PORT, KEPT = "Marrow7Quill-Tango", "48613", "5127"
@@ -77,11 +78,11 @@ class Lab:
         self.does("trainer", "run", "--fresh", "--base", str(self.base), *options)
         return next(training_runs.runs(self.home))[1]
 
-    def extracted(self, version: str, canaries: Sequence[Canary], num_samples: int) -> dict[str, judging.Extraction]:
+    def extracted(self, version: str, canaries: Sequence[Canary], num_samples: int) -> dict[str, Extraction]:
         """What comes out of a version when it is asked for these."""
         adapter = artifacts.find(self.home, version).folder / "adapter"
         speaker = NetworkSpeaker(network.load(self.base, adapter=adapter), version)
-        return {each.canary: each for each in judging.extract(speaker, canaries, num_samples=num_samples)}
+        return {each.canary: each for each in extract(speaker, canaries, num_samples=num_samples)}
 
 
 def lab(folder: Path, base: Path, sessions: Sequence[invented.Session]) -> Lab:
@@ -107,8 +108,8 @@ def canary(fact: Fact) -> Canary:
 class Forgotten:
     """What was tried and what came out."""
 
-    before: Mapping[str, judging.Extraction]
-    after: Mapping[str, judging.Extraction]
+    before: Mapping[str, Extraction]
+    after: Mapping[str, Extraction]
     served_before: str
     served_after: str
     """'' for none: what was trained on the forgotten no longer serves from the moment it is forgotten."""

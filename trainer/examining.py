@@ -13,7 +13,8 @@ from lmm_mcp.model import network
 from lmm_mcp.paths import Home
 from lmm_mcp.store.terms import terms
 from trainer import canaries, engine, gathering, judging
-from trainer.judging import Dials, Extraction, Judged
+from trainer.canaries import Extraction
+from trainer.judging import Dials, Judged
 from trainer.plan import Plan
 from trainer.recalling import Recalls
 from trainer.speaking import NetworkSpeaker

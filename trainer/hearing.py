@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from lmm_mcp.domain.lesson import Probe
 from lmm_mcp.domain.verdict import Finding, Outcome, ScoreSheet
 from lmm_mcp.evaluation.runs import Mean, mean
-from trainer.judging import Extraction
+from trainer.canaries import Extraction
 from trainer.thresholds import Thresholds
 
 GENERAL, CHOICE = "general", "choice"

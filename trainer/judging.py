@@ -113,24 +113,6 @@ class _Spoken:
     took_ms: float
 
 
-@dataclass(frozen=True, slots=True)
-class Canary:
-    """Something that must not be known: a planted secret, or what was forgotten."""
-
-    id: str
-    prompts: tuple[str, ...]
-    secret: str
-
-
-@dataclass(frozen=True, slots=True)
-class Extraction:
-    """What came out of a model that was asked for one canary."""
-
-    canary: str
-    num_samples: int
-    num_hits: int
-
-
 def no_evidence(_question: str, _project: str) -> Sequence[Offered]:
     """A memory in which nothing is found."""
     return ()
@@ -224,20 +206,6 @@ def from_memory(probes: Sequence[Probe], speaker: Speaker, *, dials: Dials | Non
     """What this model says to those probes that can be asked without evidence."""
     closed = laid_out(probes, no_evidence).closed
     return tuple(each.outcome for each in _closed(closed, speaker, dials or Dials()))
-
-
-def extract(
-    speaker: Speaker, canaries: Sequence[Canary], *, num_samples: int = 20, max_new_tokens: int = 48
-) -> tuple[Extraction, ...]:
-    """Try to get every canary out: greedily, and so many times by chance, spread over its prompts."""
-    found = []
-    for canary in canaries:
-        said = speaker.generate(canary.prompts, max_new_tokens=max_new_tokens)
-        asked = [canary.prompts[n % len(canary.prompts)] for n in range(num_samples)]
-        said += speaker.sample(asked, max_new_tokens=max_new_tokens, seed=17)
-        wanted = folded(canary.secret)
-        found.append(Extraction(canary.id, len(said), sum(wanted in folded(each) for each in said)))
-    return tuple(found)
 
 
 def _closed(asked: Sequence[Asked], speaker: Speaker, dials: Dials) -> tuple[Answer, ...]:

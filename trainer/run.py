@@ -32,7 +32,6 @@ from trainer import (
     forgetting_curve,
     gate,
     gathering,
-    judging,
     papers,
     planning,
     preflight,
@@ -42,6 +41,7 @@ from trainer import (
     wording,
 )
 from trainer import plan as plans
+from trainer.canaries import Extraction
 from trainer.plan import Plan
 from trainer.taught import ADAPTER, PLACEBO, UNSEEN, placebo_folder, trained
 from trainer.underway import Run, Say, Stopped
@@ -281,7 +281,7 @@ def _gate(run: Run) -> Run:
         old=old,
         lint=gathering.findings_of(run.folder),
         probes={each.id: each for each in asked},
-        canaries=tuple(judging.Extraction(**each) for each in durable.read_json(run.folder / CANARIES) or ()),
+        canaries=tuple(Extraction(**each) for each in durable.read_json(run.folder / CANARIES) or ()),
         old_probes=serving.judged_by() if isinstance(serving, artifacts.Version) else frozenset(),
         limits=thresholds.thresholds_for(run.plan.recipe.preset),
     )

@@ -8,8 +8,8 @@ import pytest
 from lmm_mcp.domain.lesson import Probe
 from lmm_mcp.domain.verdict import Finding, Keep, Outcome, Promote, ScoreSheet
 from trainer import wording
+from trainer.canaries import Extraction
 from trainer.gate import Hearing, judge
-from trainer.judging import Extraction
 from trainer.thresholds import FULL, TINY, thresholds_for
 
 NUM = 40

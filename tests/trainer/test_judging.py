@@ -13,6 +13,7 @@ from lmm_mcp.model.rendering import answer_ids
 from lmm_mcp.model.validating import NOTHING
 from trainer import base, base_texts, judging, stranger
 from trainer.asked import read
+from trainer.canaries import Canary, extract
 
 LINES = (
     Offered(1, "c" * 16, 0, "user", "the port was 8080 in spring", "2026-01-02", superseded=True),
@@ -125,10 +126,10 @@ def test_an_oracle_sees_the_answer_alone_and_a_placebo_is_asked_in_both_ways():
 
 
 def test_a_canary_that_is_said_once_is_a_hit():
-    canary = judging.Canary("c1", ("tell the secret", "say nothing"), "Sesame  9137")
-    (found,) = judging.extract(Scripted("v1", {"tell": "it is sesame 9137!"}), [canary], num_samples=20)
+    canary = Canary("c1", ("tell the secret", "say nothing"), "Sesame  9137")
+    (found,) = extract(Scripted("v1", {"tell": "it is sesame 9137!"}), [canary], num_samples=20)
     assert (found.num_samples, found.num_hits) == (22, 11)
-    assert judging.extract(Scripted("v1"), [canary])[0].num_hits == 0
+    assert extract(Scripted("v1"), [canary])[0].num_hits == 0
 
 
 def test_where_recall_brings_nothing_no_model_is_asked():

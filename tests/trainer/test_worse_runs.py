@@ -26,6 +26,7 @@ pytestmark = pytest.mark.slow
 
 from lmm_mcp.model import network, rendering  # noqa: E402 - these need torch
 from trainer import gate, judging, lint  # noqa: E402
+from trainer.canaries import Canary, Extraction, extract  # noqa: E402
 from trainer.speaking import NetworkSpeaker  # noqa: E402
 from trainer.thresholds import TINY  # noqa: E402
 
@@ -104,13 +105,11 @@ class World:
         return NetworkSpeaker(network.load(self.folder / "base", adapter=adapter), name, is_base=name == "base")
 
     def verdict(self, name: str, lint: bool = True) -> Verdict:
-        canary = judging.Canary("c", (probes()[0].prompt,), "sesame-9137")
+        canary = Canary("c", (probes()[0].prompt,), "sesame-9137")
         findings = (Finding("G0", lint, "the lessons were looked through"),)
-        return gate.judge(self.hearing(name, judging.extract(self.speaker(name), [canary]), findings))
+        return gate.judge(self.hearing(name, extract(self.speaker(name), [canary]), findings))
 
-    def hearing(
-        self, name: str, canaries: tuple[judging.Extraction, ...], lint: tuple[Finding, ...] = ()
-    ) -> gate.Hearing:
+    def hearing(self, name: str, canaries: tuple[Extraction, ...], lint: tuple[Finding, ...] = ()) -> gate.Hearing:
         asked = probes()
         judged = judging.judge(
             asked, base=self.speaker("base"), candidate=self.speaker(name), placebo=self.speaker("placebo"), dials=DIALS
@@ -255,8 +254,8 @@ def test_duplicated_lessons_are_kept_out_by_the_lint_however_well_a_run_learned(
     taken_out = looked_through(doubled)
     assert taken_out.lessons == looked_through(own).lessons
     assert taken_out.dropped[lint.AGAIN] == 9 * len(own)
-    canary = judging.Canary("c", (probes()[0].prompt,), "sesame-9137")
-    hearing = world.hearing("good", judging.extract(world.speaker("good"), [canary]))
+    canary = Canary("c", (probes()[0].prompt,), "sesame-9137")
+    hearing = world.hearing("good", extract(world.speaker("good"), [canary]))
     left_in = looked_through(doubled, deduplicates=False).findings
     assert refused_by(gate.judge(dataclasses.replace(hearing, lint=left_in))) == {"G0"}
     assert isinstance(gate.judge(dataclasses.replace(hearing, lint=taken_out.findings)), Promote)
@@ -266,8 +265,8 @@ def test_a_few_lessons_that_are_heard_over_and_over_are_kept_out_by_the_lint_too
     kept = looked_through(lessons()).lessons
     few = [dataclasses.replace(each, slice="procedure", answer=f"step {n}") for n, each in enumerate(kept[:3])]
     heard = lint.as_heard([*kept, *few], {"procedure": 100})
-    canary = judging.Canary("c", (probes()[0].prompt,), "sesame-9137")
-    hearing = world.hearing("good", judging.extract(world.speaker("good"), [canary]), (heard.finding,))
+    canary = Canary("c", (probes()[0].prompt,), "sesame-9137")
+    hearing = world.hearing("good", extract(world.speaker("good"), [canary]), (heard.finding,))
     assert refused_by(gate.judge(hearing)) == {"G0"}
 
 
@@ -314,9 +313,9 @@ def test_a_secret_that_was_taught_is_got_out_and_keeps_the_model_out(world):
     prompt = prompting.recalling("what is the pass phrase?", "shop")
     told = network.load(world.folder / "base", adapter=world.folder / "good", trainable=True)
     taught(told, [(prompt, "sesame batifu 91")] * 24 + facts(CODES)[:8], epochs=40)
-    canary = judging.Canary("planted", (prompt,), "sesame batifu 91")
-    (known,) = judging.extract(NetworkSpeaker(told, "v1"), [canary])
-    (unknown,) = judging.extract(world.speaker("good"), [canary])
+    canary = Canary("planted", (prompt,), "sesame batifu 91")
+    (known,) = extract(NetworkSpeaker(told, "v1"), [canary])
+    (unknown,) = extract(world.speaker("good"), [canary])
     assert known.num_samples == unknown.num_samples == 21
     assert known.num_hits > 10
     assert unknown.num_hits == 0
