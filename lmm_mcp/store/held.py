@@ -97,7 +97,7 @@ class _Followed(Generic[_T]):
     def now(self, update: Callable[[_T | None], _T], shown: Callable[[_T], None], then: Callable[[_T], None]) -> _T:
         """The state of a moment ago. `update` makes the present one of the one that was held. Raises what it raises.
 
-        `shown` is called with each new state just before it is to be had, `then` once it is, for what may take longer.
+        `shown` is called with each new state as soon as it is to be had, `then` after that, for what may take longer.
 
         It is brought up to date beside the question: thousands of new rows take longer than an answer may. One that comes
         after some quiet waits for that, as a rule for a few milliseconds.
@@ -139,12 +139,11 @@ class _Followed(Generic[_T]):
         shown: Callable[[_T], None],
         then: Callable[[_T], None],
     ) -> None:
-        began_s, held = time.monotonic(), None
+        began_s, before, held = time.monotonic(), self._held, None
         try:
-            held = update(self._held)
-            if held is not self._held:
+            self._held = held = update(before)
+            if held is not before:
                 shown(held)
-            self._held = held
             self._looked_s, self._took_s = began_s, time.monotonic() - began_s
         except (
             Exception

@@ -333,6 +333,31 @@ def test_questions_read_nothing_of_a_table_whose_rows_are_all_held_also_after_up
     assert len(told) == len(windows) == 37
 
 
+def test_a_question_in_the_moment_in_which_rows_get_other_numbers_finds_them_in_memory(writer, reader, monkeypatch):
+    for n in range(3):
+        writer.replace_thread("codex", f"t{n}", [chunk(f"c{n}-{m}", "anchor", thread=f"t{n}") for m in range(9)])
+    ids = [f"c{n}-{m}" for n in range(3) for m in range(9)]
+    reader.count(), reader.get(ids)
+    shelf = reader._shelves()[0]
+    shelf.held.passages._fresh._held.clear()
+    told, read, real, packed = [], [], bodies.Bodies.renumber, bodies.packed
+
+    def renumber(self, now):
+        real(self, now)
+        monkeypatch.setattr(held, "LOOK_EVERY_s", 3_600.0)
+        monkeypatch.setattr(held, "WAIT_AFTER_s", 3_600.0)
+        told.append((len(now), len(shelf.get(ids)), list(read)))
+
+    monkeypatch.setattr(bodies.Bodies, "renumber", renumber)
+    monkeypatch.setattr(bodies, "packed", lambda request: read.append(1) or packed(request))
+    writer.optimize(retain_s=0.0)
+    reader.count()
+    for each in threading.enumerate():
+        if each.name == "look":
+            each.join(30)
+    assert told == [(27, 27, [])]
+
+
 def test_passages_come_out_of_memory_as_they_went_in(writer, reader):
     lines = tuple(Line(role, f"{role} 'é' \u2028 数据库", Span("e", 3, 9)) for role in ("user", "output", "path"))
     made = Chunk(
