@@ -128,8 +128,8 @@ def lines(found: Surveyed, known: Known) -> Iterable[str]:
     if found.is_excluded:
         told.append("EXCLUDED by your settings")
     yield f"{found.agent:<15} {', '.join(told)}"
-    where = ", ".join(plain_name(folder) for folder in found.folders) or "nowhere"
-    yield f"{'':<15} {counted(found.num_sources, 'session')} on disk: {where}"
+    where = ", ".join(plain_name(folder) for folder in found.folders)
+    yield f"{'':<15} {counted(found.num_sources, 'session')} on disk{f': {where}' if where else ''}"
     for problem in found.problems[:_NUM_PROBLEMS_shown]:
         yield f"{'':<15} cannot be listed: {plain_name(problem)}"
     if known.num_unreadable:

@@ -9,7 +9,7 @@ import typer
 from lmm_mcp import children
 from lmm_mcp.cli import following, terminal
 from lmm_mcp.cli.asking import AS_JSON
-from lmm_mcp.domain.wording import counted
+from lmm_mcp.domain.wording import counted, sized
 from lmm_mcp.errors import ArchiveError, BadInput, StoreError
 from lmm_mcp.paths import Home
 from lmm_mcp.server.asking import NoSuchProject, named_project
@@ -45,7 +45,7 @@ def backup(
     if as_json:
         terminal.say_json({"file": str(path), "sessions": done.num_sessions, "bytes": done.num_bytes})
     else:
-        terminal.say(f"{counted(done.num_sessions, 'session')} ({done.num_bytes / 1e6:,.1f} MB) backed up to {path}")
+        terminal.say(f"{counted(done.num_sessions, 'session')} ({sized(done.num_bytes)}) backed up to {path}")
 
 
 def restore(
@@ -70,6 +70,8 @@ def restore(
         terminal.say(
             f"{counted(done.num_sessions, 'session')} restored, {counted(num_passages, 'passage')} can be recalled"
         )
+        if why := terminal.desk(home).by_words_only():
+            terminal.say(f"recall goes by words alone here: {why}")
 
 
 def export(

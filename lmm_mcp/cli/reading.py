@@ -13,9 +13,10 @@ from lmm_mcp import children, samples
 from lmm_mcp.children import Progress
 from lmm_mcp.cli import following, terminal
 from lmm_mcp.cli.asking import AS_JSON
-from lmm_mcp.domain.wording import counted
+from lmm_mcp.domain.wording import counted, sized
 from lmm_mcp.errors import BadInput
 from lmm_mcp.paths import Home
+from lmm_mcp.server import status
 
 if TYPE_CHECKING:
     from lmm_mcp.store.ledger import Ledger
@@ -65,7 +66,8 @@ def import_(
     child = children.start_ingest(home, os.environ, stay=False, paths=named, idle_priority=False)
     said = following.follow(home, child, is_enough=following.is_imported if words_only else following.is_embedded)
     child.stop()  # where it is done it has gone by itself
-    if refused := _refused(terminal.desk(home).ledger, named):
+    ledger = terminal.desk(home).ledger
+    if refused := _refused(ledger, named):
         raise BadInput(refused)
     if as_json:
         terminal.say_json(
@@ -77,6 +79,8 @@ def import_(
             if said.pid == child.pid
             else f"the ingest process that runs already has read it: {counted(said.chunks, 'passage')} remembered"
         )
+        if not said.files_total and not ledger.threads():
+            terminal.say(status.WHERE_TO_LOOK)
 
 
 def _checked(path: str) -> Path:
@@ -113,7 +117,7 @@ def summary(said: Progress) -> str:
     unread = (
         f", {counted(said.unreadable, 'record')} could not be read (`lmm doctor` lists them)" if said.unreadable else ""
     )
-    return f"read {counted(said.files_done, 'file')} ({said.bytes_done / 1e6:,.1f} MB), {counted(said.chunks, 'passage')} remembered{unread}"
+    return f"read {counted(said.files_done, 'file')} ({sized(said.bytes_done)}), {counted(said.chunks, 'passage')} remembered{unread}"
 
 
 def demo(

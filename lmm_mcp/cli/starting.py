@@ -19,7 +19,7 @@ from lmm_mcp import children, samples
 from lmm_mcp.children import Progress
 from lmm_mcp.cli import following, reading, terminal
 from lmm_mcp.domain.recall import Recall
-from lmm_mcp.domain.wording import counted
+from lmm_mcp.domain.wording import counted, sized
 from lmm_mcp.errors import BadInput, ConfigError
 from lmm_mcp.integrations import program as programs
 from lmm_mcp.integrations import registry
@@ -36,6 +36,8 @@ WAIT_FOR_VECTORS_s = 8.0
 _QUESTION_chars = 160
 _BUDGET_tokens = 400
 _NUM_THREADS_tried = 20
+_COMMAND = "  "
+"""What a line begins with that is to be copied."""
 
 
 def start(
@@ -79,7 +81,8 @@ def start(
             f"\nReading goes on in the background ({status.reading_line(said, is_paused=False)}): "
             "`lmm status` shows how far it is, `lmm pause` stops it."
         )
-    terminal.say(_how_to_connect())
+    for line in _how_to_connect().splitlines():
+        (terminal.say_whole if line.startswith(_COMMAND) else terminal.say)(line)
 
 
 def _answer(desk: Desk, asked: str) -> None:
@@ -134,17 +137,17 @@ def told(said: Progress, *, is_any_read: bool) -> str:
     >>> told(Progress(phase="done"), is_any_read=False)
     'No sessions of any agent were found on this machine: here are four invented ones.'
     >>> told(Progress(files_total=2, bytes_total=9_000_000), is_any_read=False)
-    '2 session files were found (9 MB), and none is read yet: reading goes on in the background.'
+    '2 session files were found (9.0 MB), and none is read yet: reading goes on in the background.'
     """
     is_all = following.is_imported(said)
     found = f"{counted(said.files_total, 'session file')} {'was' if said.files_total == 1 else 'were'} found"
-    done_MB, total_MB = said.bytes_done / 1e6, said.bytes_total / 1e6
+    done, total = sized(said.bytes_done), sized(said.bytes_total)
     if is_any_read and is_all:
         return reading.summary(said)
     if is_any_read:
-        return f"read {said.files_done:,} of {counted(said.files_total, 'file')} so far ({done_MB:,.0f} of {total_MB:,.0f} MB), newest first; the rest is read in the background"
+        return f"read {said.files_done:,} of {counted(said.files_total, 'file')} so far ({done} of {total}), newest first; the rest is read in the background"
     if not is_all and said.files_total:
-        return f"{found} ({total_MB:,.0f} MB), and none is read yet: reading goes on in the background."
+        return f"{found} ({total}), and none is read yet: reading goes on in the background."
     if not is_all:
         return "No session is read yet: reading goes on in the background."
     if said.files_total:
@@ -181,7 +184,7 @@ def _how_to_connect() -> str:
         names = [agent.name for agent in left or registry.ALL]
         lines += [
             "Connect your agents, once, and they recall by themselves:",
-            f"  {shlex.join([*mine.words, 'install', *names])}",
+            f"{_COMMAND}{shlex.join([*mine.words, 'install', *names])}",
         ]
     else:
         lines.append(f"{' and '.join(agent.title for agent in agents)} know this memory already.")
@@ -205,8 +208,9 @@ def _how_to_call(program: list[str]) -> str:
     if len(program) > 1:
         return told
     folder = Path(program[0]).parent
-    how = f"put {folder} on your PATH" if os.name == "nt" else f'type once in a shell: export PATH="{folder}:$PATH"'
-    return f"{told} To call it just `lmm`, {how}"
+    if os.name == "nt":
+        return f"{told} To call it just `lmm`, put {folder} on your PATH."
+    return f'{told} To call it just `lmm`, type once in a shell:\n{_COMMAND}export PATH="{folder}:$PATH"'
 
 
 def program() -> list[str]:

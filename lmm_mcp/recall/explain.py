@@ -26,14 +26,17 @@ def explained(question: Question, search: Search, told: Recall) -> list[str]:
     once = search.lines(budget_tokens=question.budget_tokens, without=_ORDERED)
     lines = search.lines(budget_tokens=question.budget_tokens)
     return [
+        "How this answer came to be; scores compare within one answer only, and more is better.",
         *_terms(search.query.idf),
         *_scope(question),
         *_understood(search),
         "",
-        f"best of {counted(len(search.scores), 'passage')} (score = words and meaning; whole = similarity of all of it, best = of its best lines):",
+        f"best of {counted(len(search.scores), 'passage')}, by score. In it are: the words it shares with the question, rare ones more "
+        "(BM25); how near it is in meaning, 0 to 1, as a whole and in its best lines:",
         *(_passage(search, n) for n in range(min(NUM_PASSAGES, len(search.chunks)))),
         "",
-        "best lines (score = weight of the role x (words + words beside + passage and session + meaning)):",
+        "best lines, by score. It is a weight for who speaks (a tool's output counts less than a person) x the sum of: words it "
+        "shares with the question, words of the lines beside it, its passage and session, and how near it is in meaning:",
         *_lines(search, lines, once),
         "",
         *_left_out(search, question, lines),
@@ -45,11 +48,12 @@ def explained(question: Question, search: Search, told: Recall) -> list[str]:
 
 def _terms(idf: Mapping[str, float]) -> list[str]:
     if not idf:
-        return ["terms: none; only meaning can find anything"]
+        return ["words looked for: none; only meaning can find anything"]
     total = sum(idf.values()) or 1.0
     shares = sorted(idf.items(), key=lambda item: -item[1])
     return [
-        "terms, by how much they say: " + ", ".join(f"{plain_name(term)} {value / total:.0%}" for term, value in shares)
+        "words looked for, without endings, by how much they say: "
+        + ", ".join(f"{plain_name(term)} {value / total:.0%}" for term, value in shares)
     ]
 
 
@@ -88,7 +92,7 @@ def _passage(search: Search, rank: int) -> str:
     if chunk.id in found.lexical:
         parts.append(f"BM25 {found.lexical[chunk.id]:.1f}")
     if chunk.id in found.nearest:
-        parts.append(f"whole {found.nearest[chunk.id]:.2f}, best {found.best_windows[chunk.id]:.2f}")
+        parts.append(f"meaning {found.nearest[chunk.id]:.2f}, best lines {found.best_windows[chunk.id]:.2f}")
     gains = {reason: gained.get(chunk.id, 0.0) for reason, gained in search.boosts.items()}
     parts += [f"{gain:+.2f} for the {reason}" for reason, gain in gains.items() if gain >= _ROUNDING]
     where = f"{_day(chunk.last_ms)} {plain_name(chunk.agent)} session {plain_name(chunk.session_id[:13])}"
@@ -101,7 +105,7 @@ def _lines(search: Search, lines: Sequence[Evidence], before: Sequence[Evidence]
     for n, each in enumerate(lines[:NUM_LINES]):
         marks = []
         if places.get(_key(each), n) > n and not each.superseded:
-            marks.append("brought forward")
+            marks.append("brought forward (newer, or what holds now)")
         if each.replaced is not None:
             marks.append(f"{plain_name(each.replaced[0])} is superseded by {plain_name(each.replaced[1])}")
         elif each.superseded:
@@ -120,7 +124,7 @@ def _score(search: Search, each: Evidence, *, is_first: bool) -> str:
     own = weight * sum(each.why.values())
     sum_of = f"{own:.2f} = {weight} x ({' + '.join(f'{part} {value:.2f}' for part, value in each.why.items())})"
     if abs(each.lead) >= _ROUNDING:
-        sum_of += f"; ranked with {each.lead:+.2f}, as near as it is to all that was found"
+        sum_of += f"; {each.lead:+.2f} for its place, since it is {'less' if each.lead > 0 else 'more'} like everything else that was found"
     return (
         sum_of if abs(own - each.score) < _ROUNDING else f"{each.score:.2f} by its place in the learnt order; {sum_of}"
     )
@@ -147,7 +151,7 @@ def _num_told(told: Recall, lines: Sequence[Evidence]) -> str:
     if not isinstance(told, Brief):
         return f"none of {counted(len(lines), 'line')} told"
     num = sum(line.startswith("[c") for line in told.text.splitlines())
-    return f"{num} of {counted(len(lines), 'line')} fit into the budget"
+    return f"{num} of {counted(len(lines), 'line')} fit into the budget of the brief"
 
 
 def _unfit(told: Recall, lines: Sequence[Evidence]) -> Iterator[str]:
@@ -160,17 +164,19 @@ def _unfit(told: Recall, lines: Sequence[Evidence]) -> Iterator[str]:
 def _verdict(search: Search, lines: Sequence[Evidence], told: Recall) -> list[str]:
     best = max((each.score for each in lines), default=0.0)
     near = max(search.candidates.nearest.values(), default=0.0)
-    found = f"best line {best:.2f}, best similarity {near:.2f}"
+    found = f"best line {best:.2f}, nearest in meaning {near:.2f}"
     if isinstance(told, Brief):
         if search.listed or search.first:
             return [f"told: {found}; what is told first needs no score"]
         never = "confidence" in search.without
         return [
-            f"told: {found} (silence is switched off)" if never else f"told: {found} (silent below {_floor(search)})"
+            f"told: {found} (silence is switched off)"
+            if never
+            else f"told: {found} (below {_floor(search)} nothing is told)"
         ]
     return [
-        f"silent: {found} (told from {_floor(search)}; a similarity of {confidence.MIN_SIMILARITY} is enough beside it, "
-        f"else words must repeat {confidence.MIN_OVERLAP:.0%} of the question)"
+        f"silent: {found} (told from {_floor(search)} on, where something is as near in meaning as {confidence.MIN_SIMILARITY}, "
+        f"or words repeat {confidence.MIN_OVERLAP:.0%} of the question)"
     ]
 
 

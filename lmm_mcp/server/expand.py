@@ -12,6 +12,7 @@ from typing import Protocol
 
 from lmm_mcp.domain.event import Event, Thread
 from lmm_mcp.domain.quoting import plain, plain_name
+from lmm_mcp.domain.wording import counted
 from lmm_mcp.errors import BadInput
 
 DEFAULT_AROUND_events = 2
@@ -173,7 +174,7 @@ def _rendered(passage: Passage, whole: bool, started: Sequence[str]) -> str:
 
 def _range(passage: Passage) -> str:
     ids = ", ".join(passage.chunk_ids) or "all of it"
-    return f"{ids}: {len(passage.events)} events, {passage.num_earlier} earlier, {passage.num_later} later"
+    return f"{ids}: {counted(len(passage.events), 'event')}, {passage.num_earlier} earlier, {passage.num_later} later"
 
 
 def _speaker(event: Event) -> str:

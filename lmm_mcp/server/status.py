@@ -6,10 +6,15 @@ from dataclasses import dataclass
 from lmm_mcp import children
 from lmm_mcp.children import Progress
 from lmm_mcp.domain.quoting import plain_name
-from lmm_mcp.domain.wording import counted
+from lmm_mcp.domain.wording import counted, sized
 from lmm_mcp.server.desk import NEVER_IMPORTED, Desk
 from lmm_mcp.server.expand import moment
 
+WHERE_TO_LOOK = (
+    "`lmm agents --all` names the agents whose sessions are looked for, `lmm import PATH` reads what lies elsewhere, "
+    "`lmm demo` shows invented ones"
+)
+"""What to do on a machine without sessions."""
 BEGINNING = "has just begun; ask again in a few seconds"
 _AT_IT = ("beginning", "importing")
 _NUM_PROJECTS_shown = 8
@@ -102,7 +107,7 @@ def take(desk: Desk, *, is_beginning: bool = False) -> Status:
 
 def lines(now: Status) -> list[str]:
     """The same for people and models, a fact on each line."""
-    told = [f"memory home: {now.home} ({now.disk_bytes / 1e6:,.1f} MB)"]
+    told = [f"memory home: {now.home} ({sized(now.disk_bytes)})"]
     if now.num_chunks:
         agents = ", ".join(f"{plain_name(agent)} {count:,}" for agent, count in _most(now.by_agent))
         told.append(
@@ -127,7 +132,7 @@ def lines(now: Status) -> list[str]:
         if now.no_next_embedder:
             told.append(f"searched with {now.embedder}: {now.no_next_embedder}")
     else:
-        told.append(f"remembered: {'nothing yet' if reading_word(now) in _AT_IT else NEVER_IMPORTED}")
+        told.append(f"remembered: {_nothing(now)}")
     if now.no_embedder:
         told.append(f"searched by words only: {now.no_embedder}")
     told.append(
@@ -144,6 +149,14 @@ def lines(now: Status) -> list[str]:
         "you ask: " + (f"the project {plain_name(now.cwd_project)}" if now.cwd_project is not None else "all projects")
     )
     return told
+
+
+def _nothing(now: Status) -> str:
+    """Why nothing is remembered, and what to do about it, where that is not said by what the ingest process does."""
+    if reading_word(now) in _AT_IT:
+        return "nothing yet"
+    has_looked = now.reading is not None and not now.reading.error and now.reading.phase != "importing"
+    return f"nothing; no session was found that is to be remembered: {WHERE_TO_LOOK}" if has_looked else NEVER_IMPORTED
 
 
 def reading_word(now: Status) -> str:

@@ -228,7 +228,10 @@ def test_a_backup_is_restored_whole_into_an_empty_memory(old, new, tmp_path):
     assert str(file) in out
     assert file.stat().st_mode & 0o077 == 0
     other = new("other")
-    other.run("restore", str(file))
+    assert (
+        "recall goes by words alone here: the settings say `none`; `lmm config set "
+        in other.run("restore", str(file))[0]
+    )
     assert other.rows() == old.rows()
     assert other.messages() == old.messages()
     assert "700" in other.run("config")[0]

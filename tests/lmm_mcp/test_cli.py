@@ -14,7 +14,7 @@ import pytest
 import typer
 
 from lmm_mcp import children, config
-from lmm_mcp.cli import program
+from lmm_mcp.cli import program, reading
 from lmm_mcp.config import Embedder
 from lmm_mcp.domain.fence import FENCE_CLOSE, FENCE_OPEN
 from lmm_mcp.paths import Home
@@ -88,12 +88,19 @@ def test_recall_explains_itself_on_request_and_quotes_within_the_fence(reader):
     assert told.startswith(plain)
     explained = told.removeprefix(plain).strip()
     assert (explained.splitlines()[0], explained.splitlines()[-1]) == (FENCE_OPEN, FENCE_CLOSE)
-    for part in ("terms, by how much they say: ", "looked at: all projects", "BM25", "best lines", "left out", "told:"):
+    for part in ("words looked for, ", "looked at: all projects", "BM25", "best lines", "left out", "told:"):
         assert part in explained
     found = json.loads(reader.run("recall", PORT_QUESTION, "-p", "*", "--explain", "--json"))
     assert "\n".join(found["explanation"]) in explained
     silent = reader.run("recall", "zyzzyva quokka xylophone", "-p", "*", "--explain")
     assert "silent:" in silent
+
+
+def test_a_time_without_a_question_is_what_the_timeline_is_for(reader):
+    _, complaint = reader.both("recall", "--since", "7d", expect=2)
+    assert complaint.startswith("lmm: Ask a question, or name a file.")
+    assert "`lmm timeline --since 7d`" in complaint
+    assert "timeline" not in reader.both("recall", expect=2)[1]
 
 
 def test_what_a_pipe_brings_is_cut_so_that_a_file_can_be_asked_about_as_well(reader, monkeypatch):
@@ -167,6 +174,7 @@ def test_import_reads_once_and_says_so(newcomer, harbour_env):
     assert re.match(r"read 4 files \(\d", first)
     again = json.loads(newcomer.run("import", str(sessions), "--json"))
     assert again["files"] == 0
+    assert "lmm demo" not in newcomer.run("import", str(sessions))
 
 
 def test_import_beside_an_agents_reader_has_it_read_by_that_one(newcomer, harbour_env):
@@ -200,6 +208,18 @@ def test_a_file_that_is_no_session_is_refused_and_leaves_no_complaint_behind(new
 def test_a_pipe_is_refused_and_nobody_waits_for_it(newcomer, tmp_path):
     os.mkfifo(tmp_path / "pipe.jsonl")
     assert "is no session file" in newcomer.both("import", str(tmp_path / "pipe.jsonl"), expect=1)[1]
+
+
+def test_where_nothing_is_remembered_the_next_step_is_told(newcomer):
+    assert "nothing has been imported yet" in (before := newcomer.run("status"))
+    assert "`lmm import` reads the sessions" in before
+    assert "`lmm demo`" in newcomer.run("import")
+    assert "no session was found that is to be remembered: `lmm agents --all`" in newcomer.run("status")
+
+
+def test_a_small_reading_is_told_in_kilobytes():
+    said = children.Progress(phase="done", files_total=1, files_done=1, bytes_done=48_200, chunks=3)
+    assert reading.summary(said) == "read 1 file (49 kB), 3 passages remembered"
 
 
 def test_nothing_is_read_while_reading_is_paused(owner):
@@ -239,7 +259,7 @@ def test_start_without_sessions_shows_invented_ones_and_throws_them_away(newcome
     assert "No sessions of any agent were found" in told
     assert "5433" in told
     assert not list(newcomer.home.root.glob("demo*"))
-    assert "nothing has been imported" in newcomer.run("status")
+    assert "no session was found that is to be remembered: `lmm agents --all`" in newcomer.run("status")
 
 
 def test_start_never_takes_sessions_that_are_not_read_yet_for_none(own_env, monkeypatch, capsys):
