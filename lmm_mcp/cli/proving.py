@@ -17,6 +17,7 @@ from lmm_mcp.domain.wording import counted
 from lmm_mcp.errors import BadInput
 from lmm_mcp.server import asking
 from lmm_mcp.server.desk import Desk, now_ms
+from lmm_mcp.server.expand import moment
 
 if TYPE_CHECKING:
     from lmm_mcp.evaluation.fitting import Worth
@@ -84,7 +85,12 @@ def prove(
     whole = suite.proof(desk.ledger, desk.archive, None if at is None else _cut(at))
     posed = suite.chosen(whole.posed, limit)
     if not posed:
-        raise BadInput(f"nothing can be asked: {answering.told(whole.left_out)}. Choose another time with --at.")
+        why = answering.told(whole.left_out) if whole.left_out else "no session of a dated prompt began then"
+        raise BadInput(
+            f"nothing can be asked of what came after {moment(whole.cut_ms)} UTC: {why}. A question is a prompt, a mended error "
+            "or an edit, in a session that began later, of a project known before, which needed a file, a command or a name that "
+            "the memory held by then; one is enough. Choose another time with --at, or let more come together."
+        )
     learned_later = answering.put_to_the_past(desk, whole.cut_ms)
     found: dict[str, runs.Run] = {}
     no_weights = _no_weights(desk, whole.cut_ms)
@@ -94,9 +100,12 @@ def prove(
         with _arm(asker, arm, budget, whole.cut_ms) as ask:
             found[arm] = runs.Run("prove", arm, about, suite.run(posed, ask))
     terminal.say(f"{_asked_about(whole, posed)}. Left out: {answering.told(whole.left_out)}.")
-    terminal.say("Share of what was then needed, and known before, in the first tokens of the answer:\n")
+    terminal.say(
+        "Share of what was then needed, and known before, in the first tokens of the answer, in %, "
+        "and what recall tells more, with its 95 % interval:\n"
+    )
     for line in _table(found):
-        terminal.say(line)
+        terminal.say_whole(line)
     if no_weights:
         terminal.say(f"  {WEIGHTS:17} left out: {no_weights}{_next_step(no_weights, whole.cut_ms)}")
     for name in learned_later:
@@ -225,8 +234,7 @@ def _asked_about(whole: "Proof", posed: "Sequence[Posed]") -> str:
     from lmm_mcp.evaluation.proving import KINDS
 
     kinds = ", ".join(counted(num, kind) for kind in KINDS if (num := sum(each.kind == kind for each in posed)))
-    cut = datetime.fromtimestamp(whole.cut_ms / 1000, UTC)
-    return f"Your history is cut at {cut:%Y-%m-%d %H:%M} UTC; asked: {kinds} (of {len(whole.posed):,} possible)"
+    return f"Your history is cut at {moment(whole.cut_ms)} UTC; asked: {kinds} (of {len(whole.posed):,} possible)"
 
 
 def _table(found: "Mapping[str, Run]") -> Iterator[str]:
@@ -237,14 +245,14 @@ def _table(found: "Mapping[str, Run]") -> Iterator[str]:
     figures = list(tables["recall"][runs.EVERYTHING])
     for group in groups:
         num = tables["recall"][group][figures[0]].num
-        heads = "".join(f"{figure:>12}  {'recall minus this, 95 %':26}" for figure in figures)
+        heads = "".join(f"{figure:>10} {'recall minus it':20}" for figure in figures)
         yield f"{group} · {counted(num, 'question')}"
-        yield f"  {'':17}{heads}".rstrip()
+        yield f"  {'':16}{heads}".rstrip()
         for arm, table in tables.items():
             cells = ""
             for figure in figures:
-                cells += f"{100 * table[group][figure].value:10.1f} %  {_minus(found, arm, group, figure):26}"
-            yield f"  {arm:17}{cells}".rstrip()
+                cells += f"{100 * table[group][figure].value:10.1f} {_minus(found, arm, group, figure):20}"
+            yield f"  {arm:16}{cells}".rstrip()
         yield ""
 
 
@@ -259,7 +267,8 @@ def _minus(found: "Mapping[str, Run]", arm: str, group: str, figure: str) -> str
 
 def _points(gain: "Difference") -> str:
     told = gain.difference
-    return f"{100 * told.value:+.1f} ({100 * told.low:+.1f} to {100 * told.high:+.1f})"
+    points = [f"{100 * each:+.1f}".replace("100.0", "100") for each in (told.value, told.low, told.high)]
+    return f"{points[0]} ({points[1]}…{points[2]})"
 
 
 def _fit_table(parts: "Sequence[Worth]") -> Iterator[str]:
@@ -270,7 +279,7 @@ def _fit_table(parts: "Sequence[Worth]") -> Iterator[str]:
         verdict = "does not pay: leave it out" if each.proposed else each.why_not and f"kept: {each.why_not}"
         halves = [half for half in (each.gain, each.held_out) if half]
         for n, half in enumerate(halves):
-            gains = "   ".join(f"{gain.figure} {_points(gain):24}" for gain in half)
+            gains = "   ".join(f"{gain.figure} {_points(gain):20}" for gain in half)
             yield f"  {'' if n else each.part:14} {gains}   {verdict if n == len(halves) - 1 else ''}".rstrip()
     proposed = [each.part for each in parts if each.proposed]
     if proposed:

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from lmm_mcp.domain.recall import CHARS_PER_TOKEN
+from lmm_mcp.domain.wording import counted
 from lmm_mcp.errors import BadInput
 from lmm_mcp.evaluation import history, needs
 from lmm_mcp.evaluation.history import Act, Session, Turn
@@ -89,7 +90,9 @@ def cut_of(archive: Archive, sessions: Sequence[Session]) -> int:
     cut_ms = begins[int(len(begins) * (1 - SHARE_after))] - 1 if begins else 0
     if not begins or cut_ms < begins[0]:
         raise BadInput(
-            f"{len(begins)} dated prompts in too few sessions cannot be cut into before and after; let more come together."
+            f"{counted(len(begins), 'dated prompt')} in {counted(len({*begins}), 'session')} cannot be cut into before and after: "
+            f"it takes two sessions or more, and {SHARE_after:.0%} of the prompts in later ones than the first; "
+            "let more come together."
         )
     return cut_ms
 
