@@ -11,7 +11,7 @@ import pytest
 from lmm_mcp import artifacts, training_runs
 from lmm_mcp.domain.verdict import Promote
 from lmm_mcp.server.desk import Desk
-from trainer import cli, gate, papers, run, underway
+from trainer import cli, gate, papers, run, stations, underway
 
 SLICES = "choice,brief,fact,clue,chunk,general"
 DIALS = (
@@ -50,13 +50,13 @@ def dies(monkeypatch, station, *, noted):
 
         monkeypatch.setattr(underway.Run, "past", noting)
     else:
-        do = run._DO[station]
+        do = stations.DO[station]
 
         def doing(at):
             do(at)
             raise Died
 
-        monkeypatch.setattr(run, "_DO", {**run._DO, station: doing})
+        monkeypatch.setattr(stations, "DO", {**stations.DO, station: doing})
 
 
 def without_times(told):

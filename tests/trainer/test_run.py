@@ -15,7 +15,19 @@ import pytest
 from lmm_mcp import artifacts, training, training_runs
 from lmm_mcp.domain.writing import Offered
 from lmm_mcp.errors import BadInput, ModelError, TrainingBusy, TrainingError
-from trainer import cli, examining, forgetting_curve, gathering, papers, planning, recalling, reporting, run, taught
+from trainer import (
+    cli,
+    examining,
+    forgetting_curve,
+    gate,
+    gathering,
+    papers,
+    planning,
+    recalling,
+    reporting,
+    run,
+    taught,
+)
 from trainer import plan as plans
 
 SLICES = "choice,brief,fact,clue,chunk,general"
@@ -181,8 +193,8 @@ def test_a_run_goes_on_from_what_serves_unless_it_is_told_otherwise_or_that_is_n
     assert begins_at() == begins_at("--seed", "2") == first
     assert begins_at("--from-checkpoint", "base") == "the base"
     assert begins_at("--no-replay") == begins_at("--rank", "4") == "the base"
-    heard, judge = [], run.gate.judge
-    monkeypatch.setattr(run.gate, "judge", lambda hearing: heard.append(hearing) or judge(hearing))
+    heard, judge = [], gate.judge
+    monkeypatch.setattr(gate, "judge", lambda hearing: heard.append(hearing) or judge(hearing))
     learn(home, "--no-placebo", "--seed", "2")
     assert artifacts.find(home, newest(home)[1].version).manifest.start == first
     assert heard[0].old_probes == artifacts.find(home, first).judged_by() != frozenset(), "of what it could learn"

@@ -11,7 +11,7 @@ from lmm_mcp.artifacts import durable
 from lmm_mcp.domain.verdict import Promote
 from lmm_mcp.errors import BadInput
 from lmm_mcp.model import network
-from trainer import cli, gathering, papers, planning, run
+from trainer import cli, gathering, papers, planning, run, stations
 
 JUNE, MAY = "2026-06-01", "2026-05-01"
 DIALS = ("--base", "small", "--preset", "cpu-tiny", "--no-placebo")
@@ -157,7 +157,7 @@ def test_lessons_hold_what_was_said_until_the_run_began_however_late_they_are_ma
     monkeypatch.setattr(
         gathering.lessons, "build", spying(gathering.lessons.build, lambda named: seen.append(named["until_ms"]))
     )
-    run._lessons(late)
+    stations.DO["lessons"](late)
     assert seen == [began_ms]
     assert json.loads((folder / papers.ABOUT).read_text(encoding="utf-8"))[papers.UNTIL] == began_ms
 
