@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from ingest.readers.opening import open_file
+from ingest.readers.opening import first_bytes
 from ingest.readers.sqlite import ENDINGS, LOGS
 
 DATABASES = (*ENDINGS, ".vscdb")
@@ -49,7 +49,7 @@ def stamp_of(path: Path) -> Stamp | None:
             more += _of_file(Path(f"{path}{ending}"))
         except OSError:
             more.append(None)
-    return (*more, _beginning(Path(f"{path}-wal"), WAL_HEADER_bytes))
+    return (*more, first_bytes(Path(f"{path}-wal"), WAL_HEADER_bytes))
 
 
 def is_settled(stamp: Stamp, now_ns: int) -> bool:
@@ -130,14 +130,6 @@ class Poll:
 def _of_file(path: Path) -> Stamp:
     found = os.stat(path)  # noqa: PTH116 - thousands are looked at, and this is the quickest
     return (found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino)
-
-
-def _beginning(path: Path, num_bytes: int) -> bytes | None:
-    try:
-        with open_file(path) as stream:
-            return stream.read(num_bytes)
-    except OSError:
-        return None
 
 
 def _names_in(folder: Path) -> frozenset[str]:

@@ -13,7 +13,7 @@ from typing import Any
 
 from ingest.readers.aider_blocks import Block, blocks_in, edits_in
 from ingest.readers.base import FileReader, SLICE_bytes, parse_time_ms
-from ingest.readers.opening import open_file
+from ingest.readers.opening import first_bytes, open_file
 from ingest.readers.places import named_folder
 from ingest.readers.transcript import Known
 from ingest.readers.values import Naming
@@ -86,11 +86,7 @@ class Aider(FileReader):
             return False
         if path.name == _NAME:
             return True
-        try:
-            with open_file(path) as stream:
-                return _HEADER.search(stream.read(_FIRST_bytes)) is not None
-        except OSError:
-            return False
+        return _HEADER.search(first_bytes(path, _FIRST_bytes)) is not None
 
     def read(self, path: Path, cursor: Cursor) -> Iterator[Item]:
         """Yield what is behind `cursor`. The last block may still grow: it is told, and told again the next time."""

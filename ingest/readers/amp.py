@@ -13,7 +13,7 @@ from typing import Any
 from ingest.readers.base import FileReader, parse_time_ms
 from ingest.readers.calls import first_text
 from ingest.readers.documents import json_document
-from ingest.readers.opening import open_file
+from ingest.readers.opening import first_bytes
 from ingest.readers.outputs import output_text
 from ingest.readers.places import data_folders, named_folder
 from ingest.readers.transcript import Transcript, read_document
@@ -56,11 +56,7 @@ class Amp(FileReader):
         """By how a thread begins."""
         if path.suffix != ".json" or not path.is_file():
             return False
-        try:
-            with open_file(path) as stream:
-                first = stream.read(_FIRST_bytes)
-        except OSError:
-            return False
+        first = first_bytes(path, _FIRST_bytes)
         return _THREAD.search(first) is not None and _MESSAGES.search(first) is not None
 
     def read(self, path: Path, cursor: Cursor) -> Iterator[Item]:  # noqa: ARG002 - the protocol; always read whole

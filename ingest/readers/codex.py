@@ -14,7 +14,7 @@ from typing import Any
 from ingest.readers.base import Decoded, FileReader, SLICE_bytes, json_lines
 from ingest.readers.codex_thread import AGENT, Originals, Transcript
 from ingest.readers.compressed import compressed_json_lines
-from ingest.readers.opening import open_file
+from ingest.readers.opening import first_bytes
 from ingest.readers.places import named_folder
 from ingest.readers.values import ODDITIES, id_in
 from ingest.session import Cursor, Item, ReadTo, Unreadable
@@ -65,11 +65,7 @@ class Codex(FileReader):
             return True
         if path.suffix != ".jsonl":
             return False
-        try:
-            with open_file(path) as stream:
-                first = stream.read(_FIRST_bytes)
-        except OSError:
-            return False
+        first = first_bytes(path, _FIRST_bytes)
         return bool(re.search(rb'"type"\s*:\s*"session_meta"', first.partition(b"\n")[0]))
 
     def read(self, path: Path, cursor: Cursor) -> Iterator[Item]:

@@ -13,7 +13,7 @@ from typing import Any
 from ingest.readers.base import FileReader, parse_time_ms
 from ingest.readers.call_ids import CallIds
 from ingest.readers.documents import json_document
-from ingest.readers.opening import open_file
+from ingest.readers.opening import first_bytes
 from ingest.readers.outputs import output_text
 from ingest.readers.places import named_folder
 from ingest.readers.transcript import Transcript, read_document
@@ -61,11 +61,7 @@ class Continue(FileReader):
         """A document that begins with the id by which it is called, and with a title, a folder or a history."""
         if not _is_session(path.name) or not path.is_file():
             return False
-        try:
-            with open_file(path) as stream:
-                head = stream.read(_FIRST_bytes).decode("utf-8", "replace")
-        except OSError:
-            return False
+        head = first_bytes(path, _FIRST_bytes).decode("utf-8", "replace")
         named = re.search(r'"sessionId"\s*:\s*"([^"]*)"', head)
         if named is None and (path.parent / _LIST).is_file():
             return path.parent.name == _FOLDER and '"history"' in head

@@ -18,7 +18,7 @@ from ingest.readers.cursor_agent_store import NAME, Chat, chat_in, is_store
 from ingest.readers.cursor_agent_talk import AGENT, Results, Talk
 from ingest.readers.cursor_agent_text import records_in
 from ingest.readers.documents import json_document
-from ingest.readers.opening import oddity, open_file
+from ingest.readers.opening import first_bytes, oddity
 from ingest.readers.places import named_folder
 from ingest.readers.sqlite import LOGS, database_of
 from ingest.readers.transcript import read_records
@@ -84,11 +84,7 @@ class CursorAgent(FileReader):
             return is_store(path)
         if path.suffix not in _ENDINGS or (path.suffix == ".txt" and _TRANSCRIPTS not in path.parts):
             return False
-        try:
-            with open_file(path) as stream:
-                first = stream.read(_FIRST_bytes) or b""
-        except OSError:
-            return False
+        first = first_bytes(path, _FIRST_bytes)
         return bool((_FIRST_LINE if path.suffix == ".jsonl" else _FIRST_TEXT).match(first))
 
     def sources(self, path: Path) -> Iterator[SourceFile | Unreadable]:

@@ -16,7 +16,7 @@ import orjson
 from ingest.readers.base import FileReader
 from ingest.readers.documents import json_document
 from ingest.readers.gemini_messages import GeminiTranscript
-from ingest.readers.opening import open_file
+from ingest.readers.opening import first_bytes, open_file
 from ingest.readers.places import named_folder
 from ingest.readers.transcript import read_document, read_lines
 from ingest.readers.values import id_in
@@ -112,11 +112,7 @@ def has_header(path: Path) -> bool:
     """Whether a file begins as sessions do."""
     if path.suffix not in (".json", ".jsonl") or not path.is_file():
         return False
-    try:
-        with open_file(path) as stream:
-            first = stream.read(_FIRST_bytes)
-    except OSError:
-        return False
+    first = first_bytes(path, _FIRST_bytes)
     if path.suffix == ".jsonl" and not _is_opening(first):
         first = first.partition(b"\n")[0]
     return bool(_HEADER.search(first) and _HEADER_TOO.search(first))

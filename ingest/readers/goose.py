@@ -13,7 +13,7 @@ from ingest.readers.base import FileReader, json_lines, parse_time_ms
 from ingest.readers.documents import json_value
 from ingest.readers.family import root_of
 from ingest.readers.goose_messages import Conversation
-from ingest.readers.opening import open_file
+from ingest.readers.opening import first_bytes
 from ingest.readers.places import data_folders, named_folder, roaming_folder
 from ingest.readers.sqlite import ENDINGS, database_of, holds, opened, tables
 from ingest.readers.values import ODDITIES, id_in
@@ -76,11 +76,7 @@ class Goose(FileReader):
             return holds(path, _TABLES)
         if path.suffix != ".jsonl":
             return False
-        try:
-            with open_file(path) as stream:
-                return _HEADER.match(stream.read(_FIRST_bytes)) is not None
-        except OSError:
-            return False
+        return _HEADER.match(first_bytes(path, _FIRST_bytes)) is not None
 
     def sources(self, path: Path) -> Iterator[SourceFile | Unreadable]:
         """Each session of a database, the file of lines itself. Raises OSError."""

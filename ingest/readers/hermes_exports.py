@@ -11,7 +11,7 @@ from typing import Any
 from ingest.readers.base import json_lines
 from ingest.readers.calls import first_text
 from ingest.readers.documents import json_document
-from ingest.readers.opening import open_file
+from ingest.readers.opening import first_bytes
 from ingest.readers.unknown import Unknown
 from ingest.readers.values import ODDITIES, id_in
 from ingest.session import Cursor, Unreadable
@@ -36,11 +36,7 @@ def is_export(path: Path) -> bool:
     """Whether a file begins as one of the exports does."""
     if path.suffix not in (".json", ".jsonl") or not path.is_file():
         return False
-    try:
-        with open_file(path) as stream:
-            first = stream.read(_FIRST_bytes)
-    except OSError:
-        return False
+    first = first_bytes(path, _FIRST_bytes)
     if first.lstrip()[:1] not in (b"{", b"["):
         return False
     is_trajectory = _TRAJECTORY in first and any(sign in first for sign in _OF_HERMES)

@@ -25,7 +25,7 @@ from ingest.readers.kiro_ide import (
     workspace_by_hash,
     workspace_of,
 )
-from ingest.readers.opening import open_file
+from ingest.readers.opening import first_bytes
 from ingest.readers.places import data_folders, editor_folders
 from ingest.readers.sqlite import ENDINGS, database_of, holds, opened, tables
 from ingest.readers.transcript import read_records
@@ -84,7 +84,7 @@ class Kiro(FileReader):
         """Whether it is a session of any generation, by its name, its place and its beginning."""
         if path.suffix in ENDINGS:
             return holds(path, {_TABLE: _NEEDED})
-        first = _beginning(path) if path.suffix in (".jsonl", ".json", ".chat") else b""
+        first = first_bytes(path, _FIRST_bytes) if path.suffix in (".jsonl", ".json", ".chat") else b""
         if not first.lstrip().startswith(b"{"):
             return False
         if path.suffix == ".jsonl":
@@ -252,11 +252,3 @@ def _newest(folder: Path | None) -> Path | None:
 
 def _is_name(stem: str) -> bool:
     return bool(re.fullmatch(r"[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}", stem))
-
-
-def _beginning(path: Path) -> bytes:
-    try:
-        with open_file(path) as stream:
-            return stream.read(_FIRST_bytes) or b""
-    except OSError:
-        return b""

@@ -16,7 +16,7 @@ from typing import Any
 from ingest.readers.base import parse_time_ms
 from ingest.readers.documents import json_document
 from ingest.readers.kiro_cli import Session
-from ingest.readers.opening import open_file
+from ingest.readers.opening import first_bytes
 from ingest.readers.outputs import output_text
 from ingest.session import Unreadable
 from lmm_mcp.domain.event import Event
@@ -152,9 +152,8 @@ def executions(storage: Path, workspace: str) -> dict[str, Path]:
     """The logs of a workspace by the ids of their executions, which stand at their beginning."""
     found = {}
     for path in execution_files(storage, workspace):
-        with suppress(OSError), open_file(path) as stream:
-            if name := _EXECUTION.search(stream.read(_FIRST_bytes) or b""):
-                found[name[1].decode("utf-8", "replace")] = path
+        if name := _EXECUTION.search(first_bytes(path, _FIRST_bytes)):
+            found[name[1].decode("utf-8", "replace")] = path
     return found
 
 

@@ -21,7 +21,7 @@ from ingest.readers.opencode_stores import (
     told_by_rows,
     told_by_tree,
 )
-from ingest.readers.opening import oddity, open_file
+from ingest.readers.opening import first_bytes, oddity
 from ingest.readers.places import data_folders, named_folder
 from ingest.readers.sqlite import ENDINGS, database_of, holds, opened
 from ingest.readers.unknown import Unknown
@@ -180,11 +180,7 @@ class Kilo(OpenCode):
 
 
 def _is_export(path: Path) -> bool:
-    try:
-        with open_file(path) as stream:
-            return EXPORT.match(stream.read(_FIRST_bytes)) is not None
-    except OSError:
-        return False
+    return EXPORT.match(first_bytes(path, _FIRST_bytes)) is not None
 
 
 def _session_file(storage: Path, session_id: str) -> Path | None:

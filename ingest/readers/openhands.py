@@ -15,7 +15,7 @@ from ingest.readers.base import FileReader
 from ingest.readers.calls import first_text
 from ingest.readers.documents import json_document
 from ingest.readers.openhands_events import OpenHandsTranscript
-from ingest.readers.opening import open_file
+from ingest.readers.opening import first_bytes
 from ingest.readers.places import named_folder
 from ingest.readers.transcript import read_document
 from ingest.readers.values import Naming, id_in
@@ -96,11 +96,7 @@ class OpenHands(FileReader):
             return (path.parent / _EVENTS).is_dir()
         if path.parent.name == _EVENTS and (event := _EVENT.fullmatch(path.name)):
             return int(event["number"]) == 0 and not (path.parent.parent / _STATE).exists()
-        try:
-            with open_file(path) as stream:
-                return bool(_TRAJECTORY.match(stream.read(_FIRST_bytes)))
-        except OSError:
-            return False
+        return bool(_TRAJECTORY.match(first_bytes(path, _FIRST_bytes)))
 
     def sources(self, path: Path) -> Iterator[SourceFile | Unreadable]:
         """The conversation: it has changed when an event was added, or one of the newest was still being written."""

@@ -40,6 +40,15 @@ def open_file(path: Path) -> FileIO:
         raise
 
 
+def first_bytes(path: Path, most_bytes: int) -> bytes:
+    """At most so many bytes from the beginning of a regular file; none where it cannot be opened or is something else."""
+    try:
+        with open_file(path) as stream:
+            return stream.read(most_bytes)
+    except OSError:
+        return b""
+
+
 def oddity(mode: int) -> str:
     """What a path is, by its `st_mode`, if it is no regular file: `a named pipe`, ...; '' for a regular file.
 

@@ -13,7 +13,7 @@ from typing import Any
 from ingest.readers.base import FileReader, MAX_LINE_bytes
 from ingest.readers.calls import is_shell
 from ingest.readers.claude_prompts import is_continuation, prompt_of
-from ingest.readers.opening import open_file
+from ingest.readers.opening import first_bytes, open_file
 from ingest.readers.ours import is_our_command
 from ingest.readers.specstory_blocks import Part, Said, said_in, tool_use
 from ingest.readers.transcript import Transcript, read_document
@@ -58,11 +58,7 @@ class SpecStory(FileReader):
         """By the remark at its beginning."""
         if path.suffix != ".md" or not path.is_file():
             return False
-        try:
-            with open_file(path) as stream:
-                return _WRITTEN_BY.search(stream.read(_FIRST_bytes)) is not None
-        except OSError:
-            return False
+        return _WRITTEN_BY.search(first_bytes(path, _FIRST_bytes)) is not None
 
     def read(self, path: Path, cursor: Cursor) -> Iterator[Item]:  # noqa: ARG002 - the protocol; always read whole
         """Yield the whole session. Raises OSError."""

@@ -12,7 +12,7 @@ from typing import Any
 
 from ingest.readers.base import FileReader, json_lines, parse_time_ms
 from ingest.readers.documents import json_document
-from ingest.readers.opening import open_file
+from ingest.readers.opening import first_bytes
 from ingest.readers.places import editor_folders
 from ingest.readers.transcript import read_records
 from ingest.readers.values import id_in
@@ -54,11 +54,7 @@ class VsCodeCopilot(FileReader):
         """Whether it begins as such a document or log does."""
         if path.suffix not in _ENDINGS:
             return False
-        try:
-            with open_file(path) as stream:
-                first = stream.read(_FIRST_bytes) or b""
-        except OSError:
-            return False
+        first = first_bytes(path, _FIRST_bytes)
         if path.suffix == ".jsonl":
             return bool(_LOG.match(first)) and bool(_DOCUMENT.search(first) or _is_place(path.parent))
         return first.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"{") and bool(_DOCUMENT.search(first))

@@ -13,7 +13,7 @@ from ingest import sources
 from ingest.readers import opening
 from ingest.readers.base import json_lines, prefix_hash
 from ingest.readers.claude_results import persisted_output
-from ingest.readers.opening import open_file
+from ingest.readers.opening import first_bytes, open_file
 from ingest.readers.registry import by_agent
 from ingest.session import Cursor, Reader, SourceFile, Unreadable
 from lmm_mcp.config import Sessions
@@ -95,6 +95,14 @@ def test_what_took_the_place_of_a_file_after_it_was_found_is_refused_and_not_wai
     ):
         with pytest.raises(OSError):
             attempt()
+
+
+@every_kind
+def test_of_what_is_no_file_there_are_no_first_bytes(make: Callable[[Path], None], kind: str, tmp_path: Path) -> None:
+    make(tmp_path / "odd")
+    (tmp_path / "file").write_bytes(b"kind: " + kind.encode())
+    assert first_bytes(tmp_path / "odd", 4) == first_bytes(tmp_path / "missing", 4) == b""
+    assert first_bytes(tmp_path / "file", 4) == b"kind"
 
 
 def test_a_pipe_in_place_of_a_side_file_is_missing(tmp_path: Path) -> None:
