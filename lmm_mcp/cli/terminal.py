@@ -173,8 +173,8 @@ def say_answer(found: Recall) -> None:
     """Print an answer, and beside it what one should know of how it came to be."""
     if isinstance(found, NothingFound):
         say(in_our_words(found.text))
-        if not found.num_searched:
-            aside("note: there was nothing to search; `lmm status` says what is remembered, and what to do")
+        if not found.num_searched and not found.notes:
+            aside("note: there was nothing to search; `lmm status` says what is remembered")
     else:
         say_brief(found.text)
     for note in found.notes:

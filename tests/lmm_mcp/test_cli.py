@@ -213,7 +213,7 @@ def test_a_pipe_is_refused_and_nobody_waits_for_it(newcomer, tmp_path):
 def test_where_nothing_is_remembered_the_next_step_is_told(newcomer):
     assert "nothing has been imported yet" in (before := newcomer.run("status"))
     assert "`lmm import` reads the sessions" in before
-    assert "`lmm status` says what is remembered" in newcomer.both("recall", "which port?")[1]
+    assert "`lmm status` says what is remembered" in newcomer.both("recall", "which port?", "-p", "*")[1]
     assert "`lmm demo`" in newcomer.run("import")
     assert "no session was found that is to be remembered: `lmm agents --all`" in newcomer.run("status")
 
