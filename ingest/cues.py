@@ -76,8 +76,4 @@ OPEN = re.compile(
     r"|(?:还没有?|尚未|仍未)(?:实现|完成|处理|测试|解决|支持)|待(?:办|解决|完成|处理)|遗留问题",
     re.IGNORECASE,
 )
-CORRECTED = re.compile(
-    r"^(?:不对|不是(?:这样|的|这个)?|错了|搞错|弄错|别(?!的)|不要|不应该|应该是|我说的是|我要的是|撤销|撤回|回退|你(?:忘|漏|搞|弄|没))"
-)
-"""Beside what `recall.remarks` knows in English."""
 DONE = re.compile(r"\b(?:fixed|resolved|solved|works now|now passes|no longer)\b|已(?:修复|解决)", re.IGNORECASE)

@@ -103,9 +103,14 @@ class Statement:
     end: int
 
 
+def is_typed(text: str) -> bool:
+    """Whether a prompt is somebody's own words, as far as its length and beginning tell."""
+    return len(text) <= MAX_TYPED_chars and not _MADE_BY_PROGRAM.match(text)
+
+
 def by_person(text: str) -> Iterator[Statement]:
     """What a person settled, wishes or forbids; nothing where a program or a paste speaks."""
-    if len(text) > MAX_TYPED_chars or _MADE_BY_PROGRAM.match(text):
+    if not is_typed(text):
         return
     for each in sentences(text):
         if each.is_question:
@@ -134,13 +139,12 @@ def by_note(text: str) -> Iterator[Statement]:
 
 def correction(text: str) -> Statement | None:
     """What a prompt takes back of what was done before it; None where it does not, or says too little to be learnt from."""
-    if len(text) > MAX_TYPED_chars or _MADE_BY_PROGRAM.match(text):
+    if not is_typed(text):
         return None
     first = next(sentences(text), None)
     if first is None or first.is_question or not _has_content(first.text):
         return None
-    is_one = bool(remarks.correction(first.text)) or cues.CORRECTED.search(first.text) is not None
-    return _whole("correction", first) if is_one else None
+    return _whole("correction", first) if remarks.corrects(first.text) else None
 
 
 def by_agent(text: str) -> Iterator[Statement]:
