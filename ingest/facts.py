@@ -11,6 +11,7 @@ from dataclasses import replace
 from itertools import chain
 
 from ingest import edits, manifests, statements
+from ingest.agreements import Agreement, Listener
 from ingest.procedures import NOT_THERE, procedures, version_printed
 from ingest.repairs import repairs
 from ingest.session import ToolCall, Turn
@@ -21,7 +22,7 @@ from lmm_mcp.domain.fact import Evidence, Fact
 from lmm_mcp.domain.relations import RELATIONS, said
 from lmm_mcp.recall import habits
 
-FACTS_VERSION = 2
+FACTS_VERSION = 3
 _MARK = "[REDACTED:"
 _MAX_EVIDENCE = 8
 """Of one thread: who says it fifty times says it once."""
@@ -64,6 +65,7 @@ def _from_turn(turn: Turn, voice: "_Voice", *, is_first: bool) -> Iterator[Fact]
         elif step.kind in ("reply", "summary"):
             role = "agent" if step.kind == "reply" else "summary"
             yield from voice.tell(statements.by_agent(step.text), step, role)
+            voice.listener.hear(step, by_person=False)
 
 
 def _from_prompt(prompt: Event, voice: "_Voice", *, is_first: bool) -> Iterator[Fact]:
@@ -75,13 +77,14 @@ def _from_prompt(prompt: Event, voice: "_Voice", *, is_first: bool) -> Iterator[
         taken_back = None if is_first else statements.correction(prompt.text)
         if taken_back is not None:
             yield from voice.tell([taken_back], prompt, "user")
+        agreed = voice.listener.hear(prompt, by_person=True) if statements.is_typed(prompt.text) else []
+        yield from (voice.agreed(each, prompt) for each in agreed)
+        taken = {each.said.start for each in agreed} | ({taken_back.start} if taken_back is not None else set())
         told = statements.by_person(prompt.text)
-        yield from voice.tell((each for each in told if not _is_retold(each, taken_back)), prompt, "user")
-
-
-def _is_retold(each: Statement, correction: Statement | None) -> bool:
-    """Whether a sentence was taken as a correction already; what it says of tools is told nevertheless."""
-    return correction is not None and each.relation == "decision" and each.start == correction.start
+        # What such a sentence says of tools is told nevertheless.
+        yield from voice.tell(
+            (each for each in told if each.relation != "decision" or each.start not in taken), prompt, "user"
+        )
 
 
 def _from_call(step: ToolCall, voice: "_Voice") -> Iterator[Fact]:
@@ -143,6 +146,7 @@ class _Voice:
 
     def __init__(self, thread: Thread, project: str) -> None:
         self.thread, self._project = thread, project
+        self.listener = Listener()
 
     def tell(self, told: Iterable[Statement], event: Event, role: str) -> Iterator[Fact]:
         """Facts of statements of one event."""
@@ -154,6 +158,17 @@ class _Voice:
         at = event.text.find(value)
         if at >= 0:
             yield self.fact(relation, subject, value, [(event, at, at + len(value), role)])
+
+    def agreed(self, each: Agreement, prompt: Event) -> Fact:
+        """The decision for one of two, with both places."""
+        weighed, said = each.weighed, each.said
+        role = "user" if weighed.event.kind == "prompt" else "agent"
+        places = [
+            (weighed.event, weighed.start, weighed.end, role),
+            (prompt, said.start, said.start + len(said.text), "user"),
+        ]
+        text = f"{RELATIONS['decision'].sentence.format(value=said.text)} (The alternative was {each.alternative}.)"
+        return self.fact("decision", "", said.text, places, text=text)
 
     def repaired(self, calls: Sequence[ToolCall]) -> Iterator[Fact]:
         """Facts of errors and what mended them: the error's line is the subject."""

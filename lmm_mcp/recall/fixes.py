@@ -52,15 +52,28 @@ def mended(error: Met, after: Sequence[Chunk]) -> list[Evidence]:
     """The error and what mended it, in order; nothing where no success is seen. `after`: the next passages of its thread."""
     if (head := _failed_before(error)) is None:
         return []
-    steps = [(error.chunk, n) for n in range(error.number + 1, len(error.chunk.lines))]
-    steps += [(chunk, n) for chunk in after for n in range(len(chunk.lines))]
     wanted = signature(error.chunk.lines[error.number].text)
-    end = next((n for n, (chunk, at) in enumerate(steps) if _succeeds(chunk, at, head, wanted)), None)
-    if end is None:
+    if (steps := until_success(error.chunk, error.number, after, head, wanted)) is None:
         return []
-    told = [each for each in steps[: end + 1] if len(each[0].lines[each[1]].text) >= MIN_LINE_chars]
+    told = [each for each in steps if len(each[0].lines[each[1]].text) >= MIN_LINE_chars]
     kept = list(_worth(told))
     return [_evidence(error.chunk, error.number), *(_evidence(*each) for each in kept)]
+
+
+def until_success(
+    chunk: Chunk, number: int, after: Sequence[Chunk], head: str, wanted: str
+) -> list[tuple[Chunk, int]] | None:
+    """The lines behind one up to the first success of the command about `head` without the error `wanted`; None without one."""
+    steps = [(chunk, n) for n in range(number + 1, len(chunk.lines))]
+    steps += [(later, n) for later in after for n in range(len(later.lines))]
+    end = next((n for n, (each, at) in enumerate(steps) if _succeeds(each, at, head, wanted)), None)
+    return None if end is None else steps[: end + 1]
+
+
+def head_of_failed(line: Line) -> str:
+    """What a command that failed is about; '' for any other line, and for a command that only looks around."""
+    is_one = line.role == "command" and line.text.startswith("$ ") and _FAILED.search(line.text)
+    return _head(line.text) if is_one else ""
 
 
 def _worth(steps: Sequence[tuple[Chunk, int]]) -> Iterator[tuple[Chunk, int]]:
@@ -92,8 +105,8 @@ def _failed_before(error: Met) -> str | None:
     lines = error.chunk.lines[: error.number]
     if error.chunk.lines[error.number].role == "user":
         return ""
-    command = next((line.text for line in reversed(lines) if line.role == "command" and line.text.startswith("$ ")), "")
-    return _head(command) or None if _FAILED.search(command) else None
+    command = next((line for line in reversed(lines) if line.role == "command" and line.text.startswith("$ ")), None)
+    return head_of_failed(command) or None if command is not None else None
 
 
 def _succeeds(chunk: Chunk, number: int, head: str, wanted: str) -> bool:

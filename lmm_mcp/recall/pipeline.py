@@ -1,7 +1,8 @@
 """Question to brief: query > candidates > fusion > evidence > brief. Deterministic for a given store."""
 
 import copy
-from collections.abc import Collection, Mapping, Sequence
+import math
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from lmm_mcp.domain.card import Cards
@@ -9,7 +10,7 @@ from lmm_mcp.domain.chunk import Chunk
 from lmm_mcp.domain.recall import MAX_BUDGET_tokens, Question, Recall
 from lmm_mcp.domain.writing import Writer
 from lmm_mcp.embedding import Embedder
-from lmm_mcp.recall import brief, cards, confidence, fixes, listing, naming
+from lmm_mcp.recall import brief, cards, confidence, failures, fixes, listing, naming
 from lmm_mcp.recall.candidates import NOTHING, Candidates, gather, scope_of
 from lmm_mcp.recall.changes import KnowsChanges
 from lmm_mcp.recall.evidence import MAX_CHUNKS, only_asks, pick
@@ -70,7 +71,9 @@ class Recaller:
         """Find, weigh, and write the brief; or say that nothing is known."""
         told = self.answer(question)
         if told.lines:
-            written = brief.write(told.lines, budget_tokens=question.budget_tokens, sentences=told.sentences)
+            is_weak_told = "weak" in self._without
+            lines = told.lines if is_weak_told else confidence.worth_telling(told.lines, told.num_chosen)
+            written = brief.write(lines, budget_tokens=question.budget_tokens, sentences=told.sentences)
             if written is not None:
                 return replace(written, notes=(*written.notes, *told.notes))
         return brief.nothing(self._store.count(scope_of(question)), everywhere=question.project is None)
@@ -121,9 +124,11 @@ class Recaller:
         """The passages that may answer, best first, and all that is known of them."""
         asked_ms = None if "times" in self._without else question.asked_ms
         query = understand(question.text, self._store.frequencies(), asked_ms).lacking(self._without)
-        if query.asks_of_times:
+        if query.asks_of_times or query.asks_of_failures:
             done = self._store.newest(_then(question, query, spare_ms=0), listing.MAX_CHUNKS)
-            return Search(query, NOTHING, {}, done, listing.listed(done), without=self._without)
+            told = listing.listed(done) if query.asks_of_times else failures.listed(done, self._after(question))
+            if told or query.asks_of_times:
+                return Search(query, NOTHING, {}, done, told, without=self._without)
         candidates = gather(self._store, query, scope_of(question), self._embedder, without=self._without)
         then = NOTHING
         if query.periods:  # what was said then may be far down among all that was ever said
@@ -164,15 +169,19 @@ class Recaller:
         told: list[Evidence] = []
         num_told = 0
         for error in fixes.met(query.failures, chunks) if query.failures else ():
-            after = self._store.following(error.chunk, fixes.MAX_PASSAGES_after)
-            if question.until_ms is not None:
-                after = [chunk for chunk in after if chunk.last_ms <= question.until_ms]
-            if found := fixes.mended(error, after):
+            if found := fixes.mended(error, self._after(question)(error.chunk)):
                 told += found
                 num_told += 1
             if num_told == fixes.MAX_TOLD:
                 break
         return told
+
+    def _after(self, question: Question) -> Callable[[Chunk], list[Chunk]]:
+        """The next passages of a thread, as of when it is asked."""
+        until_ms = math.inf if question.until_ms is None else question.until_ms
+        return lambda chunk: [
+            each for each in self._store.following(chunk, fixes.MAX_PASSAGES_after) if each.last_ms <= until_ms
+        ]
 
     def _fused(self, candidates: Candidates, lexical_share: float) -> dict[str, float]:
         if candidates.is_foreign:
@@ -228,7 +237,7 @@ class Search:
     chunks: Sequence[Chunk]
     """The best of them, without those that only ask the same."""
     listed: Sequence[Evidence] = ()
-    """Where nothing but a time was asked about: what was done then."""
+    """Where nothing but a time was asked about: what was done then, or what failed."""
     first: Sequence[Evidence] = ()
     """What is told before all that was ranked: what mended the same error before."""
     reranker: Model | None = None

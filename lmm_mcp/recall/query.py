@@ -30,6 +30,24 @@ _ABOUT_TIMES = frozenset(
     terms("work change happen make start finish session discuss talk decide progress status 做 干 工作 进展 发生 决定")
 )
 """Words with which people ask about a time without saying what about it."""
+_WRONG = frozenset(
+    terms(
+        "fail failed failing failure wrong break broke broken error crash crashed exception problem bug trouble"
+        " 失 败 错 故 障 问 题 崩 溃 坏"
+    )
+)
+"""Words with which people ask what went wrong without saying what; Chinese ones by their characters."""
+_ABOUT_FAILURES = (
+    _WRONG
+    | _ABOUT_TIMES
+    | frozenset(
+        terms(
+            "go went run ran hit meet met see saw get got encounter occur still list show tell anything everything thing"
+            " command test build 出 现 报 误 遇 到 碰 有 过 几 次 命 令 测 试"
+        )
+    )
+)
+"""Words that may stand beside them."""
 SAME_QUESTION = 0.7
 """Share of a question's information that a text without a word of its own must repeat to be that question again."""
 
@@ -52,6 +70,8 @@ class Query:
     """The times that the question names."""
     asks_of_times: bool = False
     """It names times and hardly anything else: what happened then is wanted."""
+    asks_of_failures: bool = False
+    """It asks what went wrong in the times that it names, and hardly anything else."""
 
     @property
     def terms(self) -> tuple[str, ...]:
@@ -70,7 +90,7 @@ class Query:
         if "files" in without:
             found = replace(found, paths=(), asks_of_files=False)
         if "times" in without:
-            found = replace(found, periods=(), asks_of_times=False)
+            found = replace(found, periods=(), asks_of_times=False, asks_of_failures=False)
         return replace(found, failures=()) if "errors" in without else found
 
     def sift(self) -> Callable[[str], bool]:
@@ -149,6 +169,7 @@ def understand(text: str, frequencies: Frequencies, asked_ms: int | None = None)
     periods = when.periods(text, asked_ms)
     said = when.without(text, [each for each in periods if each.is_relative])
     distinct: Sequence[str] = tuple(dict.fromkeys(terms(said)))
+    beside = set(terms(when.without(text, periods))) if periods else set[str]()
     words = [(word, _path_in(word)) for word in _APART.split(text)]
     paths = tuple(dict.fromkeys(path for _, path in words if path))
     others = [term for word, path in words if not path for term in terms(word) if term not in _ABOUT_FILES]
@@ -160,8 +181,14 @@ def understand(text: str, frequencies: Frequencies, asked_ms: int | None = None)
         asks_of_files=are_files and not others,
         failures=signatures.signatures(text) if signatures.is_failure(text) else (),
         periods=periods,
-        asks_of_times=bool(periods) and not set(terms(when.without(text, periods))) - _ABOUT_TIMES,
+        asks_of_times=bool(periods) and not beside - _ABOUT_TIMES,
+        asks_of_failures=bool(beside & _WRONG) and not _without_pairs(beside) - _ABOUT_FAILURES,
     )
+
+
+def _without_pairs(found: Iterable[str]) -> set[str]:
+    """Terms without the pairs of Chinese characters, which join what are two words; the characters are terms by themselves."""
+    return {each for each in found if len(each) != 2 or each.isascii()}
 
 
 def _path_in(word: str) -> str:
