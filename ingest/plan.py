@@ -47,9 +47,12 @@ class Plan:
         return fresh
 
     def add_urgent(self, found: Iterable[SourceFile]) -> list[SourceFile]:
-        """Let those go before all others; those that did not wait at all before. One that waited patiently does so no more."""
+        """Let those go before all others, also before those that were urgent already: thousands may have come at once.
+
+        Those that did not wait at all before. One that waited patiently does so no more.
+        """
         new = [item for item in found if item.name not in self._pressing]
-        self.urgent.extend(new)
+        self.urgent.extendleft(reversed(new))
         names = {item.name for item in new}
         self._pressing |= names
         promoted = names & self._waiting
