@@ -100,6 +100,9 @@ class Row:
             stays = keep and each.held is not None and each.held.is_whole == is_whole
             left -= max(each.chunks.count_rows(), shelf.SHELF_rows if each is shelves[-1] else 0) if left > 0 else 0
             each.held = None if left <= 0 else each.held if stays else Held(is_whole=is_whole)
+            knows = self.holds and each.held is None
+            if not keep or knows != (each.chunk_places is not None):
+                each.know_places(is_wanted=knows)
 
     def write_record(self, record: StoreRecord) -> None:
         """Let `record` hold from now on."""

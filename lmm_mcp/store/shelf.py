@@ -25,6 +25,7 @@ from lmm_mcp.errors import MixedEmbeddings
 from lmm_mcp.store import bodies, held, postings, schema, scoring, tables, vector_index
 from lmm_mcp.store.frequencies import Frequencies
 from lmm_mcp.store.held import Held
+from lmm_mcp.store.places import Places
 from lmm_mcp.store.schema import EmbedderRecord, StoreRecord
 from lmm_mcp.store.search import Hit, Scope, any_id, best_of, best_with_terms, filter_of, nearest_in, query_of
 from lmm_mcp.store.tables import ALL_ROWS, parts, upsert
@@ -82,6 +83,10 @@ class Shelf:
         self.untidy = Untidy()
         self.held: Held | None = None
         """Of a process that answers many questions: what it holds of this shelf in memory."""
+        self.chunk_places: Places | None = None
+        """Of a process that answers many questions: where the passages lie, if they are not held."""
+        self.vector_places: Places | None = None
+        """And their vectors."""
         self._tally: tuple[tuple[int, int, int], Tally] = _NEVER, Tally()
         self._by_project: tuple[int, Mapping[str, int]] = -1, {}
         self._index: tuple[int, bool] = -1, False
@@ -203,18 +208,38 @@ class Shelf:
             row_ids = held.row_ids(mine.vectors(self.vectors), ids)
             by_row = mine.windows.get(row_ids.values(), lambda rows: bodies.windows_of(self.vectors.take_row_ids(rows)))
             return {chunk_id: by_row[row] for chunk_id, row in row_ids.items() if by_row.get(row)}
-        found = self.vectors.search().where(any_id("chunk_id", ids)).select(["chunk_id", "windows"]).limit(ALL_ROWS)
-        rows = found.to_arrow()
+        columns = ["chunk_id", "windows"]
+        rows = self._placed(self.vectors, self.vector_places, ids, columns)
+        if rows is None:
+            rows = self.vectors.search().where(any_id("chunk_id", ids)).select(columns).limit(ALL_ROWS).to_arrow()
+        wanted = set(ids)
         pairs = zip(rows["chunk_id"].to_pylist(), rows["windows"].to_pylist(), strict=True)
-        return {chunk_id: kept for chunk_id, kept in pairs if kept}
+        return {chunk_id: kept for chunk_id, kept in pairs if kept and chunk_id in wanted}
 
     def get(self, ids: Sequence[ChunkId]) -> list[Chunk]:
         """Those of these chunks that lie here; of one that was written a moment ago that is not sure."""
         if (mine := self.held) is None:
-            return [chunk for part in parts(ids) for chunk in self.load(any_id("id", part))]
+            if (rows := self._placed(self.chunks, self.chunk_places, ids, schema.CHUNK_COLUMNS)) is None:
+                return [chunk for part in parts(ids) for chunk in self.load(any_id("id", part))]
+            wanted = set(ids)
+            return [chunk for chunk in schema.chunks_of(rows) if chunk.id in wanted]
         row_ids = held.row_ids(mine.rows(self.chunks).rows, ids)
         found = mine.passages.get(row_ids.values(), lambda rows: bodies.packed(self.chunks.take_row_ids(rows)))
         return list(found.values())
+
+    def _placed(
+        self, table: Any, places: Places | None, ids: Sequence[ChunkId], columns: Sequence[str]
+    ) -> pa.Table | None:
+        """What lies where these ids are known to lie, perhaps with others; None where that is not known, or not any more."""
+        if places is None or (row_ids := places.of(table, ids)) is None:
+            return None
+        if not row_ids:
+            return pa.table({name: pa.array([], table.schema.field(name).type) for name in columns})
+        found = table.take_row_ids(row_ids).select([*columns]).to_arrow()
+        if found.num_rows < len(row_ids):  # rewritten since, or moved by upkeep
+            places.forget()
+            return None
+        return found
 
     def load(self, where: Any) -> list[Chunk]:
         """The chunks of a filter."""
@@ -278,6 +303,12 @@ class Shelf:
         self._index = -1, False
         if self.held is not None:
             self.held = Held(is_whole=self.held.is_whole)
+        if self.chunk_places is not None:
+            self.know_places(is_wanted=True)
+
+    def know_places(self, *, is_wanted: bool) -> None:
+        """Begin to know, anew, where rows lie; or let go of it."""
+        self.chunk_places, self.vector_places = (Places("id"), Places("chunk_id")) if is_wanted else (None, None)
 
     def _demand(self, of: EmbedderRecord | None) -> None:
         """Raises MixedEmbeddings where the vectors here are of another embedder: comparing them would be comparing noise."""

@@ -11,7 +11,7 @@ import pytest
 from lmm_mcp.domain import windows as cut
 from lmm_mcp.domain.chunk import Chunk, Line, Span
 from lmm_mcp.errors import StoreError
-from lmm_mcp.store import blocks, bodies, held, postings, row, schema
+from lmm_mcp.store import blocks, bodies, held, places, postings, row, schema
 from lmm_mcp.store.chunks import ChunkStore, Scope
 from lmm_mcp.store.terms import terms
 
@@ -27,6 +27,7 @@ def looks_at_every_question(monkeypatch):
     monkeypatch.setattr(held, "PATIENCE_s", 60.0)
     monkeypatch.setattr(held, "PATIENCE_after_quiet_s", 60.0)
     monkeypatch.setattr(held, "LONG_s", 60.0)
+    monkeypatch.setattr(places, "LOOK_EVERY_s", 0.0)
 
 
 @pytest.fixture
@@ -90,8 +91,25 @@ def agree(reader: ChunkStore, plain: ChunkStore, scope: Scope, *, is_indexed: bo
     assert reader.projects() == plain.projects()
 
 
+def know_places(reader: ChunkStore) -> None:
+    """Have it know where rows lie that are not held, as it would after some seconds."""
+    for shelf in reader._shelves():
+        for of_table, table in ((shelf.chunk_places, shelf.chunks), (shelf.vector_places, shelf.vectors)):
+            if of_table is not None and table is not None:
+                of_table.of(table, [])
+                with of_table._looking:
+                    assert of_table.of(table, []) == []
+
+
 @pytest.mark.parametrize("seed", range(4))
-def test_whatever_is_written_rows_that_are_held_answer_as_the_tables_do(seed, writer, reader, tmp_path, monkeypatch):
+@pytest.mark.parametrize("are_held", (True, False))
+def test_whatever_is_written_a_reader_that_holds_rows_or_their_places_answers_as_the_tables_do(
+    are_held, seed, writer, reader, tmp_path, monkeypatch
+):
+    if not are_held:
+        monkeypatch.setattr(row, "MAX_HELD_rows", 0)
+        reader.hold(is_wanted=False)
+        reader.hold()
     monkeypatch.setattr(blocks, "MANY_BLOCKS", 3)
     monkeypatch.setattr(postings, "_BATCH_rows", 7)
     chance = random.Random(seed)
@@ -112,11 +130,18 @@ def test_whatever_is_written_rows_that_are_held_answer_as_the_tables_do(seed, wr
             case 6:
                 now = [chunk(each.id, each.text_of(), thread=name, project="boat") for each in now]
         threads[name] = now
+        ids = sorted(each.id for each in now)
+        assert reader.get(ids) == plain.get(ids)  # before the places of what changes are known, too
         writer.replace_thread("codex", name, now)
+        ids = sorted(each.id for each in now)
+        assert reader.get(ids) == plain.get(ids)
+        know_places(reader)
         agree(reader, plain, chance.choice((EVERYWHERE, Scope(project="boat"), Scope(until_ms=12))))
     embed(writer)
     writer.optimize()
+    know_places(reader)
     agree(reader, plain, EVERYWHERE, is_indexed=True)
+    assert any(each.chunk_places for each in reader._shelves()) is not are_held
 
 
 def test_what_was_forgotten_is_not_held_a_moment_longer(writer, reader, monkeypatch):
