@@ -5,11 +5,14 @@ import os
 import stat
 import sys
 import threading
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
 import orjson
 
+LEAVE_WITHIN_s = 20.0
+"""Joining half a million passages takes a minute and more, and none of our processes may be left that long."""
 _log = logging.getLogger("lmm.ingest")
 
 
@@ -39,7 +42,10 @@ def requested(request: Path) -> Wish:
 
 
 def watch_parent(stop: threading.Event, bell: threading.Event) -> None:
-    """Stop, and ring the bell, when standard input closes, where it is a pipe: then a parent held the other end and has gone."""
+    """Stop, and ring the bell, when standard input closes, where it is a pipe: then a parent held the other end and has gone.
+
+    End this process where it stands, LEAVE_WITHIN_s later: whatever is killed is gone on with at the next start.
+    """
     try:
         if not stat.S_ISFIFO(os.fstat(sys.stdin.fileno()).st_mode):
             return
@@ -54,5 +60,8 @@ def watch_parent(stop: threading.Event, bell: threading.Event) -> None:
             pass
         stop.set()
         bell.set()
+        time.sleep(LEAVE_WITHIN_s)
+        _log.warning("still at work %.0f s after whoever started this has gone: ended where it stood", LEAVE_WITHIN_s)
+        os._exit(0)
 
     threading.Thread(target=wait, name="parent", daemon=True).start()
