@@ -4,6 +4,7 @@ Such a question has no word to search by. Told are commands that failed, each wi
 as far as `fixes.py` can see that, and errors that people pasted. Pure.
 """
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -18,6 +19,10 @@ MAX_TOLD = 20
 """Of one time, the newest ones."""
 MENDED = "mended since"
 NOT_MENDED = "not seen mended"
+_PASTED = re.compile(
+    r"\s*(?:E\s{2,})?(?:[A-Za-z_][\w.]*(?:Error|Exception)\b|(?:[Ee]rror|ERROR|fatal|panic)(?:\[\w+\])?: )"
+)
+"""How an error begins that a person hands on; elsewhere in a line of theirs such a word is about one."""
 _PRINTED = ("output", "error")
 
 
@@ -65,7 +70,7 @@ def listed(chunks: Sequence[Chunk], following: Callable[[Chunk], Sequence[Chunk]
 
 def _failed_in(chunk: Chunk) -> Iterator[Failed]:
     for number, line in enumerate(chunk.lines):
-        if line.role == "user" and is_failure(line.text) and signature(line.text):
+        if line.role == "user" and _PASTED.match(line.text) and signature(line.text):
             yield Failed(chunk, None, number)
         elif fixes.head_of_failed(line):
             yield Failed(chunk, number, _error_of(chunk, number))

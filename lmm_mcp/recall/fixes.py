@@ -91,13 +91,16 @@ def _worth(steps: Sequence[tuple[Chunk, int]]) -> Iterator[tuple[Chunk, int]]:
     yield from (each for each in steps if id(each) in chosen)
 
 
+_LOOPS = ("for", "while", "until", "if")
+"""Of the shell: what such a line is about stands behind its first words."""
 _FAILED = re.compile(r"  \[(?:exit [1-9-]\d*|failed)\]$")
 
 
 def _head(command: str) -> str:
     """What a command line is about: its first words without flags."""
     plain = plain_command(_FAILED.sub("", command.removeprefix("$ ")).removesuffix("  [exit 0]"))
-    return " ".join([word for word in plain.split() if not word.startswith("-")][:3])
+    words = [word for word in plain.split() if not word.startswith("-")]
+    return " ".join(words if words and words[0] in _LOOPS else words[:3])
 
 
 def _failed_before(error: Met) -> str | None:

@@ -125,8 +125,7 @@ class Recaller:
         if query.asks_of_times or query.asks_of_failures:
             done = self._store.newest(_then(question, query, spare_ms=0), listing.MAX_CHUNKS)
             told = listing.listed(done) if query.asks_of_times else failures.listed(done, self._after(question))
-            if told or query.asks_of_times:
-                return Search(query, NOTHING, {}, done, told, without=self._without)
+            return Search(query, NOTHING, {}, done if told else (), told, without=self._without)
         candidates = gather(self._store, query, scope_of(question), self._embedder, without=self._without)
         then = NOTHING
         if query.periods:  # what was said then may be far down among all that was ever said

@@ -10,12 +10,12 @@ MAX_SIGNATURE_chars = 240
 _MIN_CONTAINED_chars = 24
 """A shorter signature that is part of another one says too little to be the same error."""
 _WRONG = re.compile(
-    r"(?:\b[A-Za-z_.]*(?:Error|Exception|Warning|Fault)\b|\b(?:error|fatal|panic(?:ked)?|fail(?:ed|ure|s)?|denied|refused|cannot|can't|could not"
+    r"(?:\b[A-Za-z_.]*(?:Error|Exception|Warning|(?<!De)Fault)\b|\b(?:error|fatal|panic(?:ked)?|fail(?:ed|ure|s)?|denied|refused|cannot|can't|could not"
     r"|not found|no such|undefined|unexpected|unresolved|invalid|missing|unable to|timed? ?out|segmentation|already in use)\b|\b[A-Z]{2,5}\d{3,5}\b)",
     re.IGNORECASE,
 )
 _SHAPE = re.compile(
-    r"(?:^|[\s(\[])(?:[A-Za-z_][\w.]*(?:Error|Exception|Fault)\b|(?:error|fatal|panic|err!)\b.{0,12}:|error\[|E {3,})|^Traceback|^\s+at \S+ ?\("
+    r"(?:^|[\s(\[])(?:[A-Za-z_][\w.]*(?:Error|Exception|(?<!De)Fault)\b|(?:error|fatal|panic|err!)\b.{0,12}:|error\[|E {3,})|^Traceback|^\s+at \S+ ?\("
     r"|: (?:command not found|no such file|permission denied|cannot )",
     re.IGNORECASE | re.MULTILINE,
 )

@@ -53,6 +53,11 @@ def test_what_says_nothing_of_its_own_has_no_signature(line):
     assert signature(line) == ""
 
 
+def test_what_is_a_default_is_no_fault():
+    assert not is_failure("which port is the default of the tide service?")
+    assert is_failure("System.NullFault at the tide service")
+
+
 def test_a_pasted_error_is_told_from_a_question_about_one():
     pasted = "Traceback (most recent call last):\n  File 'x.py', line 3\nTypeError: berth is undefined"
     assert is_failure(pasted)
@@ -166,6 +171,11 @@ def test_what_was_mended_later_is_not_told(store):
     found = quotes(told(store, until_ms=20_000 * 86_400_000))
     assert "The tide service listens on the wrong interface." in found
     assert "+ warm_up_limit_s = 30" not in found
+
+
+def test_a_loop_of_the_shell_is_not_mended_by_another_one():
+    failed = Line("command", "$ for f in a b; do check $f; done  [exit 1]", Span("e", 0, 9))
+    assert fixes.head_of_failed(failed) == "for f in a b; do check $f; done"
 
 
 def test_a_command_that_only_shows_such_a_line_has_met_no_error():
