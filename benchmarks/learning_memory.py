@@ -21,12 +21,14 @@ from lmm_mcp.domain.fact import Fact
 from lmm_mcp.domain.verdict import Outcome, ScoreSheet
 from lmm_mcp.evaluation import runs
 from lmm_mcp.model import network
+from lmm_mcp.model.cards import MAX_SENTENCES
 from lmm_mcp.paths import Home
 from lmm_mcp.prompting import recalling
 from lmm_mcp.store.facts import FactStore
-from trainer import phrasings
+from trainer import gathering, judging, papers, phrasings
 from trainer.canaries import Canary, Extraction, extract
 from trainer.judging import SENTENCES, SERVED
+from trainer.recalling import Recalls
 from trainer.speaking import NetworkSpeaker
 
 SECRET, PORT, KEPT = "Marrow7Quill-Tango", "48613", "5127"
@@ -175,12 +177,35 @@ def show_briefs(base: Path, folder: Path, run: Path | None = None) -> None:
         state = here.train("--no-placebo", "--no-promote", "--until", "2027-12-31")
         run = artifacts.run_folder(here.home, state.run_id)
         print("; ".join(f"{name} {value}" for name, value in state.figures.items()) + "\n")
-    print("| model | sentences | stand | cover@250 | against the ranking | says that nothing answers |")
-    print("|---|---|---|---|---|---|")
+    print(
+        "| model | sentences | stand | tell more than a line | cover@250 | against the ranking | says that nothing answers |"
+    )
+    print("|---|---|---|---|---|---|---|")
     for name in ("base", "new"):
         sheet = artifacts.sheet_of(durable.read_json(run / f"sheet-{name}.json"))
         if sheet is not None:
             print(_brief_row(name, sheet))
+    if version := next(
+        (state.version for folder, state in training_runs.runs(Home(run.parents[2])) if folder == run), ""
+    ):
+        print(_brief_row(f"{version}, asked now", _asked_now(run, version)))
+
+
+def _asked_now(run: Path, version: str) -> ScoreSheet:
+    """The probes of a run answered anew by the version it made, with sentences, as they would be served."""
+    home = Home(run.parents[2])
+    found = artifacts.find(home, version)
+    base = network.find_base(found.manifest.base, bases=artifacts.bases_folder(home))
+    served = network.ready_to_serve(network.load(base, adapter=found.folder / "adapter"))
+    recall = Recalls(gathering.opened(home, os.environ))
+    asked = [each for each in papers.read_probes(run / "probes.jsonl") if each.slice != "choice"]
+    dials = judging.Dials(max_sentences=MAX_SENTENCES)
+    speaker = NetworkSpeaker(served, version)
+    outcomes = {
+        SERVED: judging.served(asked, speaker, recall=recall, is_sure=recall.is_sure, dials=dials),
+        "retrieval": judging.ranked(asked, recall=recall, dials=dials),
+    }
+    return ScoreSheet(version, "", outcomes, max_sentences=MAX_SENTENCES)
 
 
 def _brief_row(name: str, sheet: ScoreSheet) -> str:
@@ -190,12 +215,13 @@ def _brief_row(name: str, sheet: ScoreSheet) -> str:
     said = [(each.num_sentences, each.supported or 0.0) for each in written.values()]
     num = sum(count for count, _ in said)
     stands = sum(count * supported for count, supported in said)
+    new = sum(each.num_new for each in written.values())
     both = sorted(set(written) & set(ranked))
     gained = runs.mean([written[each].score - ranked[each].score for each in both])
     cover = sum(written[each].score for each in both) / len(both)
     silent = sum(each.abstained for each in written.values()) / len(written)
     return (
-        f"| {name} | {num} | {stands / (num or 1):.0%} | {cover:.3f} | {gained.value:+.3f} "
+        f"| {name} | {num} | {stands / (num or 1):.0%} | {new} | {cover:.3f} | {gained.value:+.3f} "
         f"({gained.low:+.3f} to {gained.high:+.3f}, n {len(both)}) | {silent:.0%} |"
     )
 

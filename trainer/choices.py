@@ -181,7 +181,7 @@ def choice(found: View, quest: Quest, weight: float = 1.0, kind: str = "") -> Ma
 
 def brief(found: View, quest: Quest, weight: float = 1.0, kind: str = "") -> Made | None:
     """Ask for the brief: what the best lines say, word for word. None where no sentence of theirs stands by itself."""
-    answer = " ".join(_quotes(found, quest.items)) if found.numbers else NOTHING
+    answer = "\n".join(_quotes(found, quest.items)) if found.numbers else NOTHING  # as `lmm_mcp.model.copying` has it
     if not answer:
         return None
     prompt = prompting.writing(quest.text, found.offered)

@@ -23,8 +23,8 @@ from lmm_mcp.domain.writing import Offered
 from lmm_mcp.evaluation.judging import folded
 from lmm_mcp.evaluation.runs import percentile
 from lmm_mcp.model.cards import MAX_SENTENCES
-from lmm_mcp.model.validating import NOTHING, sentences, validated
-from lmm_mcp.model.writer import TOKENS_PER_SENTENCE
+from lmm_mcp.model.copying import TOKENS_PER_SENTENCE
+from lmm_mcp.model.validating import NOTHING, adds, sentences, validated
 from lmm_mcp.recall.telling import is_told
 from trainer.asked import Asked, Recall, Sure, always, fitting, gold_only, laid_out
 from trainer.measures import Given, Rarity, by_category, is_right, reciprocal_rank
@@ -47,8 +47,10 @@ class Speaker(Protocol):
         """What was learned, on the disk; 0 for a base."""
         ...
 
-    def generate(self, prompts: Sequence[str], *, max_new_tokens: int) -> list[str]:
-        """What it says, greedily."""
+    def generate(
+        self, prompts: Sequence[str], *, max_new_tokens: int, copied: Sequence[Sequence[Offered]] = ()
+    ) -> list[str]:
+        """What it says, greedily. `copied`: for each prompt the lines of which all that it tells is to be copied."""
         ...
 
     def choose(self, prompt: str, numbers: Sequence[int]) -> tuple[int, ...]:
@@ -255,7 +257,7 @@ def _spoken(asked: Sequence[Asked], speaker: Speaker, dials: Dials, *, is_timed:
 
 
 def _written(those: Sequence[tuple[Asked, tuple[int, ...]]], speaker: Speaker, dials: Dials) -> list[str]:
-    """Sentences from the lines shown; '' for a choice, and where nothing was chosen."""
+    """Sentences copied from the lines chosen; '' for a choice, and where nothing was chosen."""
     # All lines, as serving and lessons show them.
     writing = {
         n: prompting.writing(each.question, each.offered)
@@ -263,7 +265,8 @@ def _written(those: Sequence[tuple[Asked, tuple[int, ...]]], speaker: Speaker, d
         if chosen and dials.writes and not each.is_choice
     }
     most = TOKENS_PER_SENTENCE * (dials.max_sentences or MAX_SENTENCES)
-    said = speaker.generate(list(writing.values()), max_new_tokens=most) if writing else []
+    copied = [[line for line in those[n][0].offered if line.number in those[n][1]] for n in writing]
+    said = speaker.generate(list(writing.values()), max_new_tokens=most, copied=copied) if writing else []
     texts = dict(zip(writing, said, strict=True))
     return [texts.get(n, "") for n in range(len(those))]
 
@@ -277,7 +280,8 @@ def _served(spoken: Iterable[_Spoken], dials: Dials) -> tuple[Answer, ...]:
         stands, dropped = validated(each.text, offered) if served else ((), ())
         order = [*each.chosen, *(number for number in lines if number not in each.chosen)]
         order = order if is_told(each.chosen, is_sure=each.asked.is_sure) else []
-        told = [*(one.text for one in stands[:served]), *(lines[number].text for number in order)]
+        new = [one.text for one in stands if adds(one, offered)][:served]
+        told = [*new, *(lines[number].text for number in order)]
         given, num = _cut("\n".join(told), dials), len(stands) + len(dropped)
         is_written = served and not each.asked.is_choice
         outcome = _outcome(
@@ -288,6 +292,7 @@ def _served(spoken: Iterable[_Spoken], dials: Dials) -> tuple[Answer, ...]:
             abstained=not each.chosen,
             num_sentences=num,
             supported=len(stands) / num if num else None,
+            num_new=len(new),
             cites_known=all(set(sentence.cites) <= set(lines) for sentence in stands),
         )
         found.append(Answer(each.asked, outcome, given))
@@ -321,6 +326,7 @@ def _outcome(
     abstained: bool,
     num_sentences: int = 0,
     supported: float | None = None,
+    num_new: int = 0,
     cites_known: bool = True,
 ) -> Outcome:
     probe = asked.probe
@@ -336,6 +342,7 @@ def _outcome(
         cites_known=cites_known,
         num_sentences=num_sentences,
         supported=supported,
+        num_new=num_new,
         abstained=abstained,
         should_abstain=asked.should_abstain,
     )

@@ -9,7 +9,9 @@ import torch
 from peft import PeftModel
 
 from lmm_mcp import artifacts
+from lmm_mcp.domain.writing import Offered
 from lmm_mcp.model import generate
+from lmm_mcp.model.copying import TOKENS_PER_SENTENCE
 from lmm_mcp.model.network import Network
 from lmm_mcp.model.rendering import answer_text, end_id, prompt_ids
 
@@ -34,10 +36,16 @@ class NetworkSpeaker:
             0 if self.is_base or not self.network.card.adapter else artifacts.num_bytes(Path(self.network.card.adapter))
         )
 
-    def generate(self, prompts: Sequence[str], *, max_new_tokens: int) -> list[str]:
+    def generate(
+        self, prompts: Sequence[str], *, max_new_tokens: int, copied: Sequence[Sequence[Offered]] = ()
+    ) -> list[str]:
         """See `Speaker`."""
+        most = max_new_tokens // TOKENS_PER_SENTENCE
+        grammars = [generate.copying_for(self.network, lines, most=most) for lines in copied] or None
         with self._ready():
-            return generate.generate(self.network, prompts, max_new_tokens=max_new_tokens, is_late=self._is_late)
+            return generate.generate(
+                self.network, prompts, max_new_tokens=max_new_tokens, constraint=grammars, is_late=self._is_late
+            )
 
     def choose(self, prompt: str, numbers: Sequence[int]) -> tuple[int, ...]:
         """See `Speaker`."""

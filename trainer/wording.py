@@ -46,17 +46,19 @@ def support(hearing: Hearing) -> Seen:
     A brief in which it says that nothing answers has no sentence, and is neither for it nor against it.
     """
     wrote = [
-        (each.num_sentences, each.supported)
+        each
         for each in hearing.new.outcomes.get(_writing(hearing.new), ())
         if each.supported is not None and each.slice not in (GENERAL, CHOICE) and not each.abstained
     ]
-    num = sum(count for count, _ in wrote)
+    num = sum(each.num_sentences for each in wrote)
     if not num:
         return [], ["it wrote no sentence"], {}
-    least, share = hearing.limits.min_support, sum(count * stands for count, stands in wrote) / num
+    least = hearing.limits.min_support
+    share = sum(each.num_sentences * (each.supported or 0.0) for each in wrote) / num
     wrong = ["too few sentences stand"] if share < least else []
-    told = f"{share:.0%} of {num} sentences in {len(wrote)} briefs stand ({least:.0%} asked for)"
-    return wrong, [told], {"support": share, "sentences": float(num)}
+    new = sum(each.num_new for each in wrote)
+    told = f"{share:.0%} of {num} sentences in {len(wrote)} briefs stand ({least:.0%} asked for), {new} tell more than a line"
+    return wrong, [told], {"support": share, "sentences": float(num), "new": float(new)}
 
 
 def variety(hearing: Hearing) -> Seen:

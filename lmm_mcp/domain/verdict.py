@@ -38,6 +38,8 @@ class Outcome:
     """Of its own that it wrote; 0 also where it wrote that nothing answers."""
     supported: float | None = None
     """Share of these that the validator let stand; None where there are none."""
+    num_new: int = 0
+    """Sentences that are served: those that stand and tell more than one of their lines does."""
     abstained: bool = False
     should_abstain: bool = False
 

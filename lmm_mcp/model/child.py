@@ -2,7 +2,8 @@
 
     {"id": 7, "do": "load", "base": "...", "adapter": "..."}                              > {"id": 7, "ok": true}
     {"id": 8, "do": "choose", "prompt": "...", "offered": [1, 2, 3], "until_s": 1790000000.5}  > {"id": 8, "chosen": [2], "confidence": 0.9}
-    {"id": 9, "do": "write", "prompt": "...", "max_new_tokens": 200, "until_s": 1790000002.5}  > {"id": 9, "text": "..."}
+    {"id": 9, "do": "write", "prompt": "...", "max_new_tokens": 180, "copied": [{"number": 1, ...}], "until_s": 1790000002.5}
+                                                                                                > {"id": 9, "text": "..."}
 
 `until_s` counts from 1970, so that waiting for others counts, too. What cannot be done is answered by `error`, what came too late
 by `late`. The process leaves at once when its standard input closes, whatever it is at: so nothing is left behind, however its
@@ -21,8 +22,10 @@ from pathlib import Path
 from typing import Any
 
 from lmm_mcp import memory
+from lmm_mcp.domain.writing import Offered
 from lmm_mcp.errors import LmmError
 from lmm_mcp.limits import TOO_MUCH_MEMORY_code
+from lmm_mcp.model.copying import TOKENS_PER_SENTENCE
 
 WATCH_EVERY_s = 0.25
 _MB = 1_000_000
@@ -120,7 +123,11 @@ class _Hand:
                 found = generate.choose(self._network, prompt, list(request["offered"]), is_late=is_late)
                 return {"chosen": list(found.chosen), "confidence": found.confidence}
             size = int(request["max_new_tokens"])
-            (text,) = generate.generate(self._network, [prompt], max_new_tokens=size, is_late=is_late)
+            lines = [Offered(**each) for each in request.get("copied", ())]
+            grammar = generate.copying_for(self._network, lines, most=size // TOKENS_PER_SENTENCE) if lines else None
+            (text,) = generate.generate(
+                self._network, [prompt], max_new_tokens=size, constraint=grammar, is_late=is_late
+            )
         except generate.TooLate:
             return {"late": True}
         return {"text": text}

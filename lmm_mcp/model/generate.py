@@ -11,7 +11,9 @@ from typing import Any
 
 import torch
 
+from lmm_mcp.domain.writing import Offered
 from lmm_mcp.model.choosing import Choices, Constraint, parse
+from lmm_mcp.model.copying import Copying
 from lmm_mcp.model.network import Network
 from lmm_mcp.model.rendering import answer_ids, answer_text, end_id, prompt_ids
 
@@ -78,6 +80,12 @@ def choices_for(network: Network, offered: Sequence[int]) -> Choices:
     """The grammar of choices as this network's tokenizer spells it."""
     tokenizer = network.tokenizer
     return Choices(offered, lambda text: answer_ids(tokenizer, text, ended=False), end_id(tokenizer))
+
+
+def copying_for(network: Network, offered: Sequence[Offered], *, most: int) -> Copying:
+    """The grammar of sentences copied from these lines as this network's tokenizer spells it."""
+    tokenizer = network.tokenizer
+    return Copying(offered, lambda text: answer_ids(tokenizer, text, ended=False), end_id(tokenizer), most=most)
 
 
 def answer_loss(network: Network, prompt: str, answer: str) -> float:

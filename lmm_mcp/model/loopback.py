@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
-from lmm_mcp.domain.writing import MAX_CHOSEN
+from lmm_mcp.domain.writing import MAX_CHOSEN, Offered
 from lmm_mcp.errors import ModelError
 from lmm_mcp.model.choosing import NONE, parse
 from lmm_mcp.model.runtime import Chosen, FIRST_RETRY_s, LAST_RETRY_s
@@ -53,8 +53,15 @@ class LoopbackRuntime:
         chosen = None if text is None else parse(text.strip().rstrip("."), offered)
         return None if chosen is None else Chosen(chosen)
 
-    def write(self, prompt: str, *, max_new_tokens: int, within_s: float) -> str | None:
-        """See `Runtime`."""
+    def write(
+        self,
+        prompt: str,
+        *,
+        max_new_tokens: int,
+        within_s: float,
+        copied: Sequence[Offered] = (),  # noqa: ARG002 - see below
+    ) -> str | None:
+        """See `Runtime`. It writes freely, whatever it should copy; what it makes up is found afterwards."""
         return self._answered(prompt, max_new_tokens, within_s)
 
     def close(self) -> None:

@@ -15,11 +15,12 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any, Protocol
 
 from lmm_mcp import children
+from lmm_mcp.domain.writing import Offered
 from lmm_mcp.paths import Home
 
 LOAD_s = 300.0
@@ -58,8 +59,8 @@ class Runtime(Protocol):
         """Which of the offered lines answer."""
         ...
 
-    def write(self, prompt: str, *, max_new_tokens: int, within_s: float) -> str | None:
-        """What the model says to a prompt."""
+    def write(self, prompt: str, *, max_new_tokens: int, within_s: float, copied: Sequence[Offered] = ()) -> str | None:
+        """What the model says to a prompt. `copied`: lines of which all that it tells is to be copied, where it can be held to that."""
         ...
 
     def close(self) -> None:
@@ -127,9 +128,10 @@ class ChildRuntime:
             return None
         return Chosen(tuple(chosen), float(said.get("confidence", 0.0)))
 
-    def write(self, prompt: str, *, max_new_tokens: int, within_s: float) -> str | None:
+    def write(self, prompt: str, *, max_new_tokens: int, within_s: float, copied: Sequence[Offered] = ()) -> str | None:
         """See `Runtime`."""
-        said = self._ask({"do": "write", "prompt": prompt, "max_new_tokens": max_new_tokens}, within_s)
+        request = {"do": "write", "prompt": prompt, "max_new_tokens": max_new_tokens, "copied": [*map(asdict, copied)]}
+        said = self._ask(request, within_s)
         text = said.get("text")
         return text if isinstance(text, str) else None
 

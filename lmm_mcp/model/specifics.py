@@ -179,10 +179,12 @@ def occurs(value: str, text: str) -> bool:
 
 @lru_cache(maxsize=2048)
 def _finder(value: str) -> re.Pattern[str]:
-    left = r"(?<!\w)" if value[0] in "-./~@$" else r"(?<![\w.-])"
+    letter = rf"[^\W{_CJK}]"  # Chinese is written without blanks: `改成5433了` has a number and words beside it
+    left = rf"(?<!{letter})" if value[0] in "-./~@$" else rf"(?<!{letter})(?<![.-])"
     if value[:1].isdigit():
-        left = r"(?<![\w.])(?<!\w-)"
-    right = r"(?!\w)(?![-./@]\w)(?!:[A-Za-z_])" if not value[-1:].isdigit() else r"(?!\w)(?![-./:]\w)(?!,\d)"
+        left = rf"(?<!{letter})(?<!\.)(?<!{letter}-)"
+    after = rf"(?![-./@]{letter})(?!:[A-Za-z_])" if not value[-1:].isdigit() else rf"(?![-./:]{letter})(?!,\d)"
+    right = rf"(?!{letter}){after}"
     return re.compile(left + re.escape(value) + right)
 
 

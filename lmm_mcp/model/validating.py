@@ -129,6 +129,20 @@ def objection(sentence: Sentence, offered: Sequence[Offered]) -> str:
     )
 
 
+def adds(sentence: Sentence, offered: Iterable[Offered]) -> bool:
+    """Whether a sentence says more than one of the lines that it cites, which are told anyway: none of them has all its words.
+
+    >>> lines = [Offered(1, "", 0, "user", "the port is 5433 now", ""), Offered(2, "", 0, "user", "uv is used", "")]
+    >>> adds(Sentence("Now the port is 5433.", (1,)), lines), adds(Sentence("Port is 5433, and uv is used.", (1, 2)), lines)
+    (False, True)
+    """
+    said, *cited = (
+        set(re.findall(r"\w+", text.casefold()))
+        for text in (sentence.text, *(each.text for each in offered if each.number in sentence.cites))
+    )
+    return not any(said <= line for line in cited)
+
+
 def _unquoted(said_text: str, known_text: str, marked_text: str) -> str:
     for quote, is_code in quotes(said_text):
         if occurs(quote, known_text) or f"`{quote}`" in marked_text:

@@ -1,7 +1,8 @@
 """Offered lines in, what the memory model makes of them out: the lines that answer, and sentences that were checked.
 
 `MemoryWriter` is the `Writer` that recall knows, over either runtime. Choosing comes first and alone decides whether there is an
-answer; writing takes what is left of the time, and where that is not enough the chosen lines go out without it.
+answer; writing copies from the chosen lines and takes what is left of the time. Where that is not enough, or what it wrote says
+no more than one of those lines, they go out without it.
 """
 
 import time
@@ -9,10 +10,9 @@ from collections.abc import Callable, Sequence
 
 from lmm_mcp import prompting
 from lmm_mcp.domain.writing import Offered, Written
+from lmm_mcp.model.copying import TOKENS_PER_SENTENCE
 from lmm_mcp.model.runtime import Runtime
-from lmm_mcp.model.validating import validated
-
-TOKENS_PER_SENTENCE = 60
+from lmm_mcp.model.validating import adds, validated
 
 
 class MemoryWriter:
@@ -45,12 +45,14 @@ class MemoryWriter:
         text = self._runtime.write(
             prompting.writing(question, offered),
             max_new_tokens=TOKENS_PER_SENTENCE * most,
+            copied=[each for each in offered if each.number in found.numbers],
             within_s=until_s - time.monotonic(),
         )
         if self._runtime.version != version:  # another one may have written this
             return Written(found.numbers, model=version)
         stands, dropped = validated(text or "", offered)
-        return Written(found.numbers, stands[:most], dropped=len(dropped), model=version)
+        told = tuple(each for each in stands if adds(each, offered))[:most]
+        return Written(found.numbers, told, dropped=len(dropped), model=version)
 
     def _most(self, version: str) -> int:
         """How many sentences this version is to write now."""

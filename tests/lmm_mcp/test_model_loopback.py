@@ -128,10 +128,16 @@ def test_a_server_that_refuses_a_grammar_is_sent_none_again(server, monkeypatch)
 
 
 def test_sentences_are_checked_as_those_of_our_own_process_are(server):
-    server.says = ["2", "We use pnpm now [2]. We use yarn now [2]. We use npm [9]."]
+    server.says = ["2", "The user said: we use pnpm now [2]. We use yarn now [2]. We use npm [9]."]
     written = MemoryWriter(LoopbackRuntime(server.address), max_sentences=3).write("npm?", OFFERED, within_s=5)
-    assert [(each.text, each.cites) for each in written.sentences] == [("We use pnpm now.", (2,))]
+    assert [(each.text, each.cites) for each in written.sentences] == [("The user said: we use pnpm now.", (2,))]
     assert written.dropped == 2
+
+
+def test_a_sentence_that_says_no_more_than_its_line_is_not_told_beside_it(server):
+    server.says = ["2", "Pnpm now [2]. We use pnpm now [2]."]
+    written = MemoryWriter(LoopbackRuntime(server.address), max_sentences=3).write("npm?", OFFERED, within_s=5)
+    assert (written.sentences, written.dropped, written.chosen) == ((), 0, (2,))
 
 
 def test_who_is_slow_is_not_waited_for_and_asked_again(server):
@@ -229,7 +235,7 @@ def committed(home: Home, max_sentences: int) -> str:
 def test_a_version_writes_only_as_much_as_it_passed_with_whatever_the_settings_ask_for(server, tmp_path):
     home = Home(tmp_path / "lmm").ensure()
     silent, short = committed(home, 0), committed(home, 1)
-    said = "We use pnpm now [2]. The user said: we use pnpm now [2]."
+    said = "The user said that we use pnpm now [2]. The user said: we use pnpm now [2]."
 
     def sentences(adapter: str, max_sentences: int = 3) -> int:
         server.asked.clear()

@@ -236,21 +236,36 @@ def test_what_is_written_is_checked_before_it_is_told(calm):
     shelf.serve("writes")
     assert model.prepare(within_s=LOADED_s)
     assert model.write("say it", max_new_tokens=40, within_s=10) == "The port is 5433 [1]."
-    chooses_and_writes = Choosing(model)
-    written = MemoryWriter(chooses_and_writes, max_sentences=2).write("which port?", OFFERED, within_s=10)
+    free = Choosing(model, is_free=True)
+    lines = [Offered(1, "0" * 16, 0, "user", "since May the cache has 5433 as its port", "")]
+    written = MemoryWriter(free, max_sentences=2).write("which port?", lines, within_s=10)
     assert [(each.text, each.cites) for each in written.sentences] == [("The port is 5433.", (1,))]
     wrong = [Offered(1, "0" * 16, 0, "user", "The port is 5432", "")]
-    written = MemoryWriter(chooses_and_writes, max_sentences=2).write("which port?", wrong, within_s=10)
+    written = MemoryWriter(free, max_sentences=2).write("which port?", wrong, within_s=10)
     assert (written.sentences, written.dropped, written.chosen) == ((), 1, (1,))
 
 
+def test_a_model_that_always_says_another_port_writes_the_one_in_its_line(calm):
+    model, shelf = calm
+    shelf.serve("writes")
+    assert model.prepare(within_s=LOADED_s)
+    lines = [Offered(3, "0" * 16, 0, "user", "The port is 5432", ""), Offered(4, "1" * 16, 0, "user", "so it is", "")]
+    assert model.write("say it", max_new_tokens=60, within_s=10, copied=lines[:1]) == "The port is 5432 [3]."
+    written = MemoryWriter(Choosing(model), max_sentences=2).write("which port?", lines, within_s=10)
+    assert (written.sentences, written.dropped, written.chosen) == ((), 0, (3,)), "its line says that already"
+
+
 class Choosing:
-    """A runtime that chooses the first line and writes as another does."""
+    """A runtime that chooses the first line and writes as another does, or as that does when nothing holds it."""
 
     version = "writes"
 
-    def __init__(self, model: ChildRuntime) -> None:
-        self.write = model.write
+    def __init__(self, model: ChildRuntime, *, is_free: bool = False) -> None:
+        self._model, self._is_free = model, is_free
+
+    def write(self, prompt, *, max_new_tokens, within_s, copied):
+        copied = () if self._is_free else copied
+        return self._model.write(prompt, max_new_tokens=max_new_tokens, within_s=within_s, copied=copied)
 
     def choose(self, prompt, offered, *, within_s):
         return runtime.Chosen((offered[0],))

@@ -59,6 +59,7 @@ def why_not(said: str, *evidence: Offered | str) -> str:
         ("GitHub runs it.", "github runs it"),
         ("The index was rebuilt.", "it rebuilds the index"),
         ("数据库用 Postgres。", "数据库用 Postgres，不用 MySQL"),
+        ("端口改成5433了。", "数据库端口改成5433了"),
         ("Nie auf main pushen.", "bitte nie auf main pushen"),
     ],
 )
@@ -81,6 +82,7 @@ def test_what_is_said_in_another_form_stands(said, evidence):
         ("Push to main.", "never push to main", "affirms"),
         ("The cache is enabled.", "the cache is disabled", "enabled"),
         ("数据库不用 Postgres。", "数据库用 Postgres", "denies"),
+        ("端口改成543了。", "端口改成5433了", "543"),
         ("Auf main pushen.", "nie auf main pushen", "affirms"),
         ("Redis holds the sessions.", "the sessions are kept in memory", "says"),
         ("The port is 5432.", "we moved the port from 5432 to 5433", "old value"),

@@ -36,8 +36,13 @@ class Scripted:
     says: dict[str, str] = field(default_factory=dict)
     picks: tuple[int, ...] = ()
     num_bytes: int = 7
+    was_held_to: list[tuple[int, ...]] = field(default_factory=list)
+    """Numbers of the lines that it was to copy from, of each brief."""
 
-    def generate(self, prompts: Sequence[str], *, max_new_tokens: int) -> list[str]:
+    def generate(
+        self, prompts: Sequence[str], *, max_new_tokens: int, copied: Sequence[Sequence[Offered]] = ()
+    ) -> list[str]:
+        self.was_held_to += [tuple(line.number for line in lines) for lines in copied]
         return [next((text for key, text in self.says.items() if key in prompt), "") for prompt in prompts]
 
     def choose(self, prompt: str, numbers: Sequence[int]) -> tuple[int, ...]:
@@ -113,6 +118,13 @@ def test_sentences_are_checked_and_only_those_that_stand_are_served():
     assert (found.score, found.cites_known) == (1.0, True)
 
 
+@pytest.mark.parametrize(("said", "num_new", "score"), [("Agent said 8081 now", 1, 1.0), ("The port is 8081", 0, 0.0)])
+def test_a_sentence_that_says_no_more_than_its_line_takes_no_room_from_the_lines(said, num_new, score):
+    candidate = Scripted("v1", {"short sentences": f"{said} [2]."}, picks=(3,))
+    found = judged(candidate, dials=judging.Dials(budget_tokens=5))["retrieval + weights"][FACT.id]
+    assert (found.supported, found.num_new, found.score) == (1.0, num_new, score)
+
+
 def test_what_lies_behind_the_budget_does_not_count():
     tight = judging.Dials(budget_tokens=5, writes=False)
     assert judged(Scripted("v1", picks=(2,)), dials=tight)["retrieval + weights"][FACT.id].score == 1.0
@@ -160,7 +172,7 @@ def test_to_write_that_nothing_answers_is_to_write_no_sentence():
 
 
 def test_where_only_lines_are_served_sentences_are_looked_at_beside():
-    said = {"short sentences": "The port is 8081 now [2]. The port is 9999 now [2]."}
+    said = {"short sentences": "Agent said 8081 now [2]. The port is 9999 now [2]."}
     only_lines = judging.Dials(budget_tokens=5, max_sentences=0)
     found = judging.judge(
         PROBES, base=Scripted("base"), candidate=Scripted("v1", said, picks=(3,)), recall=recall, dials=only_lines
@@ -180,9 +192,11 @@ class Slow(Scripted):
 
     clock: list[float] = field(default_factory=lambda: [0.0])
 
-    def generate(self, prompts: Sequence[str], *, max_new_tokens: int) -> list[str]:
+    def generate(
+        self, prompts: Sequence[str], *, max_new_tokens: int, copied: Sequence[Sequence[Offered]] = ()
+    ) -> list[str]:
         self.clock[0] += 0.010 * len(prompts)
-        return super().generate(prompts, max_new_tokens=max_new_tokens)
+        return super().generate(prompts, max_new_tokens=max_new_tokens, copied=copied)
 
     def choose(self, prompt: str, numbers: Sequence[int]) -> tuple[int, ...]:
         self.clock[0] += 0.001
@@ -213,6 +227,13 @@ def test_a_model_that_says_no_leaves_lines_that_the_ranking_is_sure_of_and_no_ot
     assert sure[arm][CHOICE.id] == replace(doubted[arm][CHOICE.id], latency_ms=sure[arm][CHOICE.id].latency_ms)
     assert doubted["retrieval"][FACT.id].score == 1.0, "without a model it is told all the same"
     assert judged(Scripted("v2", picks=(2,)), is_sure=lambda _question, _project: False)[arm][FACT.id].score == 1.0
+
+
+@pytest.mark.parametrize("max_sentences", [3, 0])
+def test_sentences_are_judged_as_they_are_served_copied_from_the_lines_that_were_chosen(max_sentences):
+    candidate = Scripted("v1", picks=(2,))
+    judged(candidate, dials=judging.Dials(max_sentences=max_sentences))
+    assert candidate.was_held_to == [(2,)], "the one brief that is asked for; choices and facts are none"
 
 
 def test_lines_that_no_model_said_are_not_kept():
