@@ -33,6 +33,7 @@ PARTS: Mapping[str, str] = {
     "labels": "a quoted line names its file, its command or its column heads",
     "reranker": "lines in the order that was learnt from your sessions, where that was found to be of use",
     "confidence": "silence where nothing fits",
+    "weak": "a line that fits far worse than the best one is not told",
     "model": "lines that the trained memory model chooses first, and what it writes",
     "cards": "what the memory model wrote about a project, a file or an error while nobody asked",
 }

@@ -18,6 +18,7 @@ MIN_SESSIONS = 8
 """Of each half: intervals drawn over fewer are too narrow."""
 UNJUDGED: Mapping[str, str] = {
     "confidence": "its worth is silence where nothing is known, which these questions do not ask for",
+    "weak": "its worth is that nothing else is told, which these questions do not see",
     "changes": "its worth is that no old value is taken for the one that holds, which these questions do not see",
     "supersession": "its worth is that no old value is taken for the one that holds, which these questions do not see",
 }

@@ -1,4 +1,4 @@
-"""Whether what was found says anything about what was asked: a brief of noise costs the asker more than silence."""
+"""Whether what was found says anything about what was asked, and which of its lines do: noise costs the asker more than silence."""
 
 from collections.abc import Sequence
 
@@ -23,12 +23,24 @@ projects on which they were not chosen at most 5 % (benchmarks/fit_confidence.py
 NEARLY = 0.8
 """Share of the similarity floor from which half of the overlap is enough."""
 BEST_OF = 10
+WEAK = 0.45
+"""Share of the best line's score below which a line is not told, though there be room: in a small memory it is of something else,
+in a large one there are better ones (docs/recall-log.md)."""
 
 
 def is_enough(query: Query, candidates: Candidates, chunks: Sequence[Chunk], lines: Sequence[Evidence]) -> bool:
     """Tell whether the best candidates are worth quoting: words or meaning alone, or half of each, and a line that fits."""
     best = max((each.score for each in lines), default=0.0)
     return best >= floor(query, candidates) and says_anything(query, candidates, chunks)
+
+
+def worth_telling(lines: Sequence[Evidence], num_chosen: int = 0) -> list[Evidence]:
+    """Those that do not fit far worse than the best, in their order.
+
+    `num_chosen`: so many at the head were chosen by a memory model. These stay, and so does what no score was made for.
+    """
+    weak = WEAK * max((each.score for each in lines), default=0.0)
+    return [each for n, each in enumerate(lines) if n < num_chosen or not each.why or each.score >= weak]
 
 
 def floor(query: Query, candidates: Candidates) -> float:

@@ -25,6 +25,7 @@ def explained(question: Question, search: Search, told: Recall) -> list[str]:
     """Lines of text that say how `told` came to be."""
     once = search.lines(budget_tokens=question.budget_tokens, without=_ORDERED)
     lines = search.lines(budget_tokens=question.budget_tokens)
+    worth = lines if "weak" in search.without else confidence.worth_telling(lines)
     return [
         "How this answer came to be; scores compare within one answer only, and more is better.",
         *_terms(search.query.idf),
@@ -40,8 +41,9 @@ def explained(question: Question, search: Search, told: Recall) -> list[str]:
         *_lines(search, lines, once),
         "",
         *_left_out(search, question, lines),
-        _num_told(told, lines),
-        *_unfit(told, lines),
+        *_weak(told, lines, worth),
+        _num_told(told, worth),
+        *_unfit(told, worth),
         *_verdict(search, lines, told),
     ]
 
@@ -146,6 +148,17 @@ def _left_out(search: Search, question: Question, lines: Sequence[Evidence]) -> 
     if found.too_many:
         yield f"{counted(len(found.too_many), 'line')} left out as too many of one passage:"
         yield from (f"  - {_quote(each)}" for each in found.too_many[:NUM_LEFT_OUT])
+
+
+def _weak(told: Recall, lines: Sequence[Evidence], worth: Sequence[Evidence]) -> Iterator[str]:
+    """What fits too badly to be told beside the best line, and was not chosen by a memory model."""
+    if not isinstance(told, Brief):
+        return
+    kept = {_key(each) for each in worth}
+    if weak := [each for each in lines if _key(each) not in kept and f": {each.text}\n" not in told.text]:
+        best = max(each.score for each in lines)
+        yield f"{counted(len(weak), 'line')} left out as far weaker than the best (below {confidence.WEAK * best:.2f}):"
+        yield from (f"  - {_quote(each)}" for each in weak[:NUM_LEFT_OUT])
 
 
 def _num_told(told: Recall, lines: Sequence[Evidence]) -> str:

@@ -71,7 +71,9 @@ class Recaller:
         """Find, weigh, and write the brief; or say that nothing is known."""
         told = self.answer(question)
         if told.lines:
-            written = brief.write(told.lines, budget_tokens=question.budget_tokens, sentences=told.sentences)
+            is_weak_told = "weak" in self._without
+            lines = told.lines if is_weak_told else confidence.worth_telling(told.lines, told.num_chosen)
+            written = brief.write(lines, budget_tokens=question.budget_tokens, sentences=told.sentences)
             if written is not None:
                 return replace(written, notes=(*written.notes, *told.notes))
         return brief.nothing(self._store.count(scope_of(question)), everywhere=question.project is None)

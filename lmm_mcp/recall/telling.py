@@ -33,6 +33,8 @@ class Answer:
     """What the memory model said; None where none serves, or it was too slow."""
     num_offered: int = 0
     """Lines that were shown to it; 0 where none serves."""
+    num_chosen: int = 0
+    """Lines at the head that it chose."""
     card_by: str = ""
     """Version that wrote the sentences while nobody asked, '' where they are none of a card."""
 
@@ -64,7 +66,7 @@ def answer(ranked: Sequence[Evidence], written: Written | None, *, is_sure: bool
     sentences = tuple(
         Told(quoted(each.text), tuple(ranked[number - 1] for number in each.cites)) for each in written.sentences
     )
-    return Answer(lines, sentences, written, num_offered)
+    return Answer(lines, sentences, written, num_offered, len(chosen))
 
 
 def explained(told: Answer) -> list[str]:

@@ -120,6 +120,16 @@ def test_it_names_what_the_budget_had_no_room_for_and_why_it_was_silent(tmp_path
     assert any("silence is switched off" in line for line in never)
 
 
+def test_it_names_what_was_left_out_as_far_weaker_than_the_best(tmp_path):
+    painted = passage(2, ("output", "the port was painted last spring"))
+    found = told(tmp_path / "a", "tide service port", TIDES, painted)
+    assert any(line.startswith("1 line left out as far weaker than the best (below ") for line in found)
+    assert "  - output: the port was painted last spring" in found
+    assert not any("no room" in line for line in found)
+    with_it = told(tmp_path / "b", "tide service port", TIDES, painted, without=("weak",))
+    assert not any("far weaker" in line for line in with_it)
+
+
 def test_what_was_done_at_a_time_is_listed_and_not_scored(tmp_path):
     found = told(
         tmp_path, "what did we do on 2026-02-17?", replace(TIDES, first_ms=20_501 * DAY_ms, last_ms=20_501 * DAY_ms)

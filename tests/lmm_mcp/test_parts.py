@@ -299,6 +299,12 @@ CASES: dict[str, Case] = {
         [],
         ["The crane was painted"],
     ),
+    "weak": Case(
+        "tide service port production",
+        (TIDES, passage(2, ("output", "the port was painted last spring"))),
+        ["The tide service"],
+        ["The tide service", "the port was painted"],
+    ),
     "model": Case(
         "tide service port production",
         (TIDES, passage(2, ("agent", "The tide table is printed every week."))),

@@ -174,6 +174,19 @@ def test_silence_has_a_score_of_its_own_where_nothing_has_vectors(role, is_told)
     assert confidence.is_enough(asked, found, chunks, lines) is is_told
 
 
+def test_a_line_far_weaker_than_the_best_is_told_only_where_a_model_chose_it_or_nothing_scored_it():
+    best, weak = pick(
+        ASKED,
+        [chunk("a", ("agent", "The API answers on port 8043.")), chunk("b", ("output", "painted white"))],
+        {"a": 1.0},
+    )
+    mended = replace(weak, score=0.0, why={})
+    assert weak.score < confidence.WEAK * best.score
+    assert confidence.worth_telling([best, weak, mended]) == [best, mended]
+    assert confidence.worth_telling([weak, best], 1) == [weak, best]
+    assert confidence.worth_telling([]) == []
+
+
 def test_silence_by_score_goes_with_what_the_score_is_made_of_and_knows_no_other_language():
     of_windows, of_whole, of_words = (
         confidence.floor(ASKED, found)
