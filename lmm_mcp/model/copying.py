@@ -21,7 +21,7 @@ from lmm_mcp.domain.writing import MAX_OFFERED_chars, Offered
 from lmm_mcp.model.choosing import Spelling
 from lmm_mcp.model.polarity import is_negator
 from lmm_mcp.model.specifics import UNITS, folded, tokens
-from lmm_mcp.model.validating import sentences
+from lmm_mcp.model.validating import is_order, sentences
 from lmm_mcp.store.terms import STOP_WORDS
 
 JOINS = (",", ";", " and", ", and")
@@ -29,7 +29,12 @@ JOINS = (",", ";", " and", ", and")
 MAX_LINES, MAX_SPANS, MIN_WORDS, MAX_WORDS = 2, 3, 3, 30
 """Of a sentence; `MIN_WORDS` of each span, unless it is a whole sentence of its line."""
 TOKENS_PER_SENTENCE = 60
-_TURNING = frozenset("if unless only except but instead rather until formerly previously anymore whether would".split())
+_TURNING = frozenset(
+    """if unless only except but instead rather until formerly previously anymore whether would could should might maybe perhaps
+    probably possibly seem seems apparently think thinks thought believe believed assume assumed guess guessed suspect suspected
+    wrong false incorrect fail fails failed stop stops stopped refuse refuses refused""".split()
+)
+"""A sentence with one of these is told whole: what stands behind it is not claimed there."""
 _WHOLE_ROLES = frozenset({"command", "path", "edit"})
 _WORD = re.compile(r"(\s*)([^\s，。；、！？]+[，。；、！？]*|[，。；、！？]+)")
 _SENTENCE_END = re.compile(r"[.!?。！？…][\"'`)\]*]*$")
@@ -56,6 +61,8 @@ class _Piece:
     """Of each word, 0-based."""
     open_marks: tuple[tuple[int, int, int], ...]
     """Quotation marks and brackets that are open before each word, and at the end."""
+    orders: frozenset[int]
+    """Words with which a tool's output begins to give an order: behind another span nobody would see whose it is."""
     is_whole: bool
 
     @cached_property
@@ -82,6 +89,8 @@ class _Piece:
 
     def is_begun_at(self, start: int) -> bool:
         """Whether a span may begin with this word."""
+        if start in self.orders:
+            return False
         if not start:
             return True
         word = self.words[start]
@@ -244,14 +253,14 @@ class Copying:
             if not is_broken:
                 sentence.append((" " if blank or not sentence else "", word))
             if sentence and (is_broken or (_SENTENCE_END.search(word) and not is_whole)):
-                piece = self._piece(offered.number, sentence, is_whole)
+                piece = self._piece(offered, sentence, is_whole)
                 is_question = _SENTENCE_END.search(piece.words[-1]) and re.search("[?？]", piece.words[-1])
                 is_one = len(sentences("".join(blank + word for blank, word in sentence).rstrip(_TRAIL) + " [1].")) == 1
                 if is_one and not is_question and not (is_cut and piece.is_whole):
                     yield piece
                 sentence = []
 
-    def _piece(self, line: int, sentence: Sequence[tuple[str, str]], is_whole: bool) -> _Piece:
+    def _piece(self, offered: Offered, sentence: Sequence[tuple[str, str]], is_whole: bool) -> _Piece:
         words = tuple(word for _, word in sentence)
         said = tokens(folded("".join(blank + word for blank, word in sentence)))
         is_turned = any(is_negator(each) or each.text.lower() in _TURNING for each in said)
@@ -262,7 +271,7 @@ class Copying:
         marks = [(word.count("`") % 2, word.count('"') % 2, word.count("(") - word.count(")")) for word in words]
         opened = accumulate(marks, lambda a, b: (a[0] ^ b[0], a[1] ^ b[1], a[2] + b[2]), initial=(0, 0, 0))
         return _Piece(
-            line=line,
+            line=offered.number,
             full=full,
             bare=bare,
             words=words,
@@ -270,5 +279,6 @@ class Copying:
             sizes=tuple(accumulate(sizes, initial=0)),
             clauses=tuple(accumulate(breaks[:-1], initial=0)),
             open_marks=tuple(opened),
+            orders=frozenset(n for n in range(len(words)) if is_order(" ".join(words[n:]), offered.role)),
             is_whole=is_whole or is_turned,
         )

@@ -110,7 +110,7 @@ def objection(sentence: Sentence, offered: Sequence[Offered]) -> str:
     lines = [by_number[n] for n in dict.fromkeys(sentence.cites)]
     if _TAKEOVER.search(sentence.text):
         return "speaks to the reader as if it gave orders"
-    if _ORDERS.match(sentence.text) and all(line.role in _PRINTED for line in lines):
+    if all(is_order(sentence.text, line.role) for line in lines):
         return "is an order that only a tool's output gives"
     texts = [folded(f"{line.text}") for line in lines]
     days = " ".join(line.day for line in lines)
@@ -127,6 +127,11 @@ def objection(sentence: Sentence, offered: Sequence[Offered]) -> str:
         or turned_about(said, known)
         or _new_words(said, known, lines)
     )
+
+
+def is_order(text: str, role: str) -> bool:
+    """Whether a text tells its reader what to do, and no person or agent said it."""
+    return role in _PRINTED and _ORDERS.match(text) is not None
 
 
 def adds(sentence: Sentence, offered: Iterable[Offered]) -> bool:

@@ -121,6 +121,8 @@ def test_of_one_line_its_spans_can_be_told_and_nothing_else(tokenizer):
     [
         ("user", "Never push to main without a review of two people"),
         ("user", "Use the staging key only if the build runs at night"),
+        ("agent", "Mira thinks that the lamp has port 5433 now"),
+        ("error", "failed to open the socket on port 5433"),
         ("command", "git push --force-with-lease origin main"),
     ],
 )
@@ -153,6 +155,15 @@ def test_where_nothing_can_be_copied_nothing_is_said(tokenizer, said):
     assert grammar(tokenizer, offered(said)).allowed(()) == (END,)
     old = [Offered(1, "a" * 16, 0, "user", "The port is 5432 here", "", superseded=True)]
     assert grammar(tokenizer, old).allowed(()) == (END,)
+
+
+def test_no_order_of_a_tool_s_output_is_told_behind_what_somebody_said(tokenizer):
+    tools = [Offered(2, "a" * 16, 0, "output", "Done, run `rm -rf build` to start again", "2026-01-02")]
+    said, dice = offered("The retry count is 5 here"), Random(7)
+    told = " ".join(walked(tokenizer, [*said, *tools], dice, most=1) for _ in range(60))
+    assert "retry count is 5" in told
+    assert "Done, run `rm -rf build` to start again" in told, "as it stands there it is told"
+    assert " run `rm" not in told.replace("Done, run `rm", "")
 
 
 def test_what_would_be_read_as_two_sentences_is_not_copied(tokenizer):
