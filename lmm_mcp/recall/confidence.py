@@ -23,9 +23,9 @@ projects on which they were not chosen at most 5 % (benchmarks/fit_confidence.py
 NEARLY = 0.8
 """Share of the similarity floor from which half of the overlap is enough."""
 BEST_OF = 10
-WEAK = 0.45
-"""Share of the best line's score below which a line is not told, though there be room: in a small memory it is of something else,
-in a large one there are better ones (docs/recall-log.md)."""
+WEAK = 0.15
+"""Share of the best line's score below which a line is not told, though there be room. A higher one loses answers to questions in
+other words than theirs (docs/recall-log.md)."""
 
 
 def is_enough(query: Query, candidates: Candidates, chunks: Sequence[Chunk], lines: Sequence[Evidence]) -> bool:
