@@ -335,7 +335,7 @@ def _second_session(first: Client, second: Client, project: Path, env: Mapping[s
         demand("mcp__lmm__recall" in opening, "the model sees recall itself, not only its name")
     answer = _result_of_recall(ran)
     demand("port 5477" in answer, "the fact comes back", answer)
-    cited = re.findall(r"\[c\d+\] \S+ (\S+) session (\S+) id ([0-9a-f]{16})", answer)
+    cited = re.findall(r"(\S+) session (\S+) \[c\d+\] ([0-9a-f]{16})", answer)
     demand(any(agent == first.name for agent, _, _ in cited), f"it is cited as {first.name}'s")
     shown = [lmm(env, "show", chunk, cwd=project) for agent, _, chunk in cited if agent == first.name]
     demand(any("port 5477" in text for text in shown), "the citation leads to where it was said")
