@@ -18,14 +18,15 @@ Seen = tuple[list[str], list[str], dict[str, float]]
 def sentences(hearing: Hearing) -> int:
     """How many sentences of its own the candidate may write once it serves; 0 where those it wrote do not pass.
 
-    They are judged alike whether or not they were to be served: enough of them, most of them standing, not always the same,
-    and recall no worse with them in front. So whoever lets it write later serves nothing that was not judged.
+    They are judged alike whether or not they were to be served: enough of them, most of them standing, not always the same, some
+    that tell more than a line, and recall no worse with them in front. So whoever lets it write later serves nothing that was not judged.
     """
     limits, written = hearing.limits, briefs(hearing.new)
     wrong = [*support(hearing)[0], *variety(hearing)[0]]
     gain = paired(hearing.new, "retrieval", hearing.new, _writing(hearing.new), has_answer)
     is_worse = gain is None or (gain.value < 0 and gain.low < -limits.max_retrieval_loss)
-    if wrong or is_worse or len(written) < limits.min_probes:
+    adds_nothing = not any(each.num_new for each in written)  # it would take its time, and nobody would read it
+    if wrong or is_worse or adds_nothing or len(written) < limits.min_probes:
         return 0
     return hearing.new.max_sentences or MAX_SENTENCES
 

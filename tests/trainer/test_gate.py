@@ -30,7 +30,7 @@ GENERAL = [probe("general", n, "general") for n in range(NUM)]
 
 
 def outcomes(probes: Iterable[Probe], score: Callable[[int], float] | float, **more: object) -> tuple[Outcome, ...]:
-    told = {"num_sentences": 2, "supported": 1.0} | more
+    told = {"num_sentences": 2, "supported": 1.0, "num_new": 1} | more
     return tuple(
         Outcome(
             each.id,
@@ -270,6 +270,7 @@ BAD_WRITING = {
     "is always the same": same_words(GOOD_BRIEFS),
     "stands in the way of the lines": outcomes(BRIEFS, lambda n: float(n % 4 == 1)),
     "is too little to tell": GOOD_BRIEFS[:10],
+    "says what the lines say": outcomes(BRIEFS, 0.75, num_new=0),
     "is nothing": (),
 }
 
@@ -282,7 +283,7 @@ def test_what_nobody_reads_keeps_no_model_out_and_is_not_written_later_either(fa
     told = {each.gate: each.told for each in judge(case).findings}
     if fault == "does not stand":
         assert (
-            "50% of 80 sentences in 40 briefs stand (90% asked for), 0 tell more than a line (by the settings nobody reads them"
+            "50% of 80 sentences in 40 briefs stand (90% asked for), 40 tell more than a line (by the settings nobody reads them"
             in told["G2"]
         )
     if fault == "is always the same":
