@@ -43,7 +43,8 @@ class Watch:
 
     def is_memory_short(self, settings: Limits, rooms: Rooms) -> bool:
         """Whether this process holds too much memory even after it gave back what it could, and must be started anew."""
-        cap_bytes = settings.memory_mb * _MB
+        cap_mb = limits.memory_cap_mb(settings)
+        cap_bytes = cap_mb * _MB
         if not cap_bytes or memory.resident_bytes() < limits.NEAR * cap_bytes:
             return False
         rooms.archive.forget_recent()
@@ -52,9 +53,9 @@ class Watch:
         held = memory.resident_bytes()
         if held < cap_bytes:
             return False
-        _log.warning("%d MB in memory, more than limits.memory_mb allows: starting anew", held // _MB)
+        _log.warning("%d MB in memory, more than the %d MB allowed: starting anew", held // _MB, cap_mb)
         with suppress(OSError):  # on a full disk the log says it
-            restarts.note(self._home, held_mb=held // _MB, cap_mb=settings.memory_mb)
+            restarts.note(self._home, held_mb=held // _MB, cap_mb=cap_mb)
         return True
 
     def _disk(self, settings: Limits) -> DiskUse:

@@ -43,11 +43,14 @@ def of_disk(root: Path, wanted: Limits, use: DiskUse | None = None) -> list[Alar
 def of_memory(found: Restarts, wanted: Limits) -> list[Alarm]:
     """Look at how often reading had to begin anew, since it took more memory than it may."""
     number = found.num_within(restarts.SAID_FOR_s)
-    if number < restarts.MANY or not 0 < wanted.memory_mb <= found.cap_mb:  # the limit was raised since
+    cap_mb = limits.memory_cap_mb(wanted)
+    if number < restarts.MANY or not 0 < cap_mb <= found.cap_mb:  # the limit was raised since
         return []
-    what = f"the ingest process was started anew {number:,} times within an hour, since it held {found.held_mb:,} MB where limits.memory_mb allows {wanted.memory_mb:,}"
-    step = "raise it (`lmm config set limits.memory_mb ...`; 0 = no limit); reading goes on meanwhile, ever more slowly"
-    return [Alarm(what, step)]
+    by, more = "limits.memory_mb allows", "raise it (`lmm config set limits.memory_mb ...`; 0 = no limit)"
+    if cap_mb < wanted.memory_mb:
+        by, more = "three quarters of what this machine or container has are", "give it more"
+    what = f"the ingest process was started anew {number:,} times within an hour, since it held {found.held_mb:,} MB where {by} {cap_mb:,}"
+    return [Alarm(what, f"{more}; reading goes on meanwhile, ever more slowly")]
 
 
 def of_store(stats: StoreStats, trouble: Trouble | None) -> list[Alarm]:

@@ -5,7 +5,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from lmm_mcp.config import Limits
+from lmm_mcp import memory
+from lmm_mcp.config import Limits, MIN_MEMORY_mb
 
 NEAR = 0.8
 """Share of a limit from which it is said."""
@@ -60,6 +61,14 @@ def disk_alarm(use: DiskUse) -> str:
     if not use.is_full:
         return f"{took}; when they are used up no more sessions are read: {steps}"
     return f"{took}; no session is read until there is room, and nothing is lost: {steps}"
+
+
+def memory_cap_mb(limits: Limits) -> int:
+    """What the ingest process may hold, in MB, 0 for all: where the machine, or the container, has little, three quarters of it."""
+    has_mb = memory.machine_bytes() // 1_000_000
+    if not limits.memory_mb or not has_mb:
+        return limits.memory_mb
+    return min(limits.memory_mb, max(MIN_MEMORY_mb, 3 * has_mb // 4))
 
 
 def folder_bytes(folder: Path) -> int:

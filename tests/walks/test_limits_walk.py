@@ -9,7 +9,7 @@ import pytest
 
 from ingest import service
 from ingest.limits import Watch
-from lmm_mcp import children, config, doctor, limits, memory, notes, restarts, samples
+from lmm_mcp import alarms, children, config, doctor, limits, memory, notes, restarts, samples
 from lmm_mcp.config import Limits
 from lmm_mcp.limits import DiskUse, TOO_MUCH_MEMORY_code
 from lmm_mcp.paths import Home
@@ -140,6 +140,22 @@ def test_memory_is_given_back_before_a_process_leaves(home, env, monkeypatch):
     rooms.cuts["codex", "t"] = None
     assert not Watch(home).is_memory_short(Limits(memory_mb=600), rooms)
     assert rooms.cuts == {}
+    rooms.ledger.close()
+
+
+def test_a_small_machine_bounds_the_process_before_the_settings_do(home, env, monkeypatch):
+    monkeypatch.setattr(memory, "machine_bytes", lambda: 1_000 * MB)
+    monkeypatch.setattr(memory, "resident_bytes", lambda: 800 * MB)
+    rooms = service.Service(home, env, config.load(home.config, env), stay=False)._rooms
+    assert Watch(home).is_memory_short(Limits(), rooms)
+    assert not Watch(home).is_memory_short(Limits(memory_mb=0), rooms)
+    for _ in range(2):
+        Watch(home).is_memory_short(Limits(), rooms)
+    (alarm,) = alarms.of_memory(restarts.known(home), Limits())
+    assert "800 MB where three quarters of what this machine or container has are 750" in alarm.what
+    assert "limits.memory_mb" not in alarm.next_step
+    monkeypatch.setattr(memory, "machine_bytes", lambda: 64_000 * MB)
+    assert alarms.of_memory(restarts.known(home), Limits()) == []
     rooms.ledger.close()
 
 
