@@ -29,7 +29,7 @@ MOST_of_placebo = 256
 """Steps. So many teach it its sixty facts, and more would take as long as what it is compared with."""
 FROM_BASE = "base"
 """As `--from-checkpoint`: begin at the base, whatever serves."""
-ALIKE = ("method", "rank", "alpha")
+ALIKE = ("method", "rank", "alpha", "dropout")
 """What a recipe must share with that of the weights it goes on from."""
 NAMED = ("base", "method", "stage")
 """Dials that have an option of their own."""

@@ -6,11 +6,14 @@ What would surely fail is refused with the next step; memory is an estimate, so 
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from lmm_mcp import artifacts, memory
-from lmm_mcp.errors import TrainingError
+from lmm_mcp.artifacts import durable
+from lmm_mcp.errors import BadInput, TrainingError
+from lmm_mcp.model import network
 from lmm_mcp.paths import Home
 from trainer import checkpoints, engine, planning, preparing, presets
 from trainer.plan import Plan
@@ -23,10 +26,15 @@ PAPERS_bytes = 100_000_000
 def look(home: Home, plan: Plan, *, free_bytes: Callable[[Path], int] | None = None) -> list[str]:
     """What is to be said before a run begins. `free_bytes`: of the disk that holds a folder.
 
-    Raises TrainingError where a package is missing or the disk has no room, ModelError where the base is not here.
+    Raises TrainingError where a package is missing or the disk has no room, ModelError where the base is not here or what it goes
+    on from was learned on another, BadInput where the recipe cannot go on from that.
     """
     preparing.check(plan.recipe)
-    num_parameters = _num_parameters(plan.recipe, planning.base_of(home, plan).folder)
+    base = planning.base_of(home, plan)
+    if (start := planning.start_from(home, plan)) is not None:
+        network.check_adapter(start, base.fingerprint)
+        _check_shape(plan, start)
+    num_parameters = _num_parameters(plan.recipe, base.folder)
     needed = disk_bytes(plan.recipe, num_parameters)
     free = (free_bytes or (lambda folder: shutil.disk_usage(folder).free))(_there(artifacts.runs_folder(home)))
     if free < needed:
@@ -66,6 +74,22 @@ def memory_bytes(device: str) -> int:
 def gpu_bytes() -> int:
     """Memory of the first CUDA device, 0 where there is none."""
     return int(torch.cuda.get_device_properties(0).total_memory) if torch.cuda.is_available() else 0
+
+
+def _check_shape(plan: Plan, start: Path) -> None:
+    """What was learned keeps its shape: a recipe that says otherwise would be passed over, or its work not kept."""
+    recipe = plan.recipe
+    needed: dict[str, Any] = {"method": "full"}
+    if (start / network.ADAPTER_FILE).is_file():
+        told = durable.read_json(start / "adapter_config.json") or {}  # peft's; of a torn one loading tells
+        named = (("rank", "r"), ("alpha", "lora_alpha"), ("dropout", "lora_dropout"))
+        needed = {dial: told[key] for dial, key in named if key in told}
+        needed["method"] = "qlora" if recipe.method == "qlora" else "lora"
+    dials = [f"--{name} {value}" for name, value in needed.items() if getattr(recipe, name) != value]
+    if dials:
+        raise BadInput(
+            f"{plan.from_checkpoint} can only be gone on from with {' '.join(dials)}; write that, or --from-checkpoint {planning.FROM_BASE}."
+        )
 
 
 def _num_parameters(recipe: Recipe, base: Path) -> int:

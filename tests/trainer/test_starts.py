@@ -66,6 +66,7 @@ def test_a_run_up_to_a_day_goes_on_only_from_what_learned_nothing_later(home):
     assert plan_of(home, "--until", JUNE).from_checkpoint == first
     assert plan_of(home).from_checkpoint == first
     assert plan_of(home, "--until", MAY).from_checkpoint == ""
+    assert plan_of(home, "--dropout", "0.1").from_checkpoint == "", "an adapter keeps the one it was made with"
 
 
 def test_what_learned_later_things_is_refused_also_where_it_is_named(home):
