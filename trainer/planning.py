@@ -31,6 +31,7 @@ FROM_BASE = "base"
 """As `--from-checkpoint`: begin at the base, whatever serves."""
 ALIKE = ("method", "rank", "alpha", "dropout")
 """What a recipe must share with that of the weights it goes on from."""
+LEAST = (("renderings", 0), ("max_per_memory", 1), ("max_lessons", 0))
 NAMED = ("base", "method", "stage")
 """Dials that have an option of their own."""
 
@@ -68,6 +69,9 @@ class Base:
 
 def plan_of(told: argparse.Namespace, dials: Mapping[str, Any]) -> Plan:
     """The plan for these options. Raises TrainingError or BadInput with the next step."""
+    for name, least in LEAST:
+        if (num := getattr(told, name)) < least:
+            raise BadInput(f"--{name.replace('_', '-')} {num} is too few; write {least} or more.")
     recipe = presets.preset(fitting() if told.preset == "auto" else told.preset)
     given = {name: value for name in NAMED if (value := getattr(told, name))}
     most = dials.get("max_steps", 0)

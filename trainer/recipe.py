@@ -12,6 +12,7 @@ Method = Literal["lora", "qlora", "full"]
 Stage = Literal["cpt", "sft", "both"]
 METHODS = ("lora", "qlora", "full")
 STAGES = ("cpt", "sft", "both")
+NOT_NEGATIVE = ("min_steps", "max_steps", "clip", "weight_decay", "skip_teacher_tokens", "prompt_weight", "num_threads")
 DEVICES = ("auto", "cpu", "cuda", "mps")
 
 
@@ -124,7 +125,7 @@ class Recipe:
         """The same with some dials turned. Raises TrainingError for an unknown one, or where they do not go together."""
         unknown = set(changes) - {each.name for each in dataclasses.fields(self)}
         if unknown:
-            raise TrainingError(f"a recipe has no {', '.join(sorted(unknown))}; `lmm train --help` lists its dials.")
+            raise TrainingError(f"a recipe has no {', '.join(sorted(unknown))}; `lmm train dials` names all.")
         return dataclasses.replace(self, **changes)
 
 
@@ -159,7 +160,10 @@ def _first_wrong(recipe: Recipe) -> str:
         (not recipe.max_steps or recipe.min_steps <= recipe.max_steps, "min_steps is above max_steps"),
         (0 <= recipe.warmup < 1 and 0 <= recipe.dropout < 1, "warmup and dropout lie between 0 and 1"),
         (recipe.top_k >= 1 and recipe.saves >= 1, "top_k and saves must be 1 or more"),
-        (recipe.prompt_weight >= 0, "prompt_weight must not be negative"),
+        (
+            min(getattr(recipe, name) for name in NOT_NEGATIVE) >= 0,
+            f"{', '.join(NOT_NEGATIVE[:-1])} and {NOT_NEGATIVE[-1]} must not be negative",
+        ),
         (
             {name for name, _ in recipe.pulls} <= set(SLICES),
             f"pulls name an unknown slice; there are {', '.join(SLICES)}",

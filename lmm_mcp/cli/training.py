@@ -96,6 +96,10 @@ def run(
 
     [dim]lmm train --schedule nightly[/]
     """
+    if install_unit and not schedule:
+        raise BadInput("--install-unit goes with --schedule; `lmm serve --write-unit` writes the service file alone.")
+    if schedule == "after" and context.args:  # as people write it: `--schedule after 500`
+        schedule = f"after {context.args.pop(0)}"
     home = terminal.home()
     settings = config.load(home.config, os.environ).train
     given = {"preset": preset, "base": _absolute(base), "processes": processes}

@@ -30,7 +30,9 @@ def test_a_recipe_comes_back_as_it_was_written(name: str) -> None:
         ({"pulls": (("gossip", Pull(1, 0)),)}, "slice"),
         ({"pulls": (("fact", Pull(-1, 0)),)}, "negative"),
         ({"warmup": 1.0}, "warmup"),
-        ({"colour": "red"}, "colour"),
+        ({"num_threads": -1}, "num_threads must not be negative"),
+        ({"min_steps": -1, "max_steps": -1}, "max_steps.* must not be negative"),
+        ({"colour": "red"}, "colour.*lmm train dials"),
     ],
 )
 def test_a_recipe_that_cannot_be_followed_says_why(dials: dict[str, object], said: str) -> None:

@@ -133,6 +133,7 @@ def test_what_cannot_be_is_said_in_one_line_with_the_next_step(lmm, home, monkey
     assert "there is no run to go on with" in lmm("train", "resume", expect=1)
     assert "make-base" in lmm("train", "--preset", "cpu-tiny", "--base", "tiny", expect=1)
     assert "weekly" in lmm("train", "--schedule", "weekly", expect=1)
+    assert "goes with --schedule" in lmm("train", "--install-unit", expect=1)
     refused = lmm("train", "--schedule", "nightly", expect=1)
     assert "`lmm serve` does not run" in refused
     assert "--install-unit" in refused
@@ -158,6 +159,9 @@ def test_a_schedule_installs_the_service_that_keeps_it(lmm, home, tmp_path):
     files = [path.name for path in (tmp_path / "nobody").rglob("*") if path.is_file()]
     assert len(files) == 1, "the service file, in this user's own folder"
     assert 'schedule = "after 40"' in home.config.read_text(encoding="utf-8")
+    lmm("train", "--schedule", "after", "50")
+    assert 'schedule = "after 50"' in home.config.read_text(encoding="utf-8"), "quoted or not"
+    assert "leave out --rank 8" in lmm("train", "--schedule", "after", "60", "--rank", "8", expect=1)
 
 
 def test_a_scheduled_run_takes_what_the_schedule_was_made_with_and_nothing_else_is_promised(lmm, home, monkeypatch):

@@ -27,6 +27,13 @@ def test_folders_are_named_as_they_are_known_where_the_trainer_stands(tmp_path, 
     assert _from_anywhere(names) == names, "names of bases and versions, and what is no folder's option, stay"
 
 
+@pytest.mark.parametrize("option", ["--renderings=-1", "--max-per-memory=0", "--max-lessons=-5", "--processes=0"])
+def test_too_few_of_anything_are_refused_by_name(option):
+    told = cli.parser().parse_args(["run", "--preset", "cpu-tiny", option])
+    with pytest.raises(BadInput, match=f"{option.replace('=', ' ')} is too few"):
+        planning.plan_of(told, {})
+
+
 @pytest.mark.parametrize("stage", ["ranking", "embedder"])
 def test_what_recall_learns_has_no_dry_run_that_would_not_be_one(home, stage, monkeypatch):
     monkeypatch.setattr(ranking, "fit_order", None)
