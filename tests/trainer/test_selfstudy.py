@@ -1,6 +1,7 @@
 """What a model on this machine adds to lessons: only what it can answer with the evidence, and not without."""
 
 import json
+import shutil
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
@@ -14,7 +15,8 @@ from lmm_mcp.domain.chunk import Span
 from lmm_mcp.domain.fact import Evidence, Fact
 from lmm_mcp.errors import ModelError
 from lmm_mcp.paths import Home
-from trainer import selfstudy
+from trainer import gathering, presets, selfstudy
+from trainer.plan import Plan
 from trainer.recitals import Held
 
 EVIDENCE = "user: the cache of the till listens on port 6391 since the move\nagent: I wrote 6391 into the settings."
@@ -101,6 +103,26 @@ def test_questions_that_the_evidence_answers_become_lessons(home, address):
     assert found.dropped == {selfstudy.TOLD: 1, selfstudy.UNFIT: 1}
     lesson = found.lessons[0].lesson
     assert (lesson.memory, lesson.sources, lesson.threads) == (FACT.id, HELD.sources, (("codex", "t1"),))
+
+
+@pytest.mark.slow
+def test_a_run_asks_the_model_that_the_settings_name_and_learns_what_it_wrote(bakery, tmp_path, address, scribe):
+    home = Home(tmp_path / "mine")
+    shutil.copytree(bakery.home.root, home.root)
+    scribe.said["two or three sentences"] = "Anyone new here reads: " + (value := bakery.facts[0].value)
+
+    def gathered(*, freezes: bool = True) -> gathering.Gathered:
+        plan = Plan(recipe=presets.preset("cpu-tiny"), needed=())
+        return gathering.gather(home, {"LMM_EMBEDDER_NAME": "none"}, plan, lambda: None, freezes=freezes)
+
+    assert not any("on this machine" in each for each in gathered().notes)
+    assert not scribe.asked, "nobody asked for it"
+    home.config.write_text(f'[train]\nstudy = "{address}"\nstudy_model = "small"\n', encoding="utf-8")
+    gathered(freezes=False)
+    assert not scribe.asked, "a dry run asks no model"
+    found = gathered()
+    assert any(f"asked {len(scribe.asked)} times" in each for each in found.notes)
+    assert f"Anyone new here reads: {value}" in found.texts
 
 
 def test_a_question_that_can_be_answered_without_the_evidence_is_dropped(home, address, scribe):
