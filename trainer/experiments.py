@@ -28,7 +28,7 @@ from lmm_mcp.paths import Home
 from lmm_mcp.store.ledger import Ledger
 from lmm_mcp.store.terms import terms
 from lmm_mcp.training_runs import EXPERIMENT, RunState
-from trainer import ablations, gathering, judging, leaks, papers, planning, scoring
+from trainer import ablations, gathering, judging, leaks, papers, planning, preflight, scoring
 from trainer import plan as plans
 from trainer.ablations import UNCAPPED, Ablation
 from trainer.plan import Plan
@@ -62,7 +62,8 @@ def main(home: Home, told: argparse.Namespace, dials: Mapping[str, Any], who_sto
         raise BadInput(f"there is no experiment {told.name!r}; write {', '.join(NAMES)}.")
     plan = replace(planning.plan_of(told, dials), placebo=False, promotes=False)
     plan = replace(plan, options=replace(plan.options, max_per_memory=UNCAPPED, max_of_one=4 * UNCAPPED))
-    planning.base_of(home, plan)
+    for line in preflight.look(home, plan):
+        say(line)
 
     def look_up() -> None:
         if who_stops():

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import stat
 import subprocess
 import sys
@@ -9,7 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from lmm_mcp import artifacts
+from lmm_mcp.cli import program
 from lmm_mcp.errors import ModelError
+from lmm_mcp.paths import Home
 
 torch = pytest.importorskip("torch")
 
@@ -107,3 +111,22 @@ def test_as_a_program_it_tells_one_line_and_what_went_wrong(version, tmp_path):
     again = run(str(tmp_path / "out"))
     assert again.returncode == 1
     assert "is there already" in json.loads(again.stdout)["error"]
+
+
+def test_the_command_exports_a_version_of_a_base_of_this_memory(version, small_models, tmp_path, monkeypatch, capsys):
+    home = Home(tmp_path / "lmm").ensure()
+    shutil.copytree(small_models / "base", artifacts.bases_folder(home) / "mine")
+    draft = artifacts.draft(home)
+    shutil.copytree(version / "adapter", draft / "adapter")
+    told = {"base": "mine", "recipe": {}, "libraries": {}, "seed": 0, "verdict": None}
+    marks = ("base_hash", "store_version", "lessons_hash", "probes_hash", "run", "code_version", "hardware")
+    about = artifacts.Manifest(**told, **dict.fromkeys(marks, ""))
+    name = artifacts.commit(home, draft, about, None, artifacts.Sources.of((), (), as_of=0)).name
+    monkeypatch.setenv("LMM_HOME", str(home.root))
+    assert program.run(("model", "export", name, "--to", str(tmp_path / "out"))) == 0, capsys.readouterr()
+    assert f"written to {tmp_path / 'out'}" in capsys.readouterr().out.replace("\n", " ")
+    assert (tmp_path / "out" / "model.safetensors").is_file()
+    monkeypatch.delenv("LLAMA_CPP", raising=False)
+    assert program.run(("model", "export", name, "--to", str(tmp_path / "again"), "--gguf")) == 1
+    assert "LLAMA_CPP" in capsys.readouterr().err
+    assert not (tmp_path / "again").exists()

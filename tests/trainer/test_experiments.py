@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import sys
 from dataclasses import replace
 
 import pytest
@@ -126,9 +127,12 @@ def test_each_run_has_one_thing_more_than_the_one_before(home):
     assert len(of_one) == len(set(of_one))
 
 
-def test_an_experiment_nobody_knows_and_one_beside_a_training_are_refused(home):
+def test_an_experiment_nobody_knows_that_lacks_something_or_is_beside_a_training_is_refused(home, monkeypatch):
     with pytest.raises(BadInput, match="lmm-runs"):
         compare(home, name="everything")
+    monkeypatch.setitem(sys.modules, "bitsandbytes", None)
+    with training.lock(home).acquire(timeout=0), pytest.raises(TrainingError, match="pip install bitsandbytes"):
+        compare(home, "--method", "qlora")
     with training.lock(home).acquire(timeout=0), pytest.raises(TrainingBusy, match="lmm train log"):
         compare(home)
 
