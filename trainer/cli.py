@@ -22,6 +22,8 @@ from trainer.recipe import METHODS, STAGES, Recipe
 _SET_ELSEWHERE = frozenset({"preset", "base", "stage", "method", "pulls", "betas"})
 """Dials that have an option of their own, or none."""
 
+REPLAY = "go on from what serves, and rehearse by how well each memory was held; without: begin at the base, all as if it were new"
+
 
 def main() -> NoReturn:
     """Do what the command line asks for."""
@@ -71,9 +73,7 @@ def parser() -> argparse.ArgumentParser:
         metavar="RUN|FOLDER",
         help="start from what that run, or adapter, has learned; `base`: from the base; default: what serves now, if it fits",
     )
-    run.add_argument(
-        "--replay", action=argparse.BooleanOptionalAction, default=True, help="rehearse what was taught before"
-    )
+    run.add_argument("--replay", action=argparse.BooleanOptionalAction, default=True, help=REPLAY)
     run.add_argument(
         "--placebo",
         action=argparse.BooleanOptionalAction,
@@ -171,6 +171,9 @@ def _train(home: Home, told: argparse.Namespace, should_stop: Callable[[], str])
     if told.stage in ("ranking", "embedder"):
         if told.dry_run:
             raise BadInput(f"--stage {told.stage} has no dry run: what it fits is kept only where it is of use.")
+        if dials := dials_of(told):
+            names = " ".join(f"--{name.replace('_', '-')}" for name in dials)
+            raise BadInput(f"--stage {told.stage} is no training of the memory model; leave out {names}.")
         from trainer import ranking
 
         fit = ranking.fit_order if told.stage == "ranking" else ranking.fit_model

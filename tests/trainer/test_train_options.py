@@ -35,11 +35,14 @@ def test_too_few_of_anything_are_refused_by_name(option):
 
 
 @pytest.mark.parametrize("stage", ["ranking", "embedder"])
-def test_what_recall_learns_has_no_dry_run_that_would_not_be_one(home, stage, monkeypatch):
+def test_what_recall_learns_has_no_dry_run_that_would_not_be_one_and_no_dials(home, stage, monkeypatch):
     monkeypatch.setattr(ranking, "fit_order", None)
     monkeypatch.setattr(ranking, "fit_model", None)
     told = cli.parser().parse_args(["run", "--stage", stage, "--dry-run"])
     with pytest.raises(BadInput, match="no dry run"):
+        told.does(home, told, lambda: "")
+    told = cli.parser().parse_args(["run", "--stage", stage, "--max-steps", "3"])
+    with pytest.raises(BadInput, match="leave out --max-steps"):
         told.does(home, told, lambda: "")
 
 
