@@ -17,6 +17,7 @@ from typing import Any, NoReturn
 from lmm_mcp import config, paths, training
 from lmm_mcp.errors import BadInput, LmmError
 from lmm_mcp.paths import Home
+from trainer import presets
 from trainer.recipe import METHODS, STAGES, Recipe
 
 _SET_ELSEWHERE = frozenset({"preset", "base", "stage", "method", "pulls", "betas"})
@@ -110,7 +111,11 @@ def _add_dials(parser: argparse.ArgumentParser) -> None:
         if dial.name in _SET_ELSEWHERE:
             continue
         kind = type(dial.default)
-        option: dict[str, Any] = {"default": None, "dest": f"dial_{dial.name}", "help": f"default {dial.default}"}
+        option: dict[str, Any] = {
+            "default": None,
+            "dest": f"dial_{dial.name}",
+            "help": f"default {presets.default(dial.name)}",
+        }
         if kind is bool:
             option["action"] = argparse.BooleanOptionalAction
         else:

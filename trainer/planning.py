@@ -76,8 +76,7 @@ def plan_of(told: argparse.Namespace, dials: Mapping[str, Any]) -> Plan:
     given = {name: value for name in NAMED if (value := getattr(told, name))}
     most = dials.get("max_steps", 0)
     fewest = {"min_steps": min(recipe.min_steps, most)} if most and "min_steps" not in dials else {}
-    # Lessons come in the order in which they do not disturb one another, see `replay.in_order`.
-    recipe = recipe.but(**{"shuffled": False, **given, **fewest, **dials})
+    recipe = recipe.but(**{**presets.OF_A_RUN, **given, **fewest, **dials})
     engine.chosen_device(recipe.device)  # what this machine cannot do is said before anything is begun
     fits = SMALL if recipe.preset == "cpu-tiny" else Fits()
     options = Options(

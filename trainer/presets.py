@@ -74,6 +74,8 @@ PRESETS: dict[str, Recipe] = {
     ),
 }
 """`mps` is the same loop on Apple's GPUs; nobody has run it yet."""
+OF_A_RUN: dict[str, Any] = {"shuffled": False}
+"""Of every preset, as a run follows it: lessons come in the order in which they do not disturb one another, see `ordering`."""
 _RATES = {"cpu": 2.5e10, "cuda": 6e13, "mps": 4e12}
 """Operations a second that a device is taken to reach, until a run has measured it: two cores, a consumer's card, a laptop."""
 NUM_PARAMETERS = {"tiny": 1_000_000, "Qwen/Qwen3-0.6B": 600_000_000, "Qwen/Qwen3-1.7B": 1_720_000_000, "Qwen/Qwen3-4B": 4_020_000_000}  # fmt: skip
@@ -95,6 +97,12 @@ def preset(name: str, **changes: Any) -> Recipe:
     if name not in PRESETS:
         raise TrainingError(f"there is no preset {name!r}; there are {', '.join(PRESETS)}.")
     return PRESETS[name].but(**changes)
+
+
+def default(dial: str) -> str:
+    """What a run has that is told nothing about a dial, in words."""
+    found = {str(OF_A_RUN.get(dial, getattr(each, dial))) for each in PRESETS.values()}
+    return found.pop() if len(found) == 1 else "what the preset says"
 
 
 def estimate(

@@ -34,6 +34,18 @@ def test_too_few_of_anything_are_refused_by_name(option):
         planning.plan_of(told, {})
 
 
+def test_dials_tell_the_default_that_a_run_has(capsys):
+    with pytest.raises(SystemExit):
+        cli.parser().parse_args(["run", "--help"])
+    told = " ".join(capsys.readouterr().out.split())
+    has = planning.plan_of(cli.parser().parse_args(["run", "--preset", "cpu-tiny"]), {}).recipe
+    assert f"--rank INT default {has.rank} " in told
+    assert f"--no-shuffled default {has.shuffled} " in told
+    assert "--learning-rate FLOAT default what the preset says " in told
+    for dial, kind in (("warmup", "FLOAT"), ("top_k", "INT"), ("clip", "FLOAT"), ("saves", "INT")):
+        assert f"--{dial.replace('_', '-')} {kind} default {getattr(has, dial)} " in told
+
+
 @pytest.mark.parametrize("stage", ["ranking", "embedder"])
 def test_what_recall_learns_has_no_dry_run_that_would_not_be_one_and_no_dials(home, stage, monkeypatch):
     monkeypatch.setattr(ranking, "fit_order", None)
