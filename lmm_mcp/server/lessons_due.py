@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from lmm_mcp import training, training_runs
+from lmm_mcp import artifacts, training, training_runs
 from lmm_mcp.domain.schedule import Schedule, parse
 from lmm_mcp.errors import LmmError
 from lmm_mcp.paths import Home
@@ -40,7 +40,7 @@ class Standing:
     """What there is to learn, and when that was done last."""
 
     num_new: int
-    """Passages since the last finished run."""
+    """Passages since the last finished run; all of them where something that the memory model knew was forgotten since."""
     last_end_ms: int
     """When that ended, 0 where there was none."""
     is_unfinished: bool = False
@@ -50,11 +50,18 @@ class Standing:
 def standing(home: Home, num_passages: int) -> Standing:
     """What there is to learn, as the runs so far tell. `num_passages`: in the store now."""
     last, unfinished = training_runs.last_finished(home), training_runs.unfinished(home)
+    num_known = last.num_passages if last and _lost_ms(home) <= last.started_ms else 0
     return Standing(
-        num_new=num_passages - (last.num_passages if last else 0),
+        num_new=num_passages - num_known,
         last_end_ms=last.ended_ms if last else 0,
         is_unfinished=unfinished is not None and unfinished[1].stopped_by == "schedule",
     )
+
+
+def _lost_ms(home: Home) -> int:
+    """When something was forgotten of what the version learned that was promoted last; 0 where nothing was."""
+    found = next((each for each in artifacts.versions(home) if each.name == artifacts.current(home)), None)
+    return found.unclean.at_ms if isinstance(found, artifacts.Version) and found.unclean is not None else 0
 
 
 def not_yet(schedule: Schedule, standing: Standing, now: datetime) -> str:

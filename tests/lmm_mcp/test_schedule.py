@@ -11,6 +11,7 @@ import pytest
 from lmm_mcp import artifacts, training, training_runs
 from lmm_mcp.config import Train
 from lmm_mcp.domain.schedule import Schedule
+from lmm_mcp.domain.verdict import Promote
 from lmm_mcp.errors import ConfigError
 from lmm_mcp.paths import Home
 from lmm_mcp.server import idleness, lessons_due
@@ -98,6 +99,28 @@ def test_what_is_new_is_counted_since_the_last_run_that_came_to_its_end(home):
     assert not lessons_due.standing(home, 70).is_unfinished
     (artifacts.runs_folder(home) / "2026-03-02-b" / training_runs.STATE).write_text("{torn", encoding="utf-8")
     assert lessons_due.standing(home, 70) == Standing(30, 5)
+
+
+def test_what_was_forgotten_of_the_model_makes_one_run_due_that_builds_a_clean_one(home):
+    def ran(name, started_ms):
+        folder = artifacts.runs_folder(home) / name
+        folder.mkdir(parents=True)
+        training_runs.save(folder, RunState(name, started_ms, "x", num_passages=70, ended_ms=started_ms + 1))
+
+    draft = artifacts.draft(home)
+    (draft / "adapter").mkdir()
+    (draft / "adapter" / "adapter_model.safetensors").write_bytes(b"weights")
+    told = {"recipe": {}, "libraries": {}, "seed": 0, "verdict": Promote(())}
+    marks = ("base", "base_hash", "store_version", "lessons_hash", "probes_hash", "run", "code_version", "hardware")
+    about = artifacts.Manifest(**told, **dict.fromkeys(marks, ""))
+    sources = artifacts.Sources.of([("codex", "a")], (), as_of=0)
+    artifacts.promote(home, artifacts.commit(home, draft, about, None, sources).name)
+    ran("2026-03-01-a", 5)
+    assert lessons_due.standing(home, 71).num_new == 1
+    artifacts.mark_unclean(home, [("codex", "a")])
+    assert lessons_due.standing(home, 69).num_new == 69
+    ran("2026-03-02-b", time.time_ns() // 1_000_000 + 1)
+    assert lessons_due.standing(home, 71).num_new == 1, "also where the gate kept out what was built"
 
 
 def a_trainer_that_obeys(home):
