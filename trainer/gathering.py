@@ -72,6 +72,11 @@ class Memory:
     recaller: Recaller
 
 
+def num_passages(home: Home) -> int:
+    """In the store now. Raises StoreError."""
+    return ChunkStore.open(home.store).count() if ChunkStore.exists(home.store) else 0
+
+
 def opened(home: Home, env: Mapping[str, str]) -> Memory:
     """Open it for reading. Raises TrainingError where there is nothing yet, StoreError."""
     store = ChunkStore.open(home.store) if ChunkStore.exists(home.store) else None

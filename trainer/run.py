@@ -146,9 +146,11 @@ def _with_lock(run: Run) -> int:
             0.0,
             error=message,
         )
-        with suppress(OSError):
+        with suppress(OSError, LmmError):
             training.write_progress(run.home, said)
             if isinstance(problem, TrainingError) and not isinstance(problem, TrainingBusy) and _is_final(run):
+                if not artifacts.is_unclean(run.folder):
+                    run = run.knowing(num_passages=gathering.num_passages(run.home))  # of no use before there are more
                 training_runs.save(run.folder, _at_its_end(run, "failed", (message,)).state)
         raise TrainingError(message) from problem
 

@@ -112,6 +112,9 @@ def test_where_the_lint_refuses_every_lesson_the_run_ends_with_the_reason(servin
         learn(serving, "--seed", "2")
     folder, state = newest(serving)
     assert state.verdict == "failed"
+    assert state.num_passages == ChunkStore.open(serving.store).count(), (
+        "no schedule tries it again before there are more"
+    )
     assert not (folder / papers.LESSONS).exists()
     assert lint.SECRET in training.progress(serving).error
     assert [each.name for each in artifacts.versions(serving)] == [served(serving)] == ["v0001"]
