@@ -1,5 +1,5 @@
-"""Where the rows of a large table lie, by id: a row that is named by its place is read three times as quickly as one that
-is looked for, and a shelf that does not have it is not asked at all. Sixteen bytes a row.
+"""Where the rows of a large table lie, by id: forty rows that are named by their places are read in 7 to 10 ms, those that are
+looked for in 10 to 13, and a shelf that does not have them is not asked at all. Sixteen bytes a row.
 
 For shelves that are too old to be held in memory (`held.py`). What is known may be some seconds old: who asks makes sure that
 the row that is read is the one that was meant, and looks for those that are gone.
@@ -19,7 +19,7 @@ from lmm_mcp.store.blocks import ROW_ID
 from lmm_mcp.store.tables import ALL_ROWS
 
 LOOK_EVERY_s = 10.0
-"""A table that is being written to is not read through more often: 0.4 s for half a million rows."""
+"""A table is not read through more often, however much is written to it: that takes 0.4 s for half a million rows."""
 
 _log = logging.getLogger(__name__)
 
@@ -45,7 +45,8 @@ class Places:
     def of(self, table: Any, ids: Collection[str]) -> list[int] | None:
         """The row ids under which `ids` lie; None where that is not known yet. Raises what LanceDB raises."""
         known = self._known
-        if known is None or (time.monotonic() - self._looked_s >= LOOK_EVERY_s and table.version != known.version):
+        is_time = time.monotonic() - self._looked_s >= LOOK_EVERY_s
+        if is_time and (known is None or table.version != known.version):
             self._begin(table)
         if known is None:
             return None
@@ -54,7 +55,7 @@ class Places:
         return [int(row_id) for at, to in zip(first, end, strict=True) for row_id in known.row_ids[at:to]]
 
     def forget(self) -> None:
-        """Look anew at the next question: what is known is no longer true."""
+        """Take what is known for true no more; it is looked for anew when that is due."""
         self._known = None
 
     def _begin(self, table: Any) -> None:

@@ -144,6 +144,20 @@ def test_whatever_is_written_a_reader_that_holds_rows_or_their_places_answers_as
     assert any(each.chunk_places for each in reader._shelves()) is not are_held
 
 
+def test_a_table_that_changes_all_the_time_is_not_read_through_at_every_question(writer, reader, tmp_path, monkeypatch):
+    monkeypatch.setattr(row, "MAX_HELD_rows", 0)
+    reader.hold(is_wanted=False)
+    reader.hold()
+    writer.replace_thread("codex", "t", [chunk("a", "the anchor is red")])
+    know_places(reader)
+    monkeypatch.setattr(places, "LOOK_EVERY_s", 3_600.0)
+    (shelf,) = reader._shelves()
+    for colour in ("blue", "green", "white"):
+        writer.replace_thread("codex", "t", [chunk("a", f"the anchor is {colour}")])
+        assert [each.text_of() for each in reader.get(["a"])] == [f"the anchor is {colour}"]
+        assert shelf.chunk_places._known is None and not shelf.chunk_places._looking.locked()
+
+
 def test_what_was_forgotten_is_not_held_a_moment_longer(writer, reader, monkeypatch):
     monkeypatch.setattr(held, "LOOK_EVERY_s", 3_600.0)
     monkeypatch.setattr(held, "WAIT_AFTER_s", 3_600.0)
